@@ -1,0 +1,693 @@
+"""Plan -> {file name: C text}. The only module that knows jinja2."""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from codegen import VERSION, paths
+from codegen.graph import PARAMETER_ROLES, Plan, Step, Tensor, TensorFormat
+from codegen.interpret import State
+from codegen.layout import (
+    C_TYPES,
+    Field,
+    Table,
+    initial_tables,
+    op_tables,
+    parameter_fields,
+    work_fields,
+)
+from codegen.ops.base import ElementwiseOp, LayerOp, LossOp
+from codegen.passes.plan_memory import scratch_name
+from codegen.report import make_report
+from codegen.spec import Spec
+
+_COLUMNS = 100
+_DEEPEST = 8  # indentation of the deepest call of a step
+_STORED = {"adaptive": "range_f", "relative": "out_f"}  # where the exponent of the output is found
+
+
+@dataclass(frozen=True)
+class Options:
+    """`gradient`: the build for the check. `counters`: training counts saturated samples."""
+
+    gradient: bool = False
+    counters: bool = False
+    board: str | None = None
+
+
+def emit(spec: Spec, plan: Plan, state: State, options: Options) -> dict[str, str]:
+    """The files of the network; the same plan and state give the same bytes."""
+    n = _NetworkView(spec, plan, state, options)
+    runtime = (paths.RUNTIME / "fxp.h").read_text(encoding="utf-8")
+    return {
+        f"{n.name}.h": _render("network.h.j2", n),
+        f"{n.name}.c": _render("network.c.j2", n),
+        f"{n.name}_init.c": _render("network_init.c.j2", n),
+        "fxp.h": runtime,
+    }
+
+
+def emit_harness(spec: Spec, plan: Plan, state: State, options: Options) -> dict[str, str]:
+    """What the host simulator compiles beside the network."""
+    n = _NetworkView(spec, plan, state, options)
+    return {"host_harness.c": _render("host_harness.c.j2", n)}
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(paths.TEMPLATES),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
+    environment.filters["numbers"] = _numbers
+    return environment
+
+
+def _render(template: str, n: "_NetworkView") -> str:
+    text = _environment().get_template(template).render(n=n)
+    return re.sub(r"\n\s*\n(\s*})", r"\n\1", re.sub(r"[ \t]+\n", "\n", text))
+
+
+def _numbers(values: Iterable[int]) -> str:
+    return wrap("    ", [f"{v}" if v < 2**31 else f"{v}u" for v in values], "    ")
+
+
+def wrap(
+    start: str, words: list[str], indent: str, end: str = "", columns: int = _COLUMNS
+) -> str:
+    """start + words, separated by commas, + end, in lines of at most 100 columns."""
+    lines, line = [], start
+    for i, word in enumerate(words):
+        word += "," if i < len(words) - 1 else end
+        gap = "" if line in (start, indent) else " "
+        if len(line) + len(gap) + len(word) > columns and line not in (start, indent):
+            lines.append(line)
+            line, gap = indent, ""
+        line += gap + word
+    return "\n".join([*lines, line])
+
+
+def _call(start: str, arguments: list[str], end: str, columns: int = _COLUMNS) -> str:
+    """A call or a signature, continued under its first argument."""
+    return wrap(start, arguments, " " * len(start), end, columns)
+
+
+@dataclass(frozen=True)
+class _FinishView:
+    op: ElementwiseOp
+    kernel: str
+    bits: int
+    y_f: int
+
+
+@dataclass(frozen=True)
+class _StepView:
+    """One C function, as templates/macros.j2 wants to see it."""
+
+    plan: Plan
+    state: State
+    step: Step
+    options: Options
+    label: str = "step"  # the name of the C function
+
+    # what it works on
+
+    @property
+    def op(self) -> Any:
+        return self.step.op
+
+    @property
+    def kernel(self) -> str:
+        return self.step.kernel
+
+    @property
+    def optimizer(self) -> Any:
+        return self.plan.training.graph.optimizer
+
+    def _tensor(self, name: str) -> Tensor:
+        return self.plan.training.tensors[name]
+
+    def _format(self, name: str) -> TensorFormat:
+        return self.plan.quantized.formats[name]
+
+    @property
+    def _output(self) -> TensorFormat:
+        return self._format(self.step.output)
+
+    @property
+    def role(self) -> str:
+        """Of the parameter that learns."""
+        assert self.step.sink is not None
+        return self._tensor(self.step.sink.parameter).role
+
+    @property
+    def policy(self) -> str:
+        return self._output.policy
+
+    @property
+    def bits(self) -> int:
+        return self._output.bits
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        sizes = {key: self._tensor(name).size for key, name in self.step.reads.items()}
+        return {**sizes, "out": self._tensor(self.step.output).size}
+
+    @property
+    def types(self) -> dict[str, str]:
+        types = {key: C_TYPES[self._format(n).bits] for key, n in self.step.reads.items()}
+        return {**types, "out": C_TYPES[self.bits]}
+
+    @property
+    def f(self) -> dict[str, str]:
+        """Fraction bits of each argument: a literal, or an argument of its own."""
+        return {
+            key: f"{key}_f" if self._constant_f(name) is None else str(self._constant_f(name))
+            for key, name in self.step.reads.items()
+        }
+
+    def _constant_f(self, name: str) -> int | None:
+        if self._tensor(name).role in PARAMETER_ROLES and self._tensor(name).frozen:
+            return self.state.f[name]
+        tensor_format = self._format(name)
+        return tensor_format.f if tensor_format.policy == "fixed" else None
+
+    # accumulator and finishes
+
+    @property
+    def minus_shift(self) -> str:
+        shift = self.plan.quantized.accumulators[self.step.name].shift
+        return f" - {shift}" if shift else ""
+
+    @property
+    def sum_type(self) -> str:
+        return self.plan.quantized.accumulators[self.step.name].type
+
+    def product(self, a: str, b: str) -> str:
+        """One product, shifted where the accumulator is too narrow for all of it."""
+        shift = self.plan.quantized.accumulators[self.step.name].shift
+        return f"((int32_t){a} * {b}) >> {shift}" if shift else f"(int32_t){a} * {b}"
+
+    @property
+    def finishes(self) -> list[_FinishView]:
+        views = []
+        bits = self.plan.quantized.accumulators[self.step.name].raw_bits
+        for finish in self.step.finishes:
+            y_f = self._format(finish.y).f if finish.y is not None else 0
+            views.append(_FinishView(finish.op, finish.kernel, bits, y_f))
+            bits = finish.op.grown_bits(finish.kernel, bits)
+        return views
+
+    @property
+    def last_f(self) -> str:
+        return f"f{len(self.step.finishes)}"
+
+    @property
+    def out_f(self) -> str:
+        return _STORED.get(self.policy, str(self._output.f))
+
+    @property
+    def error_f(self) -> str:
+        return str(self.op.error_fraction(self._format(self.step.reads["x"]).f))
+
+    @property
+    def sticky(self) -> bool:
+        return any(f.kernel == "forward" and f.op.keeps_positive for f in self.step.finishes)
+
+    # gradients and updates
+
+    @property
+    def stochastic(self) -> bool:
+        return self.plan.quantized.numbers.rounding == "stochastic"
+
+    @property
+    def weight_bits(self) -> int:
+        return self._format(self.step.output).bits
+
+    @property
+    def headroom(self) -> int:
+        return int(self.optimizer.headroom(self.weight_bits))
+
+    @property
+    def minus_headroom(self) -> str:
+        return f" - {self.headroom}" if self.headroom else ""
+
+    @property
+    def widen(self) -> str:
+        """8-bit values meet an update as x * 256, with 8 fraction bits more."""
+        return "" if self.plan.quantized.numbers.activation_bits == 16 else " + 8"
+
+    @property
+    def rows(self) -> int:
+        return self._tensor(self.step.output).shape[0]
+
+    @property
+    def columns(self) -> int:
+        return self._tensor(self.step.output).size // self.rows
+
+    def advance(self, columns: int, *also: str) -> str:
+        """What a loop over rows adds to its pointers."""
+        moving = [*also, *(["w"] if self._is_update else ["out"])]
+        if self._is_update and self.optimizer.has_velocity:
+            moving.append("v")
+        return "".join(f", {name} += {columns}" for name in moving)
+
+    # the C function and its call
+
+    @property
+    def _is_update(self) -> bool:
+        return self.step.sink is not None and self.step.sink.kind == "update"
+
+    @property
+    def returns_scale(self) -> bool:
+        sink = self.step.sink
+        if self._is_update:
+            return self.step.phase == "batch" and self.role == "weight"
+        if sink is not None:
+            return sink.kind == "store"
+        return self._output.is_dynamic or self.options.counters
+
+    @property
+    def signature(self) -> str:
+        result = "fxp_scale" if self.returns_scale else "void"
+        declarations = [declaration for declaration, _ in self._arguments()]
+        return _call(f"static {result} {self.label}(", declarations, ")")
+
+    @property
+    def call(self) -> str:
+        start = f"const fxp_scale {self.step.output}_scale = " if self.returns_scale else ""
+        values = [value for _, value in self._arguments()]
+        return _call(f"{start}{self.label}(", values, ");", _COLUMNS - _DEEPEST)
+
+    def _arguments(self) -> Iterator[tuple[str, str]]:
+        """Declaration and value of each: what is read, what is written, what that needs."""
+        for key, name in self.step.reads.items():
+            yield from self._input(key, name)
+        for finish in self.step.finishes:
+            if finish.y is not None:
+                yield self._pointer("const ", "y", finish.y)
+        if isinstance(self.step.op, LossOp):
+            if self.step.op.uses_scratch:
+                words = f"int8_t scratch[{4 * self.sizes['x']}]"
+                yield words, scratch_name(self.step)
+            yield "int32_t *loss", "&loss"
+        if self._is_update:
+            yield from self._updated()
+            return
+        if self._output.adapts:
+            if self.step.sink is None or self.step.sink.kind == "accumulate":
+                yield "int range_f", f"params->{self.step.output}_range.f"
+        yield self._pointer("", "out", self.step.output)
+
+    def _input(self, key: str, name: str) -> Iterator[tuple[str, str]]:
+        tensor = self._tensor(name)
+        if tensor.role == "target" and self.plan.training.graph.loss.target_is_label:
+            yield "int t", "target"
+            return
+        yield self._pointer("const ", key, name)
+        if self._constant_f(name) is None:
+            yield f"int {key}_f", self._exponent(tensor)
+
+    def _pointer(self, const: str, key: str, name: str) -> tuple[str, str]:
+        tensor = self._tensor(name)
+        declaration = f"{const}{C_TYPES[self._format(name).bits]} {key}[{tensor.size}]"
+        return declaration, self._place(tensor)
+
+    def _updated(self) -> Iterator[tuple[str, str]]:
+        name = self.step.output
+        key = "w" if self.role == "weight" else "b"
+        yield self._pointer("", key, name)
+        if self.optimizer.has_velocity:
+            velocity = "int16_t" if self.role == "weight" else "int32_t"
+            yield f"{velocity} v[{self.sizes['out']}]", f"params->{name}_v"
+        if self.role == "weight":
+            yield "int w_f", f"params->{name}_f"
+        yield "fxp_rate rate", "params->rate"
+        if self.role == "weight" and (self.step.phase != "batch" or self.stochastic):
+            yield "uint32_t *random", "&params->random"
+
+    def _exponent(self, tensor: Tensor) -> str:
+        if tensor.role in PARAMETER_ROLES:
+            return f"params->{tensor.name}_f"
+        if tensor.role == "gradient":
+            return f"params->{tensor.name}_range.f"
+        return f"{tensor.name}_scale.f"
+
+    def _place(self, tensor: Tensor) -> str:
+        """Where a tensor lies, seen from the function that runs the steps."""
+        if tensor.role in PARAMETER_ROLES:
+            network = self.plan.training.graph.name
+            return f"{network}_{tensor.name}" if tensor.frozen else f"params->{tensor.name}"
+        if tensor.role == "gradient" and tensor.name not in self.plan.offsets:
+            return f"work->{tensor.name}"
+        return tensor.name
+
+    @property
+    def comment(self) -> str:
+        """What it computes, and the bound of its sum."""
+        what = f"{self.step.output}: {self.step.kernel} of {self.step.op}"
+        for finish in self.step.finishes:
+            what += f", {finish.kernel} of {finish.op}"
+        if self.step.sink is not None:
+            return f"{what}, {self.step.sink.kind}s {self.step.sink.parameter}"
+        a = self.plan.quantized.accumulators[self.step.name]
+        if not isinstance(self.step.op, LayerOp) or not a.terms:
+            return what
+        shifted = f", each shifted by {a.shift}" if a.shift else ""
+        return f"{what}; |sum of {a.terms} products{shifted}| <= 2^{a.sum_bits}"
+
+
+@dataclass(frozen=True)
+class _Function:
+    comment: str
+    text: str
+
+
+@dataclass(frozen=True)
+class _Port:
+    """An input or output of the network, for the header."""
+
+    name: str
+    size: int
+    bits: int = 16
+    f: int = 0
+
+    @property
+    def type(self) -> str:
+        return C_TYPES[self.bits]
+
+
+@dataclass(frozen=True)
+class _Target:
+    is_label: bool
+    size: int
+
+    @property
+    def declaration(self) -> str:
+        return "int target" if self.is_label else f"const int16_t target[{self.size}]"
+
+
+@dataclass(frozen=True)
+class _NetworkView:
+    """One network, as the templates want to see it."""
+
+    spec: Spec
+    plan: Plan
+    state: State
+    options: Options
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    @property
+    def upper(self) -> str:
+        return self.name.upper()
+
+    @property
+    def guard(self) -> str:
+        return f"{self.upper}_H"
+
+    @property
+    def banner(self) -> str:
+        report = make_report(self.plan, self.state)
+        board = f" for {self.options.board}" if self.options.board else ""
+        return "\n".join(
+            [
+                f"/* Generated by mcugrad {VERSION}{board} from network {self.name}, "
+                f"sha256 {self.spec.digest[:16] or 'none'}.",
+                f" * {report.mode}: {report.parameters} bytes of parameters, {report.work} of "
+                f"scratch, {report.constants} of constants;",
+                f" * {report.macs['total']} multiplications a step. Generate it anew instead of "
+                "editing it. */",
+            ]
+        )
+
+    @property
+    def gradient(self) -> bool:
+        return self.options.gradient
+
+    @property
+    def main(self) -> str:
+        return "gradient" if self.gradient else "train"
+
+    @property
+    def main_params(self) -> str:
+        return f"const {self.name}_params" if self.gradient else f"{self.name}_params"
+
+    # the header
+
+    @property
+    def input(self) -> _Port:
+        tensor, tensor_format = self.plan.training.tensors["x"], self.plan.quantized.formats["x"]
+        return _Port("x", tensor.size, tensor_format.bits, tensor_format.f)
+
+    @property
+    def scores(self) -> _Port:
+        name = self.plan.training.graph.scores
+        tensor, tensor_format = self.plan.training.tensors[name], self.plan.quantized.formats[name]
+        return _Port(name, tensor.size, tensor_format.bits, tensor_format.f)
+
+    @property
+    def target(self) -> _Target:
+        return _Target(self.plan.training.graph.loss.target_is_label, self.scores.size)
+
+    @property
+    def input_max(self) -> str:
+        return f"{self.spec.input_max:g}"
+
+    @property
+    def target_max(self) -> str:
+        return f"{self.spec.target_max:g}"
+
+    @property
+    def learning_rate(self) -> str:
+        return f"{self.spec.learning_rate:g}"
+
+    @property
+    def _input_scale(self) -> tuple[int, int]:
+        """raw * 2**f / input_max as a factor of at most 31 bits and a shift of 0 to 46."""
+        exact = 2.0**self.input.f / self.spec.input_max
+        shift = 0
+        while exact * 2 ** (shift + 1) < 2**31 and shift < 46:
+            shift += 1
+        return min(round(exact * 2**shift), 2**31 - 1), shift
+
+    @property
+    def input_factor(self) -> int:
+        return self._input_scale[0]
+
+    @property
+    def input_shift(self) -> int:
+        return self._input_scale[1]
+
+    @property
+    def params_fields(self) -> tuple[Field, ...]:
+        return parameter_fields(self.plan)
+
+    @property
+    def work_fields(self) -> tuple[Field, ...]:
+        fields = work_fields(self.plan)
+        if self.gradient:
+            fields += (Field("fractions", "int16_t", 2, 2, len(self.observed)),)
+        if self.options.counters:
+            fields += (Field("saturations", "uint32_t", 4, 4, len(self.observed)),)
+        return fields
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        report = make_report(self.plan, self.state)
+        return {"params": report.parameters, "work": report.work}
+
+    @property
+    def is_plain(self) -> bool:
+        """The build that users get, whose struct sizes are promised."""
+        return not self.gradient and not self.options.counters
+
+    @property
+    def arena(self) -> int:
+        return self.plan.arena
+
+    @property
+    def constants(self) -> list[_Port]:
+        """Frozen parameters."""
+        return [
+            _Port(f"{self.name}_{t.name}", t.size, self.plan.quantized.formats[t.name].bits)
+            for t in self.plan.training.tensors.values()
+            if t.role in PARAMETER_ROLES and t.frozen
+        ]
+
+    # the body
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        return op_tables(self.plan)
+
+    @property
+    def helpers(self) -> str:
+        loss = self.plan.training.graph.loss
+        module = _environment().get_template(f"ops/{loss.kind}.c.j2").module
+        return str(getattr(module, "helpers")(loss))
+
+    @cached_property
+    def _views(self) -> dict[str, _StepView]:
+        """A view per step; steps whose C is the same text share one function."""
+        macros: Any = _environment().get_template("macros.j2").module
+        labels: dict[str, str] = {}
+        views = {}
+        for step in self.plan.training.steps:
+            anonymous = _StepView(self.plan, self.state, step, self.options)
+            label = labels.setdefault(macros.function(anonymous), f"step_{step.name}")
+            views[step.name] = _StepView(self.plan, self.state, step, self.options, label)
+        return views
+
+    @property
+    def functions(self) -> list[_Function]:
+        macros: Any = _environment().get_template("macros.j2").module
+        firsts = {view.label: view for view in reversed(self._views.values())}
+        order = [view for view in self._views.values() if firsts[view.label] is view]
+        return [_Function(view.comment, macros.function(view)) for view in order]
+
+    def _lines(self, steps: Iterable[Step], indent: int = 4) -> list[str]:
+        gap = "\n" + " " * indent
+        return [self._views[step.name].call.replace("\n", gap) for step in steps]
+
+    def _pointers(self, steps: tuple[Step, ...]) -> list[str]:
+        """Named views into the arena."""
+        lines = []
+        for name, offset in self.plan.offsets.items():
+            bits = self._arena_bits(name)
+            scratch = any(scratch_name(step) == name for step in steps)
+            if scratch or any(name in (*step.inputs, step.output) for step in steps):
+                place = f"&work->arena.i{bits}[{offset * 8 // bits}]"
+                lines.append(f"{C_TYPES[bits]} *const {name} = {place};")
+        return lines
+
+    def _arena_bits(self, name: str) -> int:
+        tensor_format = self.plan.quantized.formats.get(name)
+        return 8 if tensor_format is None else tensor_format.bits
+
+    @property
+    def forward_lines(self) -> list[str]:
+        steps = self.plan.training.phase("forward")
+        last = self._views[steps[-1].name]
+        lines = self._lines(steps)
+        if last.returns_scale:  # nobody needs the exponent of the scores
+            lines[-1] = f"(void){last.call[last.call.index('= ') + 2:]}"
+        return [*self._pointers(steps), "", *lines]
+
+    @property
+    def training_views(self) -> list[str]:
+        return self._pointers(self.plan.training.steps)
+
+    @property
+    def training_lines(self) -> list[str]:
+        steps = [step for step in self.plan.training.steps if step.phase != "batch"]
+        lines = self._lines(steps)
+        if self.gradient:
+            lines += [
+                f"work->fractions[{i}] = {self._exponent(name)};"
+                for i, name in enumerate(self.observed)
+            ]
+        return lines
+
+    def _exponent(self, name: str) -> str:
+        tensor_format = self.plan.quantized.formats[name]
+        return f"{name}_scale.f" if tensor_format.is_dynamic else str(tensor_format.f)
+
+    @property
+    def observed(self) -> tuple[str, ...]:
+        """Tensors that a run writes: their exponents or saturations can be read by index."""
+        return observed(self.plan)
+
+    @property
+    def sums(self) -> list[str]:
+        return [step.reads["g"] for step in self.plan.training.phase("batch")]
+
+    @property
+    def batch(self) -> int:
+        return self.spec.batch
+
+    @property
+    def batch_lines(self) -> list[str]:
+        lines = []
+        for step in self.plan.training.phase("batch"):
+            view = self._views[step.name]
+            lines += self._lines([step], 8)
+            if view.returns_scale:
+                range_ = f"params->{step.reads['g']}_range"
+                lines.append(f"fxp_adapt_values(&{range_}, {step.output}_scale.ideal);")
+        return lines
+
+    @property
+    def adapt_lines(self) -> list[str]:
+        lines = []
+        for i, name in enumerate(self.observed):
+            tensor_format = self.plan.quantized.formats[name]
+            range_ = f"params->{name}_range"
+            if self.options.counters and tensor_format.policy != "exact":
+                limit = f"{range_}.f" if tensor_format.adapts else str(tensor_format.f)
+                lines.append(
+                    f"work->saturations[{i}] += {name}_scale.ideal < {limit} ? 1u : 0u;"
+                )
+            if tensor_format.adapts:
+                kind = "errors" if tensor_format.policy == "relative" else "values"
+                lines.append(f"fxp_adapt_{kind}(&{range_}, {name}_scale.ideal);")
+        return lines
+
+    @property
+    def renormalise_lines(self) -> list[str]:
+        lines = []
+        for tensor in self.plan.training.trained:
+            if tensor.role != "weight":
+                continue
+            name, bits = f"params->{tensor.name}", self.plan.quantized.formats[tensor.name].bits
+            lines.append(f"if (fxp_near_rail{bits}({name}, {tensor.size}) && {name}_f > -8) {{")
+            lines.append(f"    fxp_halve{bits}({name}, {tensor.size});")
+            if self.plan.training.graph.optimizer.has_velocity:
+                lines.append(f"    fxp_halve16({name}_v, {tensor.size});")
+            lines += [f"    {name}_f--;", "}"]
+        return lines
+
+    # starting values
+
+    @property
+    def initial(self) -> tuple[Table, ...]:
+        return initial_tables(self.plan, self.state)
+
+    @property
+    def init_lines(self) -> list[str]:
+        state = self.state
+        lines = [
+            f"params->random = {state.random.state}u;",
+            f"params->rate.m = {state.rate.m};",
+            f"params->rate.s = {state.rate.s};",
+        ]
+        for table in self.initial:
+            if not table.frozen:
+                name = table.name
+                lines.append(f"memcpy(params->{name}, {name}, sizeof {name});")
+        for tensor in self.plan.training.trained:
+            if tensor.role == "weight":
+                lines.append(f"params->{tensor.name}_f = {state.f[tensor.name]};")
+        for name, range_ in state.ranges.items():
+            lines.append(f"params->{name}_range.f = {range_.f};")
+            lines.append(f"params->{name}_range.best = FXP_NO_IDEAL;")
+        return lines
+
+
+def observed(plan: Plan) -> tuple[str, ...]:
+    """Tensors that forward, loss and backward write, in the order of the steps."""
+    return tuple(
+        step.output
+        for step in plan.training.steps
+        if step.sink is None or (step.sink.kind == "store")
+    )

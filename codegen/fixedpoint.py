@@ -1,0 +1,241 @@
+"""Numbers in, fixed-point numbers out: the Python twin of firmware/runtime/fxp.h.
+
+A value is q * 2**-f: an integer q with f fraction bits. Right shifts are arithmetic. Whatever is
+narrowed is rounded once (half up) and saturated once to the full two's complement range.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+# Limits of the exponents that adapt while the network learns.
+MIN_FRACTION = -8
+MAX_FRACTION = 23
+MAX_WEIGHT_FRACTION = 22
+BIAS_FRACTION = 22
+LOSS_FRACTION = 20
+LEARNING_RATE_FRACTION = 24
+NO_IDEAL = 127  # of a tensor that is all zeros: it says nothing about its range
+MAX_RELATIVE_FRACTION = 8  # an error keeps at most 8 bits more than its accumulator has
+MIN_RELATIVE_FRACTION = -64
+
+
+@dataclass(frozen=True)
+class Q:
+    """Integers `q` with `f` fraction bits."""
+
+    q: Ints
+    f: int
+
+    @property
+    def value(self) -> Floats:
+        """The numbers these integers stand for."""
+        return np.ldexp(self.q.astype(np.float64), -self.f)
+
+
+@dataclass(frozen=True)
+class Outer:
+    """A weight gradient that is the outer product of `rows` and `columns` and is never formed."""
+
+    rows: Q
+    columns: Q
+
+    @property
+    def product(self) -> Q:
+        q = np.multiply.outer(self.rows.q, self.columns.q)
+        return Q(q, self.rows.f + self.columns.f)
+
+
+def integers(values: Any) -> Ints:
+    return np.asarray(values, dtype=np.int64)
+
+
+def rescale(v: Any, shift: int) -> Ints:
+    """v * 2**-shift, rounded half up. Left shifts are exact; the caller knows that they fit."""
+    v = integers(v)
+    if shift <= 0:
+        return v << -shift
+    if shift > 62:
+        return np.zeros_like(v)
+    return (v + (np.int64(1) << np.int64(shift - 1))) >> np.int64(shift)
+
+
+def saturate(v: Any, bits: int) -> Ints:
+    """Clamp to the full range of `bits`-bit two's complement."""
+    return np.clip(integers(v), -(1 << (bits - 1)), (1 << (bits - 1)) - 1)
+
+
+def narrow(v: Any, shift: int, bits: int) -> Ints:
+    """Rescale, then saturate; safe for every shift: beyond `bits` a left shift saturates anyway."""
+    if shift <= 0:
+        return saturate(saturate(v, bits + 1) << min(-shift, bits), bits)
+    return saturate(rescale(v, shift), bits)
+
+
+def magnitude(v: Any) -> Ints:
+    """|v|, off by one below zero (~v), so that it exists for every integer."""
+    v = integers(v)
+    return v ^ (v >> 63)
+
+
+def bit_length(v: Any) -> int:
+    """Bits that the largest magnitude needs."""
+    v = magnitude(v)
+    return int(v.max()).bit_length() if v.size else 0
+
+
+def quantize(values: Any, f: int, bits: int) -> Ints:
+    """Floats to integers with f fraction bits: rounded half up, saturated."""
+    scaled = np.ldexp(np.asarray(values, dtype=np.float64), f)
+    limit = float(1 << (bits - 1))
+    return np.clip(np.floor(scaled + 0.5), -limit, limit - 1).astype(np.int64)
+
+
+@dataclass
+class Range:
+    """An exponent that follows the values of a tensor; twin of fxp_range.
+
+    It falls at once to what a value needs, less `margin`; it rises when no value in a window of
+    samples needed it. Called once per sample with the largest exponent that would have fitted.
+    """
+
+    f: int
+    best: int = NO_IDEAL
+    count: int = 0
+
+    def adapt(self, ideal: int, lowest: int, highest: int, margin: int, window: int) -> None:
+        if ideal == NO_IDEAL:
+            return
+        ideal = max(lowest, min(ideal, highest))
+        if ideal < self.f:
+            self.f, self.best, self.count = max(lowest, ideal - margin), NO_IDEAL, 0
+            return
+        self.best, self.count = min(self.best, ideal), self.count + 1
+        if self.count == window:
+            self.f, self.best, self.count = max(self.f, self.best - margin), NO_IDEAL, 0
+
+    def adapt_values(self, ideal: int) -> None:
+        """For activations and gradients (NUMERICS 3)."""
+        self.adapt(ideal, MIN_FRACTION, MAX_FRACTION, margin=0, window=255)
+
+    def adapt_errors(self, ideal: int) -> None:
+        """For errors, whose exponent is relative to that of their accumulator (NUMERICS 6)."""
+        self.adapt(ideal, MIN_RELATIVE_FRACTION, MAX_RELATIVE_FRACTION, margin=1, window=64)
+
+
+def weight_fraction(weights: Any, bits: int) -> int:
+    """Fraction bits that leave one bit of headroom above the largest weight (NUMERICS 1)."""
+    largest = float(np.max(np.abs(weights), initial=0.0))
+    exponent = int(np.ceil(np.log2(largest))) if largest > 0 else 0
+    return int(np.clip(bits - 2 - exponent, MIN_FRACTION, MAX_WEIGHT_FRACTION))
+
+
+class Random:
+    """The generator of the C: xorshift32 with shifts 13, 17, 5; the state is never 0."""
+
+    def __init__(self, state: int):
+        self.state = state
+
+    def draw(self) -> int:
+        v = self.state
+        v ^= (v << 13) & 0xFFFFFFFF
+        v ^= v >> 17
+        v ^= (v << 5) & 0xFFFFFFFF
+        self.state = v
+        return v
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A learning rate m * 2**-s, with 128 <= m <= 255 (or m = 0: no learning)."""
+
+    m: int
+    s: int
+
+    @property
+    def value(self) -> float:
+        return float(np.ldexp(float(self.m), -self.s))
+
+
+def learning_rate(rate: float, batch: int = 1) -> Rate:
+    """The rate per sample as the C stores it: from 24 fraction bits, shared over the batch.
+
+    Twin of fxp_learning_rate: the mean over a batch is folded into the rate.
+    """
+    fixed = min(int(np.floor(np.ldexp(rate, LEARNING_RATE_FRACTION) + 0.5)), 0xFFFFFFFF)
+    return encode_rate(fixed, batch)
+
+
+def encode_rate(fixed: int, batch: int) -> Rate:
+    """`fixed` has LEARNING_RATE_FRACTION fraction bits; 16 more keep the division by `batch` fine."""
+    wide = (fixed << 16) // batch
+    if wide == 0:
+        return Rate(0, 0)
+    shift = wide.bit_length() - 8
+    m = (wide + (1 << (shift - 1))) >> shift if shift > 0 else wide << -shift
+    if m == 256:
+        m, shift = 128, shift + 1
+    return Rate(m, LEARNING_RATE_FRACTION + 16 - shift)
+
+
+@dataclass(frozen=True)
+class Format:
+    """Qm.n in ARM's notation: m integer bits with the sign, n fraction bits."""
+
+    integer_bits: int
+    fraction_bits: int
+
+    @property
+    def bits(self) -> int:
+        return self.integer_bits + self.fraction_bits
+
+    def __str__(self) -> str:
+        return f"Q{self.integer_bits}.{self.fraction_bits}"
+
+
+def parse_format(text: str) -> Format | None:
+    """"Q3.12" -> Format(3, 12); None where the text is no such thing."""
+    match = re.fullmatch(r"Q(\d+)\.(\d+)", text)
+    if match is None or int(match[1]) < 1:
+        return None
+    return Format(int(match[1]), int(match[2]))
+
+
+def fold(error: int, rate: Rate, k: int, random: Random) -> int:
+    """-error * rate as 16 bits, k bits shorter than the product, stochastically rounded (NUMERICS 7).
+
+    Twin of fxp_fold. No draw is used where nothing is rounded.
+    """
+    product = -error * rate.m
+    if error == 0 or k > 30:
+        return 0
+    if k > 0:
+        product = (product + (random.draw() >> (32 - k))) >> k
+    else:
+        product = max(-(1 << 16), min(product, (1 << 16) - 1)) << min(-k, 16)
+    return max(-(1 << 15), min(product, (1 << 15) - 1))
+
+
+def step24(gradient: Ints, k: int) -> Ints:
+    """-gradient with k bits less, rounded to nearest, as 24 bits; twin of fxp_step24."""
+    return integers(gradient) * 0 if k > 30 else narrow(-integers(gradient), k, 24)
+
+
+def sum_bits(product_bits: int, terms: int) -> int:
+    """b such that |sum of `terms` products, each at most 2**product_bits| <= 2**b."""
+    return product_bits + (terms - 1).bit_length()
+
+
+def table_lookup(table: Sequence[int], v: Ints, step_bits: int) -> Ints:
+    """Linear interpolation in a table whose entries are 2**step_bits apart, rounded half up."""
+    entries = integers(table)
+    index, rest = v >> step_bits, v & ((1 << step_bits) - 1)
+    low, high = entries[index], entries[index + 1]
+    return low + (((high - low) * rest + (1 << (step_bits - 1))) >> step_bits)

@@ -1,0 +1,205 @@
+"""The nouns that flow through the passes; all frozen, all plain data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from codegen.fixedpoint import BIAS_FRACTION, Format
+from codegen.ops.base import ElementwiseOp, LayerOp, LossOp, Op, OptimizerOp, Shape, size
+
+Role = Literal["input", "target", "activation", "scores", "error", "weight", "bias", "gradient"]
+PARAMETER_ROLES = ("weight", "bias")
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A value of the network. `owner` names the parameter that a gradient belongs to.
+
+    `pinned` is the format that the network file asks for.
+    """
+
+    name: str
+    shape: Shape
+    role: Role
+    fan_in: int = 0
+    fan_out: int = 0
+    frozen: bool = False
+    owner: str | None = None
+    pinned: Format | None = None
+
+    @property
+    def size(self) -> int:
+        return size(self.shape)
+
+
+@dataclass(frozen=True)
+class Node:
+    """One layer: op, its input and output tensors, and its parameters by kernel argument."""
+
+    name: str
+    op: LayerOp | ElementwiseOp
+    input: str
+    output: str
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The network as the user wrote it, every shape known."""
+
+    name: str
+    nodes: tuple[Node, ...]
+    tensors: Mapping[str, Tensor]
+    loss: LossOp
+    optimizer: OptimizerOp
+
+    @property
+    def scores(self) -> str:
+        """The tensor that the network ends in."""
+        return self.nodes[-1].output
+
+    @property
+    def outputs(self) -> int:
+        return self.tensors[self.scores].size
+
+
+@dataclass(frozen=True)
+class Finish:
+    """An elementwise kernel applied to an accumulator before it is rounded; `y` is what it reads."""
+
+    op: ElementwiseOp
+    kernel: str
+    y: str | None = None
+
+
+@dataclass(frozen=True)
+class Sink:
+    """Where a parameter's gradient goes: stored, accumulated over a batch, or updating at once."""
+
+    kind: Literal["store", "accumulate", "update"]
+    parameter: str
+
+
+@dataclass(frozen=True)
+class Step:
+    """One C function: a kernel, the tensor behind each of its arguments, and what it writes."""
+
+    name: str
+    phase: Literal["forward", "loss", "backward", "gradient", "batch"]
+    op: Op
+    kernel: str
+    reads: Mapping[str, str]
+    output: str
+    finishes: tuple[Finish, ...] = ()
+    sink: Sink | None = None
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Every tensor that is read, finishes included."""
+        return (*self.reads.values(), *(f.y for f in self.finishes if f.y is not None))
+
+
+@dataclass(frozen=True)
+class TrainingGraph:
+    """The steps of training in the order in which they run; inference is the forward ones."""
+
+    graph: Graph
+    tensors: Mapping[str, Tensor]
+    steps: tuple[Step, ...]
+
+    def step(self, name: str) -> Step:
+        return next(step for step in self.steps if step.name == name)
+
+    def phase(self, *phases: str) -> tuple[Step, ...]:
+        return tuple(step for step in self.steps if step.phase in phases)
+
+    @property
+    def trained(self) -> tuple[Tensor, ...]:
+        """Parameters that learn, in the order of the network."""
+        return tuple(
+            t for t in self.tensors.values() if t.role in PARAMETER_ROLES and not t.frozen
+        )
+
+
+Policy = Literal["fixed", "parameter", "adaptive", "relative", "exact"]
+
+
+@dataclass(frozen=True)
+class TensorFormat:
+    """How a tensor is stored.
+
+    fixed      `f` fraction bits for ever
+    parameter  the exponent is state of its own and follows the weights' range
+    adaptive   the exponent is state and follows the values (NUMERICS 3)
+    relative   the exponent is state, relative to the accumulator's (NUMERICS 6)
+    exact      the exponent is chosen anew for each sample
+    """
+
+    bits: int
+    policy: Policy
+    f: int = 0
+
+    @property
+    def adapts(self) -> bool:
+        """The exponent is a range that training follows."""
+        return self.policy in ("adaptive", "relative")
+
+    @property
+    def is_dynamic(self) -> bool:
+        """The exponent of a value is known only at run time."""
+        return self.policy in ("adaptive", "relative", "exact")
+
+
+BIAS_FORMAT = TensorFormat(32, "fixed", BIAS_FRACTION)
+
+
+@dataclass(frozen=True)
+class Accumulator:
+    """The sum inside a step: its C type, the shift of each product, and bounds that are proved.
+
+    |sum| <= 2**sum_bits; with the bias 2**raw_bits; just before it is rounded 2**bits.
+    """
+
+    sum_bits: int
+    raw_bits: int
+    bits: int
+    shift: int
+    terms: int
+    type: Literal["int32_t", "int64_t"]
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Widths of a mode."""
+
+    mode: str
+    weight_bits: int
+    activation_bits: int
+    error_bits: int
+    rounding: Literal["stochastic", "nearest"]
+    batch: int
+    accumulate: Literal["wide", "shifted"]
+
+
+@dataclass(frozen=True)
+class QuantizedGraph:
+    """A training graph with a format for each tensor and an accumulator for each step."""
+
+    training: TrainingGraph
+    numbers: Numbers
+    formats: Mapping[str, TensorFormat]
+    accumulators: Mapping[str, Accumulator]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where each short-lived tensor lies in the arena, in bytes."""
+
+    quantized: QuantizedGraph
+    offsets: Mapping[str, int]
+    arena: int
+    arena_lower_bound: int
+
+    @property
+    def training(self) -> TrainingGraph:
+        return self.quantized.training

@@ -1,0 +1,417 @@
+"""The same steps in two number systems: NumPy floats, and the integers that the C computes."""
+
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from codegen.fixedpoint import (
+    BIAS_FRACTION,
+    MAX_FRACTION,
+    MAX_RELATIVE_FRACTION,
+    MIN_FRACTION,
+    NO_IDEAL,
+    Floats,
+    Ints,
+    Outer,
+    Q,
+    Random,
+    Range,
+    Rate,
+    bit_length,
+    fold,
+    integers,
+    magnitude,
+    narrow,
+    quantize,
+    rescale,
+    saturate,
+    step24,
+    weight_fraction,
+)
+from codegen.graph import QuantizedGraph, Step, Tensor, TensorFormat, TrainingGraph
+from codegen.ops.base import LayerOp, LossOp
+
+RENORMALISE_EVERY = 16  # samples
+MIN_EXACT_SHIFT = -8
+SEED = 0x6D637567  # "mcug"
+Values = dict[str, Any]
+
+
+# ---------------------------------------------------------------- floats
+
+
+def run_step_float(step: Step, values: Mapping[str, Any]) -> Any:
+    """What a step writes; for the loss the pair (value, error)."""
+    operands = {key: values[name] for key, name in step.reads.items()}
+    result = step.op.call(step.kernel, operands)
+    value, result = result if isinstance(step.op, LossOp) else (None, result)
+    for finish in step.finishes:
+        result = finish_float(finish, result, values)
+    return result if value is None else (value, result)
+
+
+def finish_float(finish: Any, result: Floats, values: Mapping[str, Any]) -> Any:
+    if finish.kernel == "forward":
+        return finish.op.forward(result)
+    return finish.op.grad_x(result, values[finish.y])
+
+
+def run_float(
+    training: TrainingGraph, parameters: Mapping[str, Floats], x: Floats, target: Any
+) -> tuple[float, Values]:
+    """Loss and every value of forward and backward, for a graph whose gradients are stored."""
+    values: Values = {"x": x, "target": target, **parameters}
+    loss = 0.0
+    for step in training.steps:
+        if step.phase == "loss":
+            loss, values[step.output] = run_step_float(step, values)
+        else:
+            values[step.output] = run_step_float(step, values)
+    return loss, values
+
+
+def scores_float(training: TrainingGraph, parameters: Mapping[str, Floats], x: Floats) -> Floats:
+    values: Values = {"x": x, **parameters}
+    for step in training.phase("forward"):
+        values[step.output] = run_step_float(step, values)
+    scores: Floats = values[training.graph.scores]
+    return scores
+
+
+@dataclass
+class FloatLearner:
+    """SGD in floats: the reference beside which the integers learn. Parameters are changed."""
+
+    training: TrainingGraph  # gradients stored
+    parameters: dict[str, Floats]
+    rate: float
+    batch: int = 1
+    sums: dict[str, Floats] = field(default_factory=dict)
+    velocity: dict[str, Floats] = field(default_factory=dict)
+    count: int = 0
+
+    def train(self, x: Floats, target: Any) -> float:
+        """One sample; the parameters change when a batch is full. Returns the loss."""
+        loss, values = run_float(self.training, self.parameters, x, target)
+        for step in self.training.phase("gradient"):
+            assert step.sink is not None
+            name = step.sink.parameter
+            self.sums[name] = self.sums.get(name, 0.0) + values[step.output]
+        self.count += 1
+        if self.count == self.batch:
+            self._update()
+        return loss
+
+    def _update(self) -> None:
+        optimizer = self.training.graph.optimizer
+        for name, total in self.sums.items():
+            velocity = self.velocity.get(name, np.zeros_like(total))
+            self.parameters[name], self.velocity[name] = optimizer.update(
+                self.parameters[name], total / self.batch, velocity, self.rate
+            )
+        self.sums, self.count = {}, 0
+
+
+# ---------------------------------------------------------------- integers
+
+
+@dataclass
+class State:
+    """All that training changes, and the frozen parameters: integers, exponents, ranges."""
+
+    values: dict[str, Ints]
+    f: dict[str, int]
+    velocity: dict[str, Ints]
+    ranges: dict[str, Range]
+    rate: Rate
+    random: Random
+    steps: int = 0
+    batch_count: int = 0
+    sums: dict[str, Ints] = field(default_factory=dict)
+
+    def q(self, name: str) -> Q:
+        return Q(self.values[name], self.f[name])
+
+    def floats(self) -> dict[str, Floats]:
+        """Every parameter as the numbers that its integers stand for."""
+        return {name: self.q(name).value for name in self.values}
+
+
+def initial_state(
+    quantized: QuantizedGraph, parameters: Mapping[str, Floats], rate: Rate, seed: int = SEED
+) -> State:
+    """Parameters as integers; ranges as high as they go, until `calibrate` or training lowers them."""
+    values: dict[str, Ints] = {}
+    fractions: dict[str, int] = {}
+    for name, numbers in parameters.items():
+        bits = quantized.formats[name].bits
+        is_bias = quantized.training.tensors[name].role == "bias"
+        fractions[name] = BIAS_FRACTION if is_bias else weight_fraction(numbers, bits)
+        values[name] = quantize(numbers, fractions[name], bits)
+    velocity = {}
+    if quantized.training.graph.optimizer.has_velocity:
+        trained = quantized.training.trained
+        velocity = {t.name: np.zeros(t.shape, dtype=np.int64) for t in trained}
+    highest = {"adaptive": MAX_FRACTION, "relative": MAX_RELATIVE_FRACTION}
+    ranges = {
+        name: Range(highest[f.policy]) for name, f in quantized.formats.items() if f.adapts
+    }
+    return State(values, fractions, velocity, ranges, rate, Random(seed))
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A stored tensor, the accumulator that it was rounded from, and its ideal exponent."""
+
+    q: Q
+    acc: Q
+    ideal: int
+    loss: int = 0
+
+
+def run_step_int(quantized: QuantizedGraph, step: Step, values: Values, state: State) -> Stored:
+    """Accumulate, finish, round once: the integer twin of one C function that writes a tensor."""
+    accumulator = quantized.accumulators[step.name]
+    operands = {key: values[name] for key, name in step.reads.items()}
+    loss = 0
+    if isinstance(step.op, LossOp):
+        loss, acc = step.op.call("loss_int", operands)
+    else:
+        acc = step.op.call(f"{step.kernel}_int", operands, shift=accumulator.shift)
+    bits, sticky = accumulator.raw_bits, False
+    for finish in step.finishes:
+        acc, bits, sticky = _finish(finish, acc, bits, values)
+    return _store(acc, quantized.formats[step.output], state.ranges.get(step.output), sticky, loss)
+
+
+def _finish(finish: Any, acc: Q, bits: int, values: Values) -> tuple[Q, int, bool]:
+    if finish.kernel == "forward":
+        acc = finish.op.forward_int(acc, bits)
+    else:
+        acc = finish.op.grad_x_int(acc, values[finish.y], bits)
+    sticky = finish.kernel == "forward" and finish.op.keeps_positive
+    return acc, finish.op.grown_bits(finish.kernel, bits), sticky
+
+
+def _store(
+    acc: Q, tensor_format: TensorFormat, follower: Range | None, sticky: bool, loss: int
+) -> Stored:
+    length, top = bit_length(acc.q), tensor_format.bits - 1
+    if tensor_format.policy == "exact":
+        f = acc.f - max(MIN_EXACT_SHIFT, length - top)
+    elif follower is None:
+        f = tensor_format.f
+    else:
+        f = follower.f + (acc.f if tensor_format.policy == "relative" else 0)
+    q = narrow(acc.q, acc.f - f, tensor_format.bits)
+    if sticky:
+        q = np.where((acc.q > 0) & (q == 0), 1, q)
+    base = 0 if tensor_format.policy == "relative" else acc.f
+    return Stored(Q(q, f), acc, top - length + base if length else NO_IDEAL, loss)
+
+
+@dataclass
+class IntegerLearner:
+    """The bit-exact twin of the generated C. Its state is changed by `train`."""
+
+    quantized: QuantizedGraph
+    state: State
+    saturations: dict[str, int] = field(default_factory=dict)
+
+    def scores(self, x: Ints) -> Ints:
+        """Scores (16 bits) for an input of integers; the state does not change."""
+        values = self._start(x, 0)
+        for step in self.quantized.training.phase("forward"):
+            values[step.output] = run_step_int(self.quantized, step, values, self.state).q
+        scores: Ints = values[self.quantized.training.graph.scores].q
+        return scores
+
+    def gradients(self, x: Ints, target: Any) -> tuple[int, Values, dict[str, Stored]]:
+        """Loss, every value, and how each was stored, for a graph whose gradients are stored."""
+        return self._run(x, target)
+
+    def train(self, x: Ints, target: Any) -> int:
+        """One sample; returns the loss with LOSS_FRACTION fraction bits."""
+        state = self.state
+        if state.batch_count == 0:
+            state.sums = {}
+        loss, _, stored = self._run(x, target)
+        state.batch_count += 1
+        if state.batch_count == self.quantized.numbers.batch:
+            state.batch_count = 0
+            self._batch_updates()
+        for name, s in stored.items():
+            self._adapt(name, s.ideal)
+        state.steps = (state.steps + 1) & 0xFFFFFFFF
+        if state.steps % RENORMALISE_EVERY == 0:
+            self._renormalise()
+        return loss
+
+    def calibrate(self, samples: Iterable[tuple[Ints, Any]]) -> None:
+        """Lowers every range to what the samples need; nothing else changes."""
+        before = deepcopy(self.state)
+        for x, target in samples:
+            self.state.values, self.state.velocity = dict(before.values), dict(before.velocity)
+            _, _, stored = self._run(x, target, learn=False)
+            for name, s in stored.items():
+                self._adapt(name, s.ideal)
+        for range_ in self.state.ranges.values():
+            range_.best, range_.count = NO_IDEAL, 0
+        self.saturations.clear()
+
+    # one sample
+
+    def _start(self, x: Ints, target: Any) -> Values:
+        fx = self.quantized.formats["x"].f
+        parameters = {name: self.state.q(name) for name in self.state.values}
+        return {"x": Q(integers(x), fx), "target": target, **parameters}
+
+    def _run(
+        self, x: Ints, target: Any, learn: bool = True
+    ) -> tuple[int, Values, dict[str, Stored]]:
+        values, stored, loss = self._start(x, target), {}, 0
+        for step in self.quantized.training.steps:
+            if step.phase == "batch":
+                continue
+            if step.sink is not None:
+                self._sink(step, values, learn)
+                continue
+            stored[step.output] = run_step_int(self.quantized, step, values, self.state)
+            values[step.output] = stored[step.output].q
+            loss = stored[step.output].loss if step.phase == "loss" else loss
+        return loss, values, stored
+
+    def _sink(self, step: Step, values: Values, learn: bool) -> None:
+        assert step.sink is not None
+        operands = {key: values[name] for key, name in step.reads.items()}
+        gradient = step.op.call(f"{step.kernel}_int", operands)
+        if step.sink.kind == "store":
+            values[step.output] = _formed(gradient)
+        elif not learn:
+            self._follow_sum(step.output, _formed(gradient))
+        elif step.sink.kind == "accumulate":
+            self._accumulate(step, _formed(gradient))
+        else:
+            self._update(step.sink.parameter, gradient)
+
+    # gradients
+
+    def _follow_sum(self, name: str, gradient: Q) -> None:
+        """A sum over a batch keeps one bit of headroom."""
+        if name in self.state.ranges and bit_length(gradient.q):
+            self.state.ranges[name].adapt_values(14 - bit_length(gradient.q) + gradient.f)
+
+    def _accumulate(self, step: Step, gradient: Q) -> None:
+        bits = self.quantized.formats[step.output].bits
+        f = self._sum_fraction(step.output)
+        before = self.state.sums.get(step.output, np.zeros_like(gradient.q))
+        self.state.sums[step.output] = saturate(
+            before + narrow(gradient.q, gradient.f - f, bits), bits
+        )
+
+    def _sum_fraction(self, name: str) -> int:
+        range_ = self.state.ranges.get(name)
+        return self.quantized.formats[name].f if range_ is None else range_.f
+
+    def _batch_updates(self) -> None:
+        for step in self.quantized.training.phase("batch"):
+            name = step.reads["g"]
+            total = Q(self.state.sums[name], self._sum_fraction(name))
+            self._update(step.output, total)
+            self._follow_sum(name, total)
+
+    def _update(self, name: str, gradient: Q | Outer) -> None:
+        if self.quantized.training.tensors[name].role == "weight":
+            self._update_rows(name, gradient)
+            return
+        assert isinstance(gradient, Q)
+        state = self.state
+        velocity = state.velocity.get(name, integers(0))
+        state.values[name], velocity = self._optimizer.update_bias_int(
+            state.values[name], gradient, velocity, state.rate
+        )
+        if self._optimizer.has_velocity:
+            state.velocity[name] = velocity
+
+    def _update_rows(self, name: str, gradient: Q | Outer) -> None:
+        """Row by row, so that each row has its own draw (NUMERICS 7)."""
+        state, bits = self.state, self.quantized.formats[name].bits
+        target = state.f[name] + self._optimizer.headroom(bits)
+        rows = state.values[name].copy()
+        velocities = state.velocity.get(name, np.zeros_like(rows)).copy()
+        for row in range(len(rows)):
+            delta = self._delta(gradient, row, target)
+            if delta is None:
+                continue
+            stochastic = self.quantized.numbers.rounding == "stochastic"
+            draw = state.random.draw() if stochastic else None
+            rows[row], velocities[row] = self._optimizer.update_int(
+                rows[row], delta, velocities[row], draw, bits
+            )
+        state.values[name] = rows
+        if self._optimizer.has_velocity:
+            state.velocity[name] = velocities
+
+    def _delta(self, gradient: Q | Outer, row: int, target: int) -> Ints | None:
+        """Changes of a row with `target` + 16 fraction bits; None where the row is skipped."""
+        rate, random = self.state.rate, self.state.random
+        if isinstance(gradient, Q):
+            return step24(gradient.q[row], gradient.f + rate.s - target - 16) * rate.m
+        widen = 16 - self.quantized.numbers.activation_bits  # 8-bit values are used as x << 8
+        k = gradient.rows.f + gradient.columns.f + widen + rate.s - target - 16
+        n = fold(int(gradient.rows.q[row]), rate, k, random)
+        if n == 0 and self._optimizer.skips_zero:
+            return None
+        return n * (gradient.columns.q << widen)
+
+    # ranges
+
+    def _adapt(self, name: str, ideal: int) -> None:
+        tensor_format, range_ = self.quantized.formats[name], self.state.ranges.get(name)
+        limit = tensor_format.f if range_ is None else range_.f
+        if tensor_format.policy != "exact" and ideal < limit:
+            self.saturations[name] = self.saturations.get(name, 0) + 1
+        if range_ is None:
+            return
+        if tensor_format.policy == "relative":
+            range_.adapt_errors(ideal)
+        else:
+            range_.adapt_values(ideal)
+
+    def _renormalise(self) -> None:
+        """Weights that near their rail are halved, with their velocity (NUMERICS 8)."""
+        state = self.state
+        for tensor in self.quantized.training.trained:
+            bits = self.quantized.formats[tensor.name].bits
+            rail = (1 << (bits - 1)) - (1 << (bits - 7))
+            largest = int(magnitude(state.values[tensor.name]).max())
+            if tensor.role != "weight" or largest < rail or state.f[tensor.name] <= MIN_FRACTION:
+                continue
+            state.f[tensor.name] -= 1
+            state.values[tensor.name] = rescale(state.values[tensor.name], 1)
+            if tensor.name in state.velocity:
+                state.velocity[tensor.name] = rescale(state.velocity[tensor.name], 1)
+
+    @property
+    def _optimizer(self) -> Any:
+        return self.quantized.training.graph.optimizer
+
+
+def _formed(gradient: Q | Outer) -> Q:
+    return gradient.product if isinstance(gradient, Outer) else gradient
+
+
+def initial_parameters(tensors: Iterable[Tensor], seed: int) -> dict[str, Floats]:
+    """Glorot's uniform weights, biases 0. RandomState's stream is the same in every NumPy."""
+    random = np.random.RandomState(seed)
+    parameters: dict[str, Floats] = {}
+    for tensor in tensors:
+        if tensor.role == "weight":
+            limit = np.sqrt(6 / (tensor.fan_in + tensor.fan_out))
+            parameters[tensor.name] = random.uniform(-limit, limit, tensor.shape)
+        elif tensor.role == "bias":
+            parameters[tensor.name] = np.zeros(tensor.shape)
+    return parameters

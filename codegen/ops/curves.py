@@ -1,0 +1,48 @@
+"""What sigmoid and tanh share: one table, and a derivative with 30 fraction bits."""
+
+import math
+
+import numpy as np
+
+from codegen.fixedpoint import Ints, Q, integers, narrow, rescale, table_lookup
+
+FRACTION = 15  # of the argument and of the result
+DERIVATIVE_FRACTION = 30
+DERIVATIVE_ROOM = 32  # bits of an accumulator that may be multiplied by a derivative
+_STEP_BITS = 10  # two entries are 2**-5 apart
+_ENTRIES = 257  # over [0, 8]
+TANH_TABLE = tuple(round(math.tanh(i / 32) * 2**FRACTION) for i in range(_ENTRIES))
+
+# Largest error of tanh_int: interpolation (h^2 / 8 * max |tanh''|, which is 4 / sqrt(27)), the
+# rounding of an entry, of the interpolation and of the argument, and 1 - tanh(8) beyond the table.
+TANH_ERROR = 2**-10 / 8 * 4 / math.sqrt(27) + 1.5 * 2**-FRACTION + (1 - math.tanh(8))
+
+
+def tanh_int(v: Ints, f: int) -> Ints:
+    """tanh(v * 2**-f) with 15 fraction bits, v being wider than 16 bits."""
+    argument = np.clip(narrow(v, f - FRACTION, 24), -(1 << 18), 1 << 18)
+    last = (_ENTRIES - 1) << _STEP_BITS
+    size = np.minimum(np.abs(argument), last - 1)
+    return np.sign(argument) * table_lookup(TANH_TABLE, size, _STEP_BITS)
+
+
+def derivative_shift(bits: int) -> int:
+    """How far an accumulator of `bits` bits is shifted before it meets a derivative."""
+    return max(0, bits - DERIVATIVE_ROOM)
+
+
+def times_derivative(dy: Q, derivative: Ints, f: int, bits: int) -> Q:
+    """dy times a derivative with f fraction bits, 0 <= derivative <= 1."""
+    shift = derivative_shift(bits)
+    scaled = integers(derivative) << (DERIVATIVE_FRACTION - f)
+    return Q(rescale(dy.q, shift) * scaled, dy.f - shift + DERIVATIVE_FRACTION)
+
+
+def derivative_error(f: int, bits: int, largest: float) -> float:
+    """What the shift of the accumulator (f fraction bits) costs, for derivatives up to `largest`."""
+    shift = derivative_shift(bits)
+    return math.ldexp(0.5, shift - f) * largest if shift else 0.0
+
+
+def derivative_bits(bits: int) -> int:
+    return min(bits, DERIVATIVE_ROOM) + DERIVATIVE_FRACTION

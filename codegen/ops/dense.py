@@ -1,0 +1,70 @@
+"""Fully connected: y = W x + b, with W stored [out][in]."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from codegen.fixedpoint import BIAS_FRACTION, Floats, Outer, Q, rescale
+from codegen.ops.base import LayerOp, Parameter, Products, Shape, ShapeError, size
+
+
+@dataclass(frozen=True)
+class Dense(LayerOp):
+    """Keys: `units` (outputs), `bias`."""
+
+    kind: ClassVar[str] = "dense"
+    units: int
+    bias: bool = True
+
+    def output_shape(self, x: Shape) -> Shape:
+        if len(x) != 1:
+            raise ShapeError(f"dense needs a vector, its input is {x}; put a flatten before it")
+        if self.units < 1:
+            raise ShapeError(f"units = {self.units}: at least 1 is needed")
+        return (self.units,)
+
+    def parameters(self, x: Shape) -> dict[str, Parameter]:
+        weight = Parameter((self.units, size(x)), "weight", fan_in=size(x), fan_out=self.units)
+        bias = Parameter((self.units,), "bias", fan_in=size(x), fan_out=self.units)
+        return {"w": weight, "b": bias} if self.bias else {"w": weight}
+
+    def products(self, kernel: str, x: Shape) -> Products:
+        return {
+            "forward": Products(size(x), "w", "x"),
+            "grad_x": Products(self.units, "w", "dy"),
+            "grad_w": Products(1, "dy", "x"),
+            "grad_b": Products(0, "dy", "dy"),
+        }[kernel]
+
+    def multiplies(self, kernel: str, x: Shape) -> int:
+        return 0 if kernel == "grad_b" else self.units * size(x)
+
+    def forward(self, x: Floats, w: Floats, b: Floats | None = None) -> Floats:
+        y: Floats = w @ x
+        return y if b is None else y + b
+
+    def forward_int(self, x: Q, w: Q, b: Q | None = None, shift: int = 0) -> Q:
+        acc = ((w.q * x.q) >> shift).sum(axis=1)
+        f = w.f + x.f - shift
+        return Q(acc if b is None else acc + rescale(b.q, BIAS_FRACTION - f), f)
+
+    def grad_x(self, dy: Floats, w: Floats) -> Floats:
+        dx: Floats = w.T @ dy
+        return dx
+
+    def grad_x_int(self, dy: Q, w: Q, shift: int = 0) -> Q:
+        acc = ((w.q * dy.q[:, None]) >> shift).sum(axis=0)
+        return Q(acc, w.f + dy.f - shift)
+
+    def grad_w(self, dy: Floats, x: Floats) -> Floats:
+        return np.multiply.outer(dy, x)
+
+    def grad_w_int(self, dy: Q, x: Q) -> Outer:
+        return Outer(dy, x)
+
+    def grad_b(self, dy: Floats) -> Floats:
+        return dy
+
+    def grad_b_int(self, dy: Q) -> Q:
+        return dy

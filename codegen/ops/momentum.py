@@ -1,0 +1,46 @@
+"""SGD with momentum: v <- momentum * v - rate * dC/dw, w <- w + v."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from codegen.fixedpoint import BIAS_FRACTION, Floats, Ints, Q, Rate, integers, narrow, saturate
+from codegen.ops.base import OptimizerOp
+
+_FRACTION = 15  # of the momentum
+BIAS_HEADROOM = 4  # fraction bits of a bias velocity beyond those of the bias
+
+
+@dataclass(frozen=True)
+class Momentum(OptimizerOp):
+    """Key: `momentum`, 0 < momentum < 1; kept as a multiple of 2**-15 in both systems."""
+
+    kind: ClassVar[str] = "momentum"
+    has_velocity: ClassVar[bool] = True
+    momentum: float
+
+    @property
+    def momentum_q(self) -> int:
+        """The momentum with 15 fraction bits."""
+        return min(round(self.momentum * 2**_FRACTION), 2**_FRACTION - 1)
+
+    def headroom(self, weight_bits: int) -> int:
+        """A velocity holds the largest useful change of a weight: 2**-5 of its range."""
+        return 21 - weight_bits
+
+    def update(self, w: Floats, g: Floats, v: Floats, rate: float) -> tuple[Floats, Floats]:
+        v = v * (self.momentum_q / 2**_FRACTION) - rate * g
+        return w + v, v
+
+    def update_int(
+        self, w: Ints, delta: Ints, v: Ints, draw: int | None, bits: int
+    ) -> tuple[Ints, Ints]:
+        """Both roundings use bits of one draw: 15 low ones for the velocity, high ones for w."""
+        h = self.headroom(bits)
+        low, high = (1 << 14, 1 << (h - 1)) if draw is None else (draw & 0x7FFF, draw >> (32 - h))
+        v = saturate((v * self.momentum_q + (delta >> 1) + low) >> _FRACTION, 16)
+        return saturate(w + ((v + high) >> h), bits), v
+
+    def update_bias_int(self, b: Ints, g: Q, v: Ints, rate: Rate) -> tuple[Ints, Ints]:
+        change = narrow(integers(g.q) * -rate.m, g.f + rate.s - BIAS_FRACTION - BIAS_HEADROOM, 32)
+        v = saturate(((v * self.momentum_q + (1 << 14)) >> _FRACTION) + change, 32)
+        return saturate(b + narrow(v, BIAS_HEADROOM, 32), 32), v

@@ -1,0 +1,101 @@
+"""Softmax and cross-entropy in one: C = -ln p[label], with gradient p - onehot(label)."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from codegen.fixedpoint import LOSS_FRACTION, Floats, Ints, Q, integers
+from codegen.ops.base import LossOp
+
+_T = 26  # fraction bits of an exponent of 2
+_P = 30  # fraction bits of a probability
+_INDEX = 5  # bits of an exponent that the table resolves; a polynomial does the rest
+EXP2_TABLE = tuple(round(2 ** (31 - i / 32)) for i in range(32))
+LOG2_TABLE = tuple(round(math.log2(1 + i / 64) * 2**_T) for i in range(65))
+_LOG2_STEP = 25  # entries are 2**25 apart on a mantissa with 31 fraction bits
+LOG2_E = round(math.log2(math.e) * 2**30)
+LN_2 = round(math.log(2) * 2**32)
+
+# Relative error of exp2: the cubic's remainder, the rounding of the exponent, and truncations.
+_EXP2_ERROR = (math.log(2) / 32) ** 4 / 24 + math.log(2) * 2.0 ** (-_T - 1) + 6 * 2.0**-32
+# Interpolating log2 costs at most h^2 / 8 * log2(e); then the loss is cut to its 20 fraction bits.
+LOSS_ERROR = 2**-12 / 8 + 2.0**-LOSS_FRACTION + 2.0**-24
+
+
+def exp2(t: int, fraction: int) -> int:
+    """2 ** -(t / 2**26) with `fraction` fraction bits, for t >= 0."""
+    rest = t & ((1 << (_T - _INDEX)) - 1)
+    z = (rest * LN_2) >> _T  # 32 fraction bits from here on
+    z2 = (z * z) >> 32
+    z3 = (z2 * z) >> 32
+    power = (1 << 32) - z + (z2 >> 1) - ((z3 * 43691) >> 18)
+    product = EXP2_TABLE[(t >> (_T - _INDEX)) & 31] * power  # at most 2**63
+    shift = 63 - fraction + (t >> _T)
+    return 0 if shift > 63 else (product + (1 << (shift - 1))) >> shift
+
+
+def log2(v: int, fraction: int) -> int:
+    """log2(v / 2**fraction) with 26 fraction bits, for 2**fraction <= v < 2**32."""
+    exponent = v.bit_length() - 1
+    mantissa = (v << (31 - exponent)) & 0x7FFFFFFF
+    low, high = LOG2_TABLE[mantissa >> _LOG2_STEP], LOG2_TABLE[(mantissa >> _LOG2_STEP) + 1]
+    rest = mantissa & ((1 << _LOG2_STEP) - 1)
+    return ((exponent - fraction) << _T) + low + (((high - low) * rest) >> _LOG2_STEP)
+
+
+def exp2_fraction(outputs: int) -> int:
+    """Fraction bits such that a sum of `outputs` exponentials fits 32 bits."""
+    return min(28, 31 - outputs.bit_length())
+
+
+@dataclass(frozen=True)
+class SoftmaxCrossEntropy(LossOp):
+    """Target: the label, 0 .. outputs - 1."""
+
+    kind: ClassVar[str] = "softmax_cross_entropy"
+    target_is_label: ClassVar[bool] = True
+    score_fraction: ClassVar[int] = 11
+    uses_scratch: ClassVar[bool] = True
+
+    ln_2: ClassVar[int] = LN_2
+    log2_e: ClassVar[int] = LOG2_E
+
+    def fraction(self, outputs: int) -> int:
+        """Fraction bits of an exponential."""
+        return exp2_fraction(outputs)
+
+    def error_fraction(self, f: int) -> int:
+        return _P
+
+    def error_bits(self) -> int:
+        return _P + 1
+
+    def allowance(self, outputs: int) -> float:
+        """The exponentials' relative error, their roundings, and that of the quotient."""
+        roundings = math.ldexp(outputs + 1, -exp2_fraction(outputs) - 1)
+        return 2 * _EXP2_ERROR + roundings + 2.0**-_P
+
+    def tables(self) -> dict[str, tuple[int, ...]]:
+        return {"exp2_table": EXP2_TABLE, "log2_table": LOG2_TABLE}
+
+    def loss(self, x: Floats, t: Ints) -> tuple[float, Floats]:
+        shifted = x - x.max()
+        total = np.log(np.exp(shifted).sum())
+        p = np.exp(shifted - total)
+        error = p.copy()
+        error[int(t)] -= 1.0
+        return float(total - shifted[int(t)]), error
+
+    def loss_int(self, x: Q, t: Ints) -> tuple[int, Q]:
+        fraction = exp2_fraction(x.q.size)
+        distance = [int(d) for d in x.q.max() - x.q]
+        exponent = [(d * LOG2_E + (1 << (x.f + 3))) >> (x.f + 4) for d in distance]
+        powers = [exp2(v, fraction) for v in exponent]
+        reciprocal = (1 << 62) // sum(powers)
+        error = integers([(v * reciprocal + (1 << 31)) >> 32 for v in powers])
+        error[int(t)] -= 1 << _P
+        bits = min(exponent[int(t)] + log2(sum(powers), fraction), (1 << 40) - 1)
+        value = ((bits >> 8) * LN_2) >> (24 + _T - LOSS_FRACTION)
+        return min(value, 2**31 - 1), Q(error, _P)

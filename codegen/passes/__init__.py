@@ -1,0 +1,1 @@
+"""Spec -> Graph -> TrainingGraph -> QuantizedGraph -> Plan: one file per arrow, none knows another."""

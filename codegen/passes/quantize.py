@@ -1,0 +1,126 @@
+"""TrainingGraph -> QuantizedGraph: a format for each tensor, a proved bound for each accumulator."""
+
+from collections.abc import Mapping
+
+from codegen.fixedpoint import BIAS_FRACTION, MAX_FRACTION, MAX_WEIGHT_FRACTION, sum_bits
+from codegen.graph import (
+    BIAS_FORMAT,
+    Accumulator,
+    Numbers,
+    QuantizedGraph,
+    Step,
+    Tensor,
+    TensorFormat,
+    TrainingGraph,
+)
+from codegen.ops.base import LayerOp, LossOp
+
+_INT32_BITS = 30  # |sum| <= 2**30 leaves room for one more addend
+_INT64_BITS = 62
+
+
+def quantize(training: TrainingGraph, numbers: Numbers) -> QuantizedGraph:
+    """Formats by role (NUMERICS 1 to 6), then bounds from the formats and the real sizes."""
+    writer = {step.output: step for step in training.steps if step.phase != "gradient"}
+    formats = {
+        name: _format(tensor, writer.get(name), training, numbers)
+        for name, tensor in training.tensors.items()
+    }
+    accumulators = {
+        step.name: _accumulator(step, training, formats, numbers)
+        for step in training.steps
+        if isinstance(step.op, LayerOp | LossOp) and step.sink is None
+    }
+    return QuantizedGraph(training, numbers, formats, accumulators)
+
+
+def _format(
+    tensor: Tensor, writer: Step | None, training: TrainingGraph, numbers: Numbers
+) -> TensorFormat:
+    if tensor.role == "input":
+        return TensorFormat(numbers.activation_bits, "fixed", numbers.activation_bits - 1)
+    if tensor.role == "target":
+        return TensorFormat(16, "fixed", 0 if training.graph.loss.target_is_label else 15)
+    if tensor.role == "weight":
+        return TensorFormat(numbers.weight_bits, "parameter")
+    if tensor.role == "bias":
+        return BIAS_FORMAT
+    if tensor.role == "gradient":
+        return _gradient_format(tensor, training)
+    if tensor.role == "error":
+        exact = writer is not None and writer.phase == "loss"
+        return TensorFormat(numbers.error_bits, "exact" if exact else "relative")
+    bits = 16 if tensor.role == "scores" else numbers.activation_bits
+    return _activation_format(tensor, writer, training, bits)
+
+
+def _gradient_format(tensor: Tensor, training: TrainingGraph) -> TensorFormat:
+    """A stored gradient is exact; an accumulated one has 16 bits and a range, biases 32."""
+    step = next(s for s in training.steps if s.output == tensor.name)
+    if step.sink is not None and step.sink.kind == "store":
+        return TensorFormat(32, "exact")
+    assert tensor.owner is not None
+    if training.tensors[tensor.owner].role == "bias":
+        return BIAS_FORMAT
+    return TensorFormat(16, "adaptive")
+
+
+def _activation_format(
+    tensor: Tensor, writer: Step | None, training: TrainingGraph, bits: int
+) -> TensorFormat:
+    fixed = [f.op.output_fraction(bits) for f in writer.finishes] if writer is not None else []
+    for f in fixed:
+        if f is not None:
+            return TensorFormat(bits, "fixed", f)
+    if tensor.pinned is not None:
+        return TensorFormat(bits, "fixed", tensor.pinned.fraction_bits)
+    if tensor.role == "scores":
+        return TensorFormat(bits, "fixed", training.graph.loss.score_fraction)
+    return TensorFormat(bits, "adaptive")
+
+
+def _accumulator(
+    step: Step, training: TrainingGraph, formats: Mapping[str, TensorFormat], numbers: Numbers
+) -> Accumulator:
+    if isinstance(step.op, LossOp):
+        total = raw = step.op.error_bits()
+        shift, terms = 0, 1
+    else:
+        assert isinstance(step.op, LayerOp)
+        total, raw, shift, terms = _sum(step, step.op, training, formats, numbers)
+    bits = raw
+    for finish in step.finishes:
+        bits = finish.op.grown_bits(finish.kernel, bits)
+    assert bits <= _INT64_BITS, (step.name, bits)
+    c_type = "int32_t" if total <= _INT32_BITS else "int64_t"
+    return Accumulator(total, raw, bits, shift, terms, c_type)
+
+
+def _sum(
+    step: Step,
+    op: LayerOp,
+    training: TrainingGraph,
+    formats: Mapping[str, TensorFormat],
+    numbers: Numbers,
+) -> tuple[int, int, int, int]:
+    """Bits of the sum, bits with the bias, shift of each product, and number of terms."""
+    source = step.reads["x"] if "x" in step.reads else step.output
+    products = op.products(step.kernel, training.tensors[source].shape)
+    a, b = step.reads[products.a], step.reads[products.b]
+    if products.terms == 0:
+        bits = formats[a].bits - 1
+        return bits, bits, 0, 0
+    product_bits = formats[a].bits + formats[b].bits - 2
+    total = sum_bits(product_bits, products.terms)
+    shift = max(0, total - _INT32_BITS) if numbers.accumulate == "shifted" else 0
+    bits = total - shift
+    if "b" in step.reads:
+        fraction = _largest_fraction(formats[a]) + _largest_fraction(formats[b]) - shift
+        bits = max(bits, 31 + fraction - BIAS_FRACTION) + 1
+    return total - shift, bits, shift, products.terms
+
+
+def _largest_fraction(tensor_format: TensorFormat) -> int:
+    if tensor_format.policy == "fixed":
+        return tensor_format.f
+    return MAX_WEIGHT_FRACTION if tensor_format.policy == "parameter" else MAX_FRACTION

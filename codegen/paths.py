@@ -1,0 +1,11 @@
+"""Where the templates and the handwritten firmware are: in a checkout, or inside the installed wheel."""
+
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent
+_DATA = _PACKAGE / "_data"
+_ROOT = _DATA if _DATA.is_dir() else _PACKAGE.parent
+
+TEMPLATES = _ROOT / "templates"
+RUNTIME = _ROOT / "firmware" / "runtime"
+BOARDS = _ROOT / "firmware" / "boards"

@@ -1,0 +1,133 @@
+"""The whole generator on one screen: Spec -> Graph -> TrainingGraph -> QuantizedGraph -> Plan -> C."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from codegen.board import Board
+from codegen.emit import Options, emit
+from codegen.errors import UserError
+from codegen.fixedpoint import Floats, Ints, learning_rate, quantize
+from codegen.graph import Numbers, Plan
+from codegen.interpret import IntegerLearner, State, initial_parameters, initial_state
+from codegen.layout import struct_bytes, parameter_fields, work_bytes
+from codegen.passes.build_graph import build_graph
+from codegen.passes.differentiate import differentiate
+from codegen.passes.freeze import freeze
+from codegen.passes.fuse_elementwise import fuse_elementwise
+from codegen.passes.fuse_updates import fuse_updates
+from codegen.passes.plan_memory import plan_memory
+from codegen.passes.quantize import quantize as quantize_graph
+from codegen.passes.schedule import schedule
+from codegen.spec import Spec
+
+CALIBRATION_SAMPLES = 64
+_WIDTHS = {"int16": (16, 16, 16), "int8": (16, 8, 8), "int8_compact": (8, 8, 8)}
+
+
+def make_plan(spec: Spec, board: Board | None = None, gradient: bool = False) -> Plan:
+    """All passes. `gradient`: gradients are stored and every tensor keeps its bytes."""
+    graph = build_graph(spec)
+    training = fuse_elementwise(freeze(differentiate(graph)))
+    if not gradient:
+        training = fuse_updates(training, spec.batch)
+    quantized = quantize_graph(schedule(training), _numbers(spec, board))
+    plan = plan_memory(quantized, keep=gradient)
+    if board is not None:
+        _check_address_space(spec, plan, board)
+    return plan
+
+
+def _numbers(spec: Spec, board: Board | None) -> Numbers:
+    weights, activations, errors = _WIDTHS[spec.mode]
+    return Numbers(
+        mode=spec.mode,
+        weight_bits=weights,
+        activation_bits=activations,
+        error_bits=errors,
+        rounding=spec.rounding,
+        batch=spec.batch,
+        accumulate="wide" if board is None else board.accumulate,
+    )
+
+
+def _check_address_space(spec: Spec, plan: Plan, board: Board) -> None:
+    limit = 2 ** (board.address_bits - 1) - 1
+    parts = {"parameters": struct_bytes(parameter_fields(plan)), "work area": work_bytes(plan)}
+    for what, size in parts.items():
+        if size > limit:
+            raise UserError(
+                f"{spec.source}: the {what} of {spec.name} take {size} bytes, but an object on "
+                f"{board.name} has at most {limit} ({board.address_bits}-bit sizes); "
+                "take fewer units or another board"
+            )
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Inputs and targets as the network's integers."""
+
+    x: Ints  # (samples, inputs)
+    target: Ints  # labels (samples,), or targets (samples, outputs) with 15 fraction bits
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def pairs(self, order: Iterable[int]) -> Iterable[tuple[Ints, Any]]:
+        return ((self.x[i], self.target[i]) for i in order)
+
+
+def quantize_samples(spec: Spec, x: Floats, y: Any) -> Samples:
+    """x is already divided by input_max, y by target_max; both saturate."""
+    bits = _WIDTHS[spec.mode][1]
+    target = np.asarray(y)
+    if not spec.loss.target_is_label:
+        target = quantize(target, 15, 16)
+    return Samples(quantize(x, bits - 1, bits), target.astype(np.int64))
+
+
+def synthetic_samples(spec: Spec, plan: Plan, count: int, seed: int) -> Samples:
+    """Random samples over the whole range, for formats and checks when there are no data."""
+    random = np.random.RandomState(seed)
+    x = random.uniform(-1, 1, (count, *spec.input))
+    outputs = plan.training.graph.outputs
+    if spec.loss.target_is_label:
+        return quantize_samples(spec, x, random.randint(0, outputs, count))
+    return quantize_samples(spec, x, random.uniform(-0.8, 0.8, (count, outputs)))
+
+
+def make_state(
+    spec: Spec,
+    plan: Plan,
+    samples: Samples | None = None,
+    seed: int = 0,
+    parameters: Mapping[str, Floats] | None = None,
+) -> State:
+    """Starting parameters, and formats that fit what the samples (or random ones) bring about."""
+    if parameters is None:
+        parameters = initial_parameters(plan.training.tensors.values(), seed)
+    rate = learning_rate(spec.learning_rate, spec.batch)
+    state = initial_state(plan.quantized, parameters, rate)
+    if samples is None:
+        samples = synthetic_samples(spec, plan, CALIBRATION_SAMPLES, seed)
+    count = min(len(samples), CALIBRATION_SAMPLES)
+    IntegerLearner(plan.quantized, state).calibrate(samples.pairs(range(count)))
+    return state
+
+
+def generate(
+    spec: Spec,
+    *,
+    board: Board | None = None,
+    samples: Samples | None = None,
+    seed: int = 0,
+    parameters: Mapping[str, Floats] | None = None,
+    options: Options | None = None,
+) -> dict[str, str]:
+    """The C files by name: the same arguments give the same bytes."""
+    options = options or Options()
+    plan = make_plan(spec, board, options.gradient)
+    state = make_state(spec, plan, samples, seed, parameters)
+    return emit(spec, plan, state, replace(options, board=board.name if board else None))

@@ -1,0 +1,398 @@
+"""Network TOML in, Spec out; a mistake in it is one line: where, what is wrong, the way out."""
+
+import hashlib
+import re
+import reprlib
+import sys
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, dataclass, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from codegen.errors import UserError
+from codegen.fixedpoint import LEARNING_RATE_FRACTION, Format, parse_format
+from codegen.ops import LAYERS, LOSSES
+from codegen.ops.base import ElementwiseOp, LayerOp, LossOp, OptimizerOp, Shape, ShapeError
+from codegen.ops.momentum import Momentum
+from codegen.ops.sgd import Sgd
+
+MODES = ("int16", "int8", "int8_compact")
+ROUNDINGS = ("stochastic", "nearest")
+SCORE_BITS = 16  # the output of the last layer, in every mode
+MAX_LEARNING_RATE = 255
+MAX_BATCH = 256
+MAX_NAME = 31  # characters that C99 tells apart in a name that the linker sees
+
+
+def _set(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
+# What the generated C calls its own variables and functions.
+RESERVED_NAMES = _set(
+    "x params work target label scores arena rate random steps seen init predict train gradient "
+    "main t loss"
+)
+_KEYWORDS = _set(
+    "alignas alignof and and_eq asm auto bitand bitor bool break case catch char char16_t char32_t "
+    "char8_t class co_await co_return co_yield compl concept const const_cast consteval constexpr "
+    "constinit continue decltype default delete do double dynamic_cast else enum explicit export "
+    "extern false float for friend goto if inline int long mutable namespace new noexcept not "
+    "not_eq nullptr operator or or_eq private protected public register reinterpret_cast requires "
+    "restrict return short signed sizeof static static_assert static_cast struct switch template "
+    "this thread_local throw true try typedef typeid typename typeof typeof_unqual union unsigned "
+    "using virtual void volatile wchar_t while xor xor_eq"
+)
+# Types, functions and macros that are visible where the generated C is.
+_C_NAMES = _set(
+    "EOF NULL abort abs calloc errno exit free int16_t int32_t int64_t int8_t intptr_t linux main "
+    "malloc memcmp memcpy memmove memset offsetof printf ptrdiff_t realloc size_t uint16_t "
+    "uint32_t uint64_t uint8_t uintptr_t unix"
+)
+# <name>.h would hide one of these headers, or is no file name on Windows; in lower case.
+_FILE_NAMES = _set(
+    "arduino assert aux avr complex con ctype errno fenv float fxp inttypes iso646 limits locale "
+    "math nul prn setjmp signal stdalign stdarg stdatomic stdbool stdckdint stddef stdint stdio "
+    "stdlib stdnoreturn string strings tgmath threads time uchar unistd wchar wctype"
+)
+_IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9]*(_[A-Za-z0-9]+)*")
+
+# The keys of each table and their types; those of an op are the fields of its dataclass.
+_TABLES: dict[str, dict[str, object]] = {
+    "numbers": {"mode": str},
+    "training": {"learning_rate": float, "momentum": float, "batch": int, "rounding": str},
+}
+_TOP: dict[str, object] = {
+    "name": str,
+    "input": Shape,
+    "input_max": float,
+    "loss": str,
+    "target_max": float,
+    **dict.fromkeys(_TABLES, dict),
+    "layer": list[dict[str, Any]],
+}
+_LAYER: dict[str, object] = {"kind": str, "name": str, "frozen": bool, "format": str}
+# What a value must be, for each type; how to write one.
+_WORDS: list[tuple[object, str, str]] = [
+    (str, "a text in quotes", '{key} = "{text}"'),
+    (int, "a whole number", "{key} = 1"),
+    (float, "a number", "{key} = 1.0"),
+    (bool, "true or false", "{key} = true"),
+    (Shape, "a list of whole numbers", "{key} = [64]"),
+    (dict, "a table", "[{key}]"),
+    (list[dict[str, Any]], "a list of tables", "[[{key}]]"),
+]
+_EXAMPLES = {
+    "name": "tiny",
+    "loss": next(iter(LOSSES)),
+    "mode": MODES[0],
+    "rounding": ROUNDINGS[0],
+    "kind": next(iter(LAYERS)),
+    "format": "Q3.12",
+}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer; `frozen` parameters do not learn, `format` pins the format of the output."""
+
+    op: LayerOp | ElementwiseOp
+    name: str
+    frozen: bool = False
+    format: Format | None = None
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A network as the user describes it; a value that makes no sense raises UserError.
+
+    Inputs are divided by `input_max`, targets and outputs by `target_max`. `learning_rate` is for
+    the mean gradient of `batch` samples. `source` is the file as the user named it; `digest` is the
+    SHA-256 of its text, in hexadecimal.
+    """
+
+    name: str
+    input: Shape
+    layers: tuple[Layer, ...]
+    loss: LossOp
+    input_max: float = 1.0
+    target_max: float = 1.0
+    mode: str = "int16"
+    learning_rate: float = 0.05
+    momentum: float = 0.0
+    batch: int = 1
+    rounding: str = "stochastic"
+    source: str = "<spec>"
+    digest: str = ""
+
+    def __post_init__(self) -> None:
+        _check_network(self)
+        _check_training(self)
+        _check_layers(self)
+
+    @property
+    def optimizer(self) -> OptimizerOp:
+        """What turns gradients into changes."""
+        return Momentum(self.momentum) if self.momentum > 0 else Sgd()
+
+
+def load_spec(path: Path) -> Spec:
+    """The network in a file; UserError where there is none or it is wrong."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such file; check the path") from None
+    except OSError as error:
+        if path.is_dir():
+            raise UserError(f"{path}: this is a folder; name the network file in it") from None
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check the file") from None
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}: line {line}: not UTF-8; save the file as UTF-8") from None
+    return parse_spec(text, str(path))
+
+
+def parse_spec(text: str, source: str) -> Spec:
+    """The network in a TOML text; `source` is what messages call it."""
+    text = text.replace("\r\n", "\n")
+    values = _read(source, _parse_toml(text, source), _TOP, ("name", "input", "loss"))
+    for key, types in _TABLES.items():
+        values |= _read(f"{source}: [{key}]", values.pop(key, {}), types)
+    loss = _choose(source, "loss", values.pop("loss"), LOSSES)
+    layers = _parse_layers(source, values.pop("layer", []))
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return Spec(**values, layers=layers, loss=LOSSES[loss](), source=source, digest=digest)
+
+
+# From here on: TOML to values of the right types. `place` is where we are, for messages.
+
+
+def _parse_toml(text: str, source: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{source}: {_locate(str(error), text)}") from None
+    except (ValueError, RecursionError):
+        raise UserError(f"{source}: a value is too long or nested too deeply; shorten it") from None
+
+
+def _locate(message: str, text: str) -> str:
+    """`Invalid value (at line 3, column 5)` -> `line 3, column 5: Invalid value`."""
+    match = re.fullmatch(r"(.*) \(at (line \d+, column \d+|end of document)\)", message, re.DOTALL)
+    if match is None:
+        return message
+    what, where = match.groups()
+    if where == "end of document":
+        lines = text.split("\n")
+        where = f"line {len(lines)}, column {len(lines[-1]) + 1}"
+    return f"{where}: {what}"
+
+
+def _read(
+    place: str, table: Mapping[str, Any], types: Mapping[str, object], required: Iterable[str] = ()
+) -> dict[str, Any]:
+    """The values of a table, each of its type, none unknown, none missing."""
+    for key in table:
+        if key not in types:
+            raise UserError(f"{place}: unknown key {_show(key)}; {_hint(key, types)}")
+    for key in required:
+        _require(place, key, table, types[key])
+    return {key: _convert(place, key, value, types[key]) for key, value in table.items()}
+
+
+def _require(place: str, key: str, table: Mapping[str, Any], wanted: object) -> None:
+    if key not in table:
+        raise UserError(f"{place}: key '{key}' is missing; write {_words(key, wanted)[1]}")
+
+
+def _convert(place: str, key: str, value: Any, wanted: object) -> Any:
+    if not _fits(value, wanted):
+        must, example = _words(key, wanted)
+        raise UserError(f"{place}: {key} = {_show(value)}; it must be {must}, such as {example}")
+    if wanted is float:
+        return float(value)
+    return tuple(value) if wanted == Shape else value
+
+
+def _fits(value: Any, wanted: object) -> bool:
+    """True and false are no numbers; an integer has 64 bits, and does for a float."""
+    if wanted == Shape:
+        return type(value) is list and all(_fits(v, int) for v in value)
+    if wanted == list[dict[str, Any]]:
+        return type(value) is list and all(type(v) is dict for v in value)
+    if type(value) is int:
+        return wanted in (int, float) and -(2**63) <= value < 2**63
+    return type(value) is wanted
+
+
+def _words(key: str, wanted: object) -> tuple[str, str]:
+    must, example = next((must, example) for kind, must, example in _WORDS if kind == wanted)
+    return must, example.format(key=key, text=_EXAMPLES.get(key, "..."))
+
+
+def _parse_layers(source: str, tables: Iterable[Mapping[str, Any]]) -> tuple[Layer, ...]:
+    count = dict.fromkeys(LAYERS, 0)
+    layers = []
+    for number, table in enumerate(tables, 1):
+        kind = _parse_kind(f"{source}: layer {number}", table)
+        count[kind] += 1
+        place = _place(source, number, kind, table.get("name"))
+        layers.append(_parse_layer(place, kind, table, f"{kind}{count[kind]}"))
+    return tuple(layers)
+
+
+def _parse_kind(place: str, table: Mapping[str, Any]) -> str:
+    _require(place, "kind", table, str)
+    return _choose(place, "kind", _convert(place, "kind", table["kind"], str), LAYERS)
+
+
+def _parse_layer(place: str, kind: str, table: Mapping[str, Any], default_name: str) -> Layer:
+    """The fields of the op's dataclass are its keys."""
+    keys = fields(LAYERS[kind])
+    hints = get_type_hints(LAYERS[kind])
+    required = [key.name for key in keys if key.default is MISSING]
+    values = _read(place, table, _LAYER | {key.name: hints[key.name] for key in keys}, required)
+    try:
+        op = LAYERS[kind](**{key.name: values[key.name] for key in keys if key.name in values})
+    except ShapeError as error:
+        raise UserError(f"{place}: {error}") from None
+    pinned = _parse_pinned(place, values["format"]) if "format" in values else None
+    return Layer(op, values.get("name", default_name), values.get("frozen", False), pinned)
+
+
+def _parse_pinned(place: str, text: str) -> Format:
+    pinned = parse_format(text)
+    if pinned is None:
+        raise UserError(
+            f"{place}: format = {_show(text)}; it must be Qm.n with m integer bits, the sign among "
+            "them, and n fraction bits, such as format = 'Q3.12'"
+        )
+    return pinned
+
+
+# From here on: what the values must be, wherever a Spec comes from.
+
+
+def _check_network(spec: Spec) -> None:
+    _check_name(spec.source, spec.name)
+    if spec.name.lower() in _FILE_NAMES:
+        raise UserError(
+            f"{spec.source}: name = '{spec.name}'; the file {spec.name}.h is taken; choose another"
+        )
+    if not spec.input or min(spec.input) < 1:
+        raise UserError(
+            f"{spec.source}: input = {_show(list(spec.input))}; it must be sizes of at least 1, "
+            "such as input = [64]"
+        )
+    for key, value in (("input_max", spec.input_max), ("target_max", spec.target_max)):
+        if not 0 < value <= sys.float_info.max:
+            raise UserError(f"{spec.source}: {key} = {value}; it must be positive and finite")
+    if spec.loss.target_is_label and spec.target_max != 1:
+        raise UserError(
+            f"{spec.source}: target_max = {spec.target_max}; the target of {spec.loss.kind} is a "
+            "label, which nothing divides; remove target_max"
+        )
+
+
+def _check_training(spec: Spec) -> None:
+    _choose(f"{spec.source}: [numbers]", "mode", spec.mode, MODES)
+    place = f"{spec.source}: [training]"
+    rate = spec.learning_rate
+    if not 0 <= rate <= MAX_LEARNING_RATE or 0 < rate < 2.0**-LEARNING_RATE_FRACTION:
+        raise UserError(
+            f"{place}: learning_rate = {rate}; it must be 0, or from 2**-{LEARNING_RATE_FRACTION} "
+            f"to {MAX_LEARNING_RATE}"
+        )
+    if not 0 <= spec.momentum < 1:
+        raise UserError(f"{place}: momentum = {spec.momentum}; it must be at least 0 and below 1")
+    if not 1 <= spec.batch <= MAX_BATCH:
+        raise UserError(f"{place}: batch = {spec.batch}; it must be from 1 to {MAX_BATCH}")
+    _choose(place, "rounding", spec.rounding, ROUNDINGS)
+
+
+def _check_layers(spec: Spec) -> None:
+    if not spec.layers:
+        raise UserError(f"{spec.source}: there is no layer; add one under [[layer]]")
+    first: dict[str, int] = {}
+    for number, layer in enumerate(spec.layers, 1):
+        place = _place(spec.source, number, layer.op.kind, layer.name)
+        _check_name(place, layer.name, RESERVED_NAMES)
+        if first.setdefault(layer.name, number) != number:
+            raise UserError(
+                f"{place}: layer {first[layer.name]} is called '{layer.name}' too; "
+                "give one of them another name"
+            )
+        if layer.frozen and isinstance(layer.op, ElementwiseOp):
+            raise UserError(f"{place}: {layer.op.kind} has nothing to freeze; remove frozen")
+        if layer.format is not None:
+            _check_pinned(place, layer.format, number, spec)
+
+
+def _check_pinned(place: str, pinned: Format, number: int, spec: Spec) -> None:
+    """A format is that of the stored value: after the elementwise op that follows, if any."""
+    storing = _storing(number, spec.layers)
+    stored = spec.layers[storing - 1]
+    who = stored.op.kind if storing == number else f"layer {storing} ({stored.op.kind})"
+    if isinstance(stored.op, ElementwiseOp) and stored.op.output_fraction(SCORE_BITS) is not None:
+        raise UserError(f"{place}: the range of {who} fixes the format; remove format")
+    if storing != number and stored.format is not None:
+        raise UserError(f"{place}: {who} sets the format of the same values; remove one of them")
+    last = storing == len(spec.layers)
+    bits = SCORE_BITS if last or spec.mode == "int16" else 8
+    if pinned.bits > bits:
+        kept = "the last layer" if last else spec.mode
+        raise UserError(
+            f"{place}: format {pinned} needs {pinned.bits} bits, {kept} has {bits}; "
+            f"choose Qm.n with m + n <= {bits}"
+        )
+
+
+def _storing(number: int, layers: tuple[Layer, ...]) -> int:
+    """Number of the layer that stores what layer `number` computes."""
+    if isinstance(layers[number - 1].op, ElementwiseOp) or number == len(layers):
+        return number
+    return number + isinstance(layers[number].op, ElementwiseOp)
+
+
+def _check_name(place: str, name: str, reserved: frozenset[str] = frozenset()) -> None:
+    problem = None
+    if _IDENTIFIER.fullmatch(name) is None:
+        problem = "it must be letters, digits and single underscores between them, a letter first"
+    elif len(name) > MAX_NAME:
+        problem = f"it has {len(name)} characters; at most {MAX_NAME} are allowed"
+    elif name in _KEYWORDS:
+        problem = "that is a keyword of C or C++; choose another"
+    elif name in _C_NAMES or name in reserved:
+        problem = "the C code uses that name itself; choose another"
+    if problem is not None:
+        raise UserError(f"{place}: name = {_show(name)}; {problem}")
+
+
+# Phrases.
+
+
+def _place(source: str, number: int, kind: str, name: object) -> str:
+    """`digits.toml: layer 3 (conv2)`: the name where the user gave one, else the kind."""
+    given = isinstance(name, str) and _IDENTIFIER.fullmatch(name) and len(name) <= MAX_NAME
+    automatic = given and re.fullmatch(rf"{kind}\d+", str(name))
+    return f"{source}: layer {number} ({name if given and not automatic else kind})"
+
+
+def _choose(place: str, key: str, word: str, choices: Iterable[str]) -> str:
+    if word not in choices:
+        raise UserError(f"{place}: unknown {key} {_show(word)}; {_hint(word, choices)}")
+    return word
+
+
+def _hint(word: str, choices: Iterable[str]) -> str:
+    near = get_close_matches(word.lower(), choices, n=1)
+    return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(choices)}"
+
+
+def _show(value: object) -> str:
+    """A value on one short line."""
+    return str(value).lower() if isinstance(value, bool) else reprlib.repr(value)

@@ -1,0 +1,263 @@
+/* fxp.h: fixed-point arithmetic of networks that mcugrad generates. Part of their runtime.
+ *
+ * A value is q * 2^-f: an integer q with f fraction bits. What is narrowed is rounded once, half
+ * up, and saturated once to the full two's complement range. Right shifts are arithmetic.
+ */
+#ifndef FXP_H
+#define FXP_H
+
+#include <stdint.h>
+#include <string.h>
+
+#define FXP_VERSION 1
+
+#if (-1 >> 1) != -1
+#error "fxp.h needs arithmetic right shifts of negative numbers"
+#endif
+
+/* A static assertion for C99: an array of negative size where the condition fails. */
+#define FXP_ASSERT(name, condition) typedef char fxp_assert_##name[(condition) ? 1 : -1]
+
+FXP_ASSERT(shift_is_arithmetic, ((int64_t)-1 >> 1) == -1);
+FXP_ASSERT(int_has_16_bits, sizeof(int) >= 2);
+
+#define FXP_BIAS_FRACTION 22 /* fraction bits of every bias */
+#define FXP_NO_IDEAL 127     /* ideal exponent of a tensor that is all zeros */
+
+/* How a tensor was stored: its fraction bits, and the most that would have fitted. */
+typedef struct {
+    int16_t f;
+    int16_t ideal;
+} fxp_scale;
+
+/* An exponent that follows the values of a tensor. */
+typedef struct {
+    int8_t f;
+    int8_t best;
+    uint8_t count;
+} fxp_range;
+
+/* A learning rate m * 2^-s. */
+typedef struct {
+    uint8_t m;
+    int8_t s;
+} fxp_rate;
+
+/* ---- rounding and saturation ---------------------------------------------------------------- */
+
+/* v * 2^-shift, rounded half up. The caller knows that a left shift fits. */
+static inline int64_t fxp_rescale(int64_t v, int shift)
+{
+    if (shift <= 0) {
+        return (int64_t)((uint64_t)v << -shift);
+    }
+    if (shift > 62) {
+        return 0;
+    }
+    return (v + ((int64_t)1 << (shift - 1))) >> shift;
+}
+
+static inline int64_t fxp_clamp(int64_t v, int64_t low, int64_t high)
+{
+    return v < low ? low : (v > high ? high : v);
+}
+
+static inline int8_t fxp_sat8(int32_t v)
+{
+    return (int8_t)(v < INT8_MIN ? INT8_MIN : (v > INT8_MAX ? INT8_MAX : v));
+}
+
+static inline int16_t fxp_sat16(int32_t v)
+{
+    return (int16_t)(v < INT16_MIN ? INT16_MIN : (v > INT16_MAX ? INT16_MAX : v));
+}
+
+static inline int32_t fxp_sat32(int64_t v)
+{
+    return (int32_t)fxp_clamp(v, INT32_MIN, INT32_MAX);
+}
+
+/* v * 2^-shift as `bits` bits, for every shift: beyond `bits` a left shift saturates. */
+static inline int64_t fxp_narrow(int64_t v, int shift, int bits)
+{
+    const int64_t limit = (int64_t)1 << (bits - 1);
+    if (shift <= 0) {
+        v = fxp_clamp(v, -2 * limit, 2 * limit - 1);
+        v = v * ((int64_t)1 << (-shift < bits ? -shift : bits));
+    } else {
+        v = fxp_rescale(v, shift);
+    }
+    return fxp_clamp(v, -limit, limit - 1);
+}
+
+/* |v|, one less below zero, so that it exists for every integer. */
+static inline uint64_t fxp_magnitude(int64_t v)
+{
+    return (uint64_t)(v ^ (v >> 63));
+}
+
+/* Bits of v; 0 for 0. */
+static inline int fxp_bit_length(uint64_t v)
+{
+    int n = 0;
+    for (int step = 32; step > 0; step /= 2) {
+        if ((v >> step) != 0) {
+            v >>= step;
+            n += step;
+        }
+    }
+    return n + (v != 0 ? 1 : 0);
+}
+
+/* ---- exponents ------------------------------------------------------------------------------ */
+
+/* Describes a tensor of `bits` bits stored with f fraction bits; `peak` holds the magnitudes of
+ * all its values, with `base` fraction bits, joined by or. */
+static inline fxp_scale fxp_describe(uint64_t peak, int base, int bits, int f)
+{
+    const int ideal = peak == 0 ? FXP_NO_IDEAL : bits - 1 - fxp_bit_length(peak) + base;
+    const fxp_scale scale = {(int16_t)f, (int16_t)ideal};
+    return scale;
+}
+
+/* Shift that fits values whose magnitudes, joined by or, are `peak` into `bits` bits exactly. */
+static inline int fxp_exact_shift(uint64_t peak, int bits)
+{
+    const int shift = fxp_bit_length(peak) - (bits - 1);
+    return shift < -8 ? -8 : shift;
+}
+
+/* Falls at once to what the values need; rises when no value in a window of samples needed it. */
+static inline void fxp_adapt(fxp_range *range, int ideal, int lowest, int highest, int margin,
+                             int window)
+{
+    if (ideal == FXP_NO_IDEAL) {
+        return;
+    }
+    ideal = ideal < lowest ? lowest : (ideal > highest ? highest : ideal);
+    if (ideal < range->f) {
+        ideal -= margin;
+        range->f = (int8_t)(ideal < lowest ? lowest : ideal);
+        range->best = FXP_NO_IDEAL;
+        range->count = 0;
+        return;
+    }
+    range->best = ideal < range->best ? (int8_t)ideal : range->best;
+    range->count = (uint8_t)(range->count + 1);
+    if (range->count == window) {
+        if (range->best - margin > range->f) {
+            range->f = (int8_t)(range->best - margin);
+        }
+        range->best = FXP_NO_IDEAL;
+        range->count = 0;
+    }
+}
+
+/* For activations and gradients. */
+static inline void fxp_adapt_values(fxp_range *range, int ideal)
+{
+    fxp_adapt(range, ideal, -8, 23, 0, 255);
+}
+
+/* For errors; their exponent is relative to that of their accumulator. */
+static inline void fxp_adapt_errors(fxp_range *range, int ideal)
+{
+    fxp_adapt(range, ideal, -64, 8, 1, 64);
+}
+
+/* ---- learning ------------------------------------------------------------------------------- */
+
+/* The next random word (xorshift32); the state is never 0. */
+static inline uint32_t fxp_draw(uint32_t *state)
+{
+    uint32_t v = *state;
+    v ^= v << 13;
+    v ^= v >> 17;
+    v ^= v << 5;
+    *state = v;
+    return v;
+}
+
+/* A rate with 24 fraction bits, shared over a batch, as m * 2^-s with 128 <= m <= 255, or 0. */
+static inline fxp_rate fxp_learning_rate(uint32_t rate, unsigned batch)
+{
+    const uint64_t wide = ((uint64_t)rate << 16) / batch;
+    const int shift = fxp_bit_length(wide) - 8;
+    fxp_rate result = {0, 0};
+    uint64_t m = fxp_bit_length(wide) == 0 ? 0 : (uint64_t)fxp_rescale((int64_t)wide, shift);
+    if (m != 0) {
+        result.s = (int8_t)(40 - shift - (m == 256 ? 1 : 0));
+        result.m = (uint8_t)(m == 256 ? 128 : m);
+    }
+    return result;
+}
+
+/* -error * rate as 16 bits, k bits shorter than the product, stochastically rounded. */
+static inline int32_t fxp_fold(int32_t error, fxp_rate rate, int k, uint32_t *random)
+{
+    const int32_t product = -error * (int32_t)rate.m;
+    if (error == 0 || k > 30) {
+        return 0;
+    }
+    if (k <= 0) {
+        return (int32_t)fxp_narrow(product, k, 16);
+    }
+    return fxp_sat16((product + (int32_t)(fxp_draw(random) >> (32 - k))) >> k);
+}
+
+/* -gradient with k bits less, rounded to nearest, as 24 bits. */
+static inline int32_t fxp_step24(int32_t gradient, int k)
+{
+    return k > 30 ? 0 : (int32_t)fxp_narrow(-(int64_t)gradient, k, 24);
+}
+
+/* Whether a weight is within 2^-6 of its rail. */
+static inline int fxp_near_rail16(const int16_t *w, int32_t n)
+{
+    int32_t peak = 0;
+    for (; n > 0; n--, w++) {
+        const int32_t size = *w ^ (*w >> 15);
+        peak = size > peak ? size : peak;
+    }
+    return peak >= 32768 - 512;
+}
+
+static inline int fxp_near_rail8(const int8_t *w, int32_t n)
+{
+    int peak = 0;
+    for (; n > 0; n--, w++) {
+        const int size = *w ^ (*w >> 7);
+        peak = size > peak ? size : peak;
+    }
+    return peak >= 128 - 2;
+}
+
+/* Half of every value, rounded half up. */
+static inline void fxp_halve8(int8_t *v, int32_t n)
+{
+    for (; n > 0; n--, v++) {
+        *v = (int8_t)((*v + 1) >> 1);
+    }
+}
+
+static inline void fxp_halve16(int16_t *v, int32_t n)
+{
+    for (; n > 0; n--, v++) {
+        *v = (int16_t)(((int32_t)*v + 1) >> 1);
+    }
+}
+
+/* ---- curves --------------------------------------------------------------------------------- */
+
+/* tanh(v * 2^-f) with 15 fraction bits; the table has tanh(i / 32) with 15 fraction bits. */
+static inline int32_t fxp_tanh(const uint16_t table[257], int64_t v, int f)
+{
+    const int32_t x = (int32_t)fxp_narrow(v, f - 15, 24);
+    int32_t size = x < 0 ? -x : x;
+    size = size < 262144 ? size : 262143;
+    const int32_t low = table[size >> 10];
+    const int32_t step = (int32_t)table[(size >> 10) + 1] - low;
+    const int32_t y = low + ((step * (size & 1023) + 512) >> 10);
+    return x < 0 ? -y : y;
+}
+#endif

@@ -1,0 +1,1 @@
+"""Compiles the generated C with the host's compiler and runs it."""
