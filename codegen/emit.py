@@ -578,11 +578,13 @@ class _NetworkView:
     @property
     def forward_lines(self) -> list[str]:
         steps = self.plan.training.phase("forward")
-        last = self._views[steps[-1].name]
-        lines = self._lines(steps)
-        if last.returns_scale:  # nobody needs the exponent of the scores
-            lines[-1] = f"(void){last.call[last.call.index('= ') + 2:]}"
-        return [*self._pointers(steps), "", *lines]
+        return [*self._pointers(steps), "", *(self._forward_line(step) for step in steps)]
+
+    def _forward_line(self, step: Step) -> str:
+        """Nobody needs the scale of a tensor whose exponent is fixed."""
+        line = self._lines([step])[0]
+        dynamic = self.plan.quantized.formats[step.output].is_dynamic
+        return line if dynamic else "(void)" * ("= " in line) + line.split("= ")[-1]
 
     @property
     def training_views(self) -> list[str]:

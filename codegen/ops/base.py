@@ -66,7 +66,8 @@ class Op:
 
     def call(self, kernel: str, operands: Mapping[str, Any], **options: Any) -> Any:
         """Run the kernel on its operands; the integer twin of `forward` is `forward_int`."""
-        arguments = {name: operands[name] for name in self.reads(kernel.removesuffix("_int"))}
+        names = self.reads(kernel.removesuffix("_int"))
+        arguments = {name: operands[name] for name in names if name in operands}
         return getattr(self, kernel)(**arguments, **options)
 
     def __str__(self) -> str:

@@ -69,12 +69,17 @@ def _blocks(quantized: QuantizedGraph, keep: bool) -> list[Block]:
 
 
 def _lower_bound(blocks: list[Block]) -> int:
-    return max(sum(b.bytes for b in blocks if b.first <= a.first <= b.last) for a in blocks)
+    """Largest sum of bytes that live at the same time, in whole words as the arena is."""
+    live = [sum(b.bytes for b in blocks if b.first <= a.first <= b.last) for a in blocks]
+    return _whole_words(max(live))
 
 
 def _extent(blocks: list[Block], offsets: dict[str, int]) -> int:
-    end = max(offsets[block.name] + block.bytes for block in blocks)
-    return -(-end // 4) * 4
+    return _whole_words(max(offsets[block.name] + block.bytes for block in blocks))
+
+
+def _whole_words(count: int) -> int:
+    return -(-count // 4) * 4
 
 
 def _orders(blocks: list[Block]) -> list[list[Block]]:
