@@ -680,9 +680,11 @@ class _NetworkView:
         for tensor in self.plan.training.trained:
             if tensor.role == "weight":
                 lines.append(f"params->{tensor.name}_f = {state.f[tensor.name]};")
-        for name, range_ in state.ranges.items():
-            lines.append(f"params->{name}_range.f = {range_.f};")
-            lines.append(f"params->{name}_range.best = FXP_NO_IDEAL;")
+        for field in self.params_fields:
+            if field.type == "fxp_range":
+                f = state.ranges[field.name.removesuffix("_range")].f
+                lines.append(f"params->{field.name}.f = {f};")
+                lines.append(f"params->{field.name}.best = FXP_NO_IDEAL;")
         return lines
 
 

@@ -1,7 +1,6 @@
 """The same steps in two number systems: NumPy floats, and the integers that the C computes."""
 
-from collections.abc import Iterable, Mapping
-from copy import deepcopy
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -155,11 +154,14 @@ def initial_state(
     if quantized.training.graph.optimizer.has_velocity:
         trained = quantized.training.trained
         velocity = {t.name: np.zeros(t.shape, dtype=np.int64) for t in trained}
-    highest = {"adaptive": MAX_FRACTION, "relative": MAX_RELATIVE_FRACTION}
-    ranges = {
-        name: Range(highest[f.policy]) for name, f in quantized.formats.items() if f.adapts
-    }
+    ranges = initial_ranges(quantized, [n for n, f in quantized.formats.items() if f.adapts])
     return State(values, fractions, velocity, ranges, rate, Random(seed))
+
+
+def initial_ranges(quantized: QuantizedGraph, names: Iterable[str]) -> dict[str, Range]:
+    """Exponents as high as they go, to be lowered by what the values need."""
+    highest = {"adaptive": MAX_FRACTION, "relative": MAX_RELATIVE_FRACTION}
+    return {name: Range(highest[quantized.formats[name].policy]) for name in names}
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,7 @@ class Stored:
     q: Q
     acc: Q
     ideal: int
+    saturated: bool
     loss: int = 0
 
 
@@ -210,7 +213,11 @@ def _store(
     if sticky:
         q = np.where((acc.q > 0) & (q == 0), 1, q)
     base = 0 if tensor_format.policy == "relative" else acc.f
-    return Stored(Q(q, f), acc, top - length + base if length else NO_IDEAL, loss)
+    ideal = top - length + base if length else NO_IDEAL
+    limit = f if follower is None else follower.f
+    return Stored(
+        Q(q, f), acc, ideal, tensor_format.policy != "exact" and ideal < limit, loss
+    )
 
 
 @dataclass
@@ -244,23 +251,29 @@ class IntegerLearner:
             state.batch_count = 0
             self._batch_updates()
         for name, s in stored.items():
-            self._adapt(name, s.ideal)
+            self._adapt(name, s)
         state.steps = (state.steps + 1) & 0xFFFFFFFF
         if state.steps % RENORMALISE_EVERY == 0:
             self._renormalise()
         return loss
 
-    def calibrate(self, samples: Iterable[tuple[Ints, Any]]) -> None:
-        """Lowers every range to what the samples need; nothing else changes."""
-        before = deepcopy(self.state)
-        for x, target in samples:
-            self.state.values, self.state.velocity = dict(before.values), dict(before.velocity)
-            _, _, stored = self._run(x, target, learn=False)
-            for name, s in stored.items():
-                self._adapt(name, s.ideal)
+    def calibrate(self, samples: Sequence[tuple[Ints, Any]]) -> None:
+        """Lowers every range to what the samples need; nothing else changes.
+
+        Twice, because errors and gradients mean nothing before the activations have their range.
+        """
+        for forget in (self._backward_ranges(), ()):
+            for x, target in samples:
+                for name, stored in self._run(x, target, learn=False)[2].items():
+                    self._adapt(name, stored)
+            self.state.ranges.update(initial_ranges(self.quantized, forget))
         for range_ in self.state.ranges.values():
             range_.best, range_.count = NO_IDEAL, 0
         self.saturations.clear()
+
+    def _backward_ranges(self) -> tuple[str, ...]:
+        tensors = self.quantized.training.tensors
+        return tuple(n for n in self.state.ranges if tensors[n].role in ("error", "gradient"))
 
     # one sample
 
@@ -295,7 +308,7 @@ class IntegerLearner:
         elif step.sink.kind == "accumulate":
             self._accumulate(step, _formed(gradient))
         else:
-            self._update(step.sink.parameter, gradient)
+            self.update(step.sink.parameter, gradient)
 
     # gradients
 
@@ -320,10 +333,11 @@ class IntegerLearner:
         for step in self.quantized.training.phase("batch"):
             name = step.reads["g"]
             total = Q(self.state.sums[name], self._sum_fraction(name))
-            self._update(step.output, total)
+            self.update(step.output, total)
             self._follow_sum(name, total)
 
-    def _update(self, name: str, gradient: Q | Outer) -> None:
+    def update(self, name: str, gradient: Q | Outer) -> None:
+        """One update of a parameter by its gradient."""
         if self.quantized.training.tensors[name].role == "weight":
             self._update_rows(name, gradient)
             return
@@ -369,17 +383,13 @@ class IntegerLearner:
 
     # ranges
 
-    def _adapt(self, name: str, ideal: int) -> None:
-        tensor_format, range_ = self.quantized.formats[name], self.state.ranges.get(name)
-        limit = tensor_format.f if range_ is None else range_.f
-        if tensor_format.policy != "exact" and ideal < limit:
+    def _adapt(self, name: str, stored: Stored) -> None:
+        if stored.saturated:
             self.saturations[name] = self.saturations.get(name, 0) + 1
-        if range_ is None:
-            return
-        if tensor_format.policy == "relative":
-            range_.adapt_errors(ideal)
-        else:
-            range_.adapt_values(ideal)
+        if self.quantized.formats[name].policy == "relative":
+            self.state.ranges[name].adapt_errors(stored.ideal)
+        elif name in self.state.ranges:
+            self.state.ranges[name].adapt_values(stored.ideal)
 
     def _renormalise(self) -> None:
         """Weights that near their rail are halved, with their velocity (NUMERICS 8)."""

@@ -1,6 +1,6 @@
 """The whole generator on one screen: Spec -> Graph -> TrainingGraph -> QuantizedGraph -> Plan -> C."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -75,8 +75,9 @@ class Samples:
     def __len__(self) -> int:
         return len(self.x)
 
-    def pairs(self, order: Iterable[int]) -> Iterable[tuple[Ints, Any]]:
-        return ((self.x[i], self.target[i]) for i in order)
+    def first(self, count: int) -> list[tuple[Ints, Any]]:
+        """The first samples, at most `count`, as pairs of input and target."""
+        return list(zip(self.x[:count], self.target[:count], strict=True))
 
 
 def quantize_samples(spec: Spec, x: Floats, y: Any) -> Samples:
@@ -112,8 +113,7 @@ def make_state(
     state = initial_state(plan.quantized, parameters, rate)
     if samples is None:
         samples = synthetic_samples(spec, plan, CALIBRATION_SAMPLES, seed)
-    count = min(len(samples), CALIBRATION_SAMPLES)
-    IntegerLearner(plan.quantized, state).calibrate(samples.pairs(range(count)))
+    IntegerLearner(plan.quantized, state).calibrate(samples.first(CALIBRATION_SAMPLES))
     return state
 
 

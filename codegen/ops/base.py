@@ -162,6 +162,11 @@ class OptimizerOp(Op):
     """
 
     has_velocity: ClassVar[bool] = False
+    # Largest error of a new weight in units in the last place: the folded error is off by less than
+    # one unit and meets |x| <= 2**15 of 2**16, so by half a unit; the dither by less than one.
+    weight_allowance: ClassVar[float] = 1.5
+    bias_allowance: ClassVar[float] = 0.5
+    bias_headroom: ClassVar[int] = 0  # fraction bits of a bias velocity beyond those of the bias
     skips_zero: ClassVar[bool] = False  # a row whose changes are all 0 is not touched
 
     def headroom(self, weight_bits: int) -> int:

@@ -7,7 +7,7 @@ from codegen.fixedpoint import BIAS_FRACTION, Floats, Ints, Q, Rate, integers, n
 from codegen.ops.base import OptimizerOp
 
 _FRACTION = 15  # of the momentum
-BIAS_HEADROOM = 4  # fraction bits of a bias velocity beyond those of the bias
+_BIAS_HEADROOM = 4
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,9 @@ class Momentum(OptimizerOp):
 
     kind: ClassVar[str] = "momentum"
     has_velocity: ClassVar[bool] = True
+    # The velocity has two roundings of half a unit, each 2**-4 of a unit of the bias.
+    bias_allowance: ClassVar[float] = 0.5 + 2.0**-_BIAS_HEADROOM
+    bias_headroom: ClassVar[int] = _BIAS_HEADROOM
     momentum: float
 
     @property
@@ -41,6 +44,6 @@ class Momentum(OptimizerOp):
         return saturate(w + ((v + high) >> h), bits), v
 
     def update_bias_int(self, b: Ints, g: Q, v: Ints, rate: Rate) -> tuple[Ints, Ints]:
-        change = narrow(integers(g.q) * -rate.m, g.f + rate.s - BIAS_FRACTION - BIAS_HEADROOM, 32)
+        change = narrow(integers(g.q) * -rate.m, g.f + rate.s - BIAS_FRACTION - _BIAS_HEADROOM, 32)
         v = saturate(((v * self.momentum_q + (1 << 14)) >> _FRACTION) + change, 32)
-        return saturate(b + narrow(v, BIAS_HEADROOM, 32), 32), v
+        return saturate(b + narrow(v, _BIAS_HEADROOM, 32), 32), v

@@ -1,0 +1,354 @@
+"""Spec -> evidence: finite differences, kernels in units in the last place, C against integers."""
+
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from numpy.typing import NDArray
+
+from codegen.fixedpoint import BIAS_FRACTION, LOSS_FRACTION, Floats, Outer, Q
+from codegen.graph import QuantizedGraph, Step
+from codegen.interpret import (
+    IntegerLearner,
+    State,
+    Stored,
+    run_float,
+    run_step_float,
+    run_step_int,
+)
+from codegen.layout import pack
+from codegen.ops.base import LossOp
+from codegen.pipeline import Samples, make_plan, synthetic_samples
+from codegen.spec import Spec
+from host_sim.compiler import Compiler
+from host_sim.device import Device
+
+# Below this error of the scores the relative error of a gradient has no meaning (NUMERICS.md).
+MEANINGFUL_ERROR = 2.0**-6
+_STEP = 1e-6  # of the finite differences
+_SHORTEST = 1e-3  # gradients shorter than this are not told from rounding by finite differences
+_FLOAT_ERROR = 1e-6  # units: the float twin's own rounding
+
+
+@dataclass(frozen=True)
+class KernelCheck:
+    """One step against its float twin; the element that comes nearest to what is allowed."""
+
+    step: str
+    worst_lsb: float
+    allowed_lsb: float
+
+    @property
+    def ok(self) -> bool:
+        return self.worst_lsb <= self.allowed_lsb
+
+
+@dataclass(frozen=True)
+class TensorCheck:
+    """A parameter's fixed-point gradient against the float gradient, over the samples."""
+
+    name: str
+    relative_error_mean: float
+    relative_error_worst: float
+    cosine_mean: float
+    cosine_worst: float
+    saturated: int
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What `mcugrad check` found; `as_json` has the keys that scripts rely on."""
+
+    network: str
+    mode: str
+    samples: int
+    c_equals_integers: bool
+    finite_difference_error: float
+    kernels: tuple[KernelCheck, ...]
+    tensors: tuple[TensorCheck, ...]
+
+    @property
+    def ok(self) -> bool:
+        return self.c_equals_integers and all(kernel.ok for kernel in self.kernels)
+
+    def as_json(self) -> dict[str, Any]:
+        result = asdict(self)
+        return {**result, "kernels": list(result["kernels"]), "tensors": list(result["tensors"])}
+
+
+def check(
+    spec: Spec,
+    *,
+    samples: Samples | None = None,
+    count: int = 32,
+    seed: int = 0,
+    device: Device | None = None,
+    compiler: Compiler | None = None,
+    progress: Callable[[int], None] = lambda done: None,
+) -> CheckResult:
+    """All links of the chain on `count` samples (random ones where none are given).
+
+    `device` brings parameters that it has learnt; else they are the starting ones of `seed`.
+    """
+    if samples is None:
+        samples = synthetic_samples(spec, make_plan(spec), count, seed)
+    device = device or Device(spec, seed=seed, samples=samples, compiler=compiler)
+    count = min(count, len(samples))
+    state = device.state()
+    gradient = make_plan(spec, gradient=True).quantized
+    tally = _Tally(gradient, state, device)
+    for index in range(count):
+        tally.add(samples, index)
+        progress(index + 1)
+    equal = tally.equal and _training_is_equal(device, state, samples, count)
+    return CheckResult(
+        network=spec.name,
+        mode=spec.mode,
+        samples=count,
+        c_equals_integers=equal,
+        finite_difference_error=finite_difference_error(gradient, state, samples, seed),
+        kernels=tally.kernels(),
+        tensors=tally.tensors(),
+    )
+
+
+# ---------------------------------------------------------------- link 1: finite differences
+
+
+def finite_difference_error(
+    quantized: QuantizedGraph, state: State, samples: Samples, seed: int = 0, count: int = 3
+) -> float:
+    """Largest error of a directional derivative, relative to the length of its gradient."""
+    random = np.random.RandomState(seed)
+    parameters = state.floats()
+    worst = 0.0
+    for index in range(min(count, len(samples))):
+        x, target = sample_floats(quantized, samples, index)
+        _, values = run_float(quantized.training, parameters, x, target)
+        for tensor in quantized.training.trained:
+            way = random.standard_normal(tensor.shape)
+            way /= np.linalg.norm(way)
+            ends = []
+            for step in (_STEP, -_STEP):
+                moved = {**parameters, tensor.name: parameters[tensor.name] + step * way}
+                ends.append(run_float(quantized.training, moved, x, target)[0])
+            gradient = values[f"d_{tensor.name}"]
+            length = max(float(np.linalg.norm(gradient)), _SHORTEST)
+            slope = float(np.sum(gradient * way))
+            worst = max(worst, abs((ends[0] - ends[1]) / (2 * _STEP) - slope) / length)
+    return worst
+
+
+def sample_floats(quantized: QuantizedGraph, samples: Samples, index: int) -> tuple[Floats, Any]:
+    """A sample's integers as the numbers that they stand for."""
+    x = Q(samples.x[index], quantized.formats["x"].f).value
+    target = samples.target[index]
+    if quantized.training.graph.loss.target_is_label:
+        return x, int(target)
+    return x, Q(target, quantized.formats["target"].f).value
+
+
+# ---------------------------------------------------------------- link 2: kernels, in units
+
+
+def kernel_check(
+    quantized: QuantizedGraph, step: Step, values: Mapping[str, Any], state: State
+) -> KernelCheck:
+    """One run of a step on integers, against its float twin on the same numbers.
+
+    Elements that saturate, or that are kept positive, are set apart: the first are counted, the
+    second are exact by definition.
+    """
+    stored = run_step_int(quantized, step, dict(values), state)
+    exact = run_step_float(step, _floats(values))
+    if isinstance(step.op, LossOp):
+        exact = exact[1]
+    f = stored.q.f
+    want = np.ldexp(exact, f)
+    limit = 2.0 ** (quantized.formats[step.output].bits - 1)
+    kept = (stored.q.q == 1) & (want > 0) & (want < 0.5)
+    compared = (want > -limit) & (want < limit - 1) & ~kept
+    worst = float(np.max(np.abs(stored.q.q - want), where=compared, initial=0.0))
+    return KernelCheck(step.name, worst, allowed_lsb(quantized, step, values, f))
+
+
+def allowed_lsb(
+    quantized: QuantizedGraph, step: Step, values: Mapping[str, Any], f: int
+) -> float:
+    """Half a unit for the one rounding, and what the derivations in the ops add to it."""
+    accumulator = quantized.accumulators[step.name]
+    if isinstance(step.op, LossOp):
+        fraction = step.op.error_fraction(values[step.reads["x"]].f)
+        error = step.op.allowance(quantized.training.tensors[step.output].size)
+    else:
+        acc = step.op.call(
+            f"{step.kernel}_int",
+            {key: values[name] for key, name in step.reads.items()},
+            shift=accumulator.shift,
+        )
+        fraction = acc.f
+        # A shifted product is off by less than one unit; a bias is rounded where it must lose bits.
+        units = accumulator.terms if accumulator.shift else 0
+        rounded = "b" in step.reads and fraction < BIAS_FRACTION
+        error = float(np.ldexp(units + (0.5 if rounded else 0.0), -fraction))
+    bits = accumulator.raw_bits
+    for finish in step.finishes:
+        error += finish.op.allowance(finish.kernel, fraction, bits)
+        bits = finish.op.grown_bits(finish.kernel, bits)
+    return 0.5 + float(np.ldexp(error, f)) + _FLOAT_ERROR
+
+
+def update_check(
+    quantized: QuantizedGraph, step: Step, values: Mapping[str, Any], state: State
+) -> KernelCheck:
+    """One update on integers against the float optimizer, for the gradient that `step` forms.
+
+    Weights whose change is clipped or whose rail is near are set apart.
+    """
+    assert step.sink is not None
+    name, optimizer = step.sink.parameter, quantized.training.graph.optimizer
+    operands = {key: values[tensor] for key, tensor in step.reads.items()}
+    gradient = step.op.call(f"{step.kernel}_int", operands)
+    formed = gradient.product if isinstance(gradient, Outer) else gradient
+    learner = IntegerLearner(quantized, deepcopy(state))
+    learner.update(name, gradient)
+    before = state.q(name)
+    is_weight = quantized.training.tensors[name].role == "weight"
+    velocity = np.zeros_like(before.value)
+    if name in state.velocity:
+        velocity = Q(state.velocity[name], before.f + headroom(quantized, name)).value
+    after, change = optimizer.update(before.value, formed.value, velocity, state.rate.value)
+    want = np.ldexp(after, before.f)
+    limit = 2.0 ** (quantized.formats[name].bits - 1)
+    compared = (want > -limit) & (want < limit - 1)
+    if is_weight:
+        compared &= _unclipped(quantized, state, name, gradient)
+        compared &= np.abs(np.ldexp(change, before.f + headroom(quantized, name))) < 2.0**15 - 2
+    error = np.abs(learner.state.values[name] - want)
+    worst = float(np.max(error, where=compared, initial=0.0))
+    allowed = optimizer.weight_allowance if is_weight else optimizer.bias_allowance
+    return KernelCheck(f"update_{name}", worst, allowed + _FLOAT_ERROR)
+
+
+def headroom(quantized: QuantizedGraph, name: str) -> int:
+    """Fraction bits of a velocity beyond those of its parameter."""
+    optimizer, bits = quantized.training.graph.optimizer, quantized.formats[name].bits
+    if quantized.training.tensors[name].role == "bias":
+        return optimizer.bias_headroom
+    return optimizer.headroom(bits)
+
+
+def _unclipped(
+    quantized: QuantizedGraph, state: State, name: str, gradient: Q | Outer
+) -> NDArray[np.bool_]:
+    """Where the rate times the error fits the 16 bits that an update has for it."""
+    bits = quantized.formats[name].bits
+    target = state.f[name] + quantized.training.graph.optimizer.headroom(bits) + 16
+    if isinstance(gradient, Q):
+        return np.abs(np.ldexp(gradient.value * state.rate.value, target)) < 2.0**30
+    x_f = gradient.columns.f + 16 - quantized.numbers.activation_bits
+    n = np.ldexp(gradient.rows.value * state.rate.value, target - x_f)
+    return (np.abs(n) < 2.0**15 - 1)[:, None]
+
+
+# ---------------------------------------------------------------- link 3, and whole gradients
+
+
+class _Tally:
+    """Runs samples through C, integers and floats, and keeps the worst of each comparison."""
+
+    def __init__(self, quantized: QuantizedGraph, state: State, device: Device):
+        self.quantized, self.state, self.device = quantized, state, device
+        self.parameters = state.floats()
+        self.equal = True
+        self._kernels: dict[str, KernelCheck] = {}
+        self._errors: dict[str, list[tuple[float, float]]] = {
+            tensor.name: [] for tensor in quantized.training.trained
+        }
+        self._saturated = dict.fromkeys(self._errors, 0)
+
+    def add(self, samples: Samples, index: int) -> None:
+        learner = IntegerLearner(self.quantized, self.state)
+        loss, values, stored = learner.gradients(samples.x[index], samples.target[index])
+        self._compare_c(samples, index, loss, values)
+        for step in self.quantized.training.steps:
+            if step.sink is None:
+                self._keep(kernel_check(self.quantized, step, values, self.state))
+            else:
+                self._keep(update_check(self.quantized, step, values, self.state))
+        self._compare_gradients(samples, index, values, stored)
+
+    def kernels(self) -> tuple[KernelCheck, ...]:
+        return tuple(self._kernels.values())
+
+    def tensors(self) -> tuple[TensorCheck, ...]:
+        return tuple(
+            TensorCheck(name, *_mean_and_worst(errors), self._saturated[name])
+            for name, errors in self._errors.items()
+        )
+
+    def _keep(self, new: KernelCheck) -> None:
+        old = self._kernels.get(new.step)
+        if old is None or new.worst_lsb / new.allowed_lsb > old.worst_lsb / old.allowed_lsb:
+            self._kernels[new.step] = new
+
+    def _compare_c(self, samples: Samples, index: int, loss: int, values: Mapping[str, Any]) -> None:
+        self.equal &= self.device.gradient_of(samples, index) == loss
+        for step in self.quantized.training.steps:
+            read, want = self.device.read_q(step.output), values[step.output]
+            self.equal &= read.f == want.f and np.array_equal(read.q, want.q)
+
+    def _compare_gradients(
+        self,
+        samples: Samples,
+        index: int,
+        values: Mapping[str, Any],
+        stored: Mapping[str, Stored],
+    ) -> None:
+        x, target = sample_floats(self.quantized, samples, index)
+        _, exact = run_float(self.quantized.training, self.parameters, x, target)
+        loss = self.quantized.training.phase("loss")[0]
+        meaningful = float(np.max(np.abs(exact[loss.output]))) > MEANINGFUL_ERROR
+        for step in self.quantized.training.phase("gradient"):
+            assert step.sink is not None
+            name = step.sink.parameter
+            if stored[step.reads["dy"]].saturated:
+                self._saturated[name] += 1
+            if meaningful:
+                self._errors[name].append(_distance(values[step.output].value, exact[step.output]))
+
+
+def _distance(got: Floats, want: Floats) -> tuple[float, float]:
+    """Relative L2 error and cosine; a gradient that is 0 in both agrees."""
+    length, other = float(np.linalg.norm(want)), float(np.linalg.norm(got))
+    if length == 0 or other == 0:
+        return (0.0, 1.0) if length == other else (1.0, 0.0)
+    error = float(np.linalg.norm(got - want)) / length
+    return error, float(np.sum(got * want)) / (length * other)
+
+
+def _mean_and_worst(errors: list[tuple[float, float]]) -> tuple[float, float, float, float]:
+    """No sample with a meaningful error: nothing to complain about."""
+    if not errors:
+        return 0.0, 0.0, 1.0, 1.0
+    relative, cosine = np.array(errors).T
+    means = float(relative.mean()), float(relative.max())
+    return (*means, float(cosine.mean()), float(cosine.min()))
+
+
+def _training_is_equal(device: Device, state: State, samples: Samples, count: int) -> bool:
+    """The C's parameters after `count` steps are the bytes that the integers give; then put back."""
+    learner = IntegerLearner(device.plan.quantized, deepcopy(state))
+    loss = sum(learner.train(samples.x[i], samples.target[i]) for i in range(count))
+    memory = device.parameter_bytes
+    same_loss = device.train_samples(samples, range(count)) == loss / 2**LOSS_FRACTION
+    equal = same_loss and device.parameter_bytes == pack(device.plan, learner.state)
+    device.parameter_bytes = memory
+    return equal
+
+
+def _floats(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: v.value if isinstance(v, Q) else v for name, v in values.items()}
