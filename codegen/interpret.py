@@ -251,29 +251,40 @@ class IntegerLearner:
             state.batch_count = 0
             self._batch_updates()
         for name, s in stored.items():
-            self._adapt(name, s)
+            self.saturations[name] = self.saturations.get(name, 0) + s.saturated
+            self._adapt(name, s.ideal)
         state.steps = (state.steps + 1) & 0xFFFFFFFF
         if state.steps % RENORMALISE_EVERY == 0:
             self._renormalise()
         return loss
 
     def calibrate(self, samples: Sequence[tuple[Ints, Any]]) -> None:
-        """Lowers every range to what the samples need; nothing else changes.
+        """Sets every range to what the samples need; nothing else changes.
 
-        Twice, because errors and gradients mean nothing before the activations have their range.
+        One pass per range, because what a tensor needs is known only when those before it fit.
         """
-        for forget in (self._backward_ranges(), ()):
+        for _ in range(len(self.state.ranges) + 1):
+            needed: dict[str, int] = {}
             for x, target in samples:
-                for name, stored in self._run(x, target, learn=False)[2].items():
-                    self._adapt(name, stored)
-            self.state.ranges.update(initial_ranges(self.quantized, forget))
+                self._calibrate_sample(x, target, needed)
+            before = {name: range_.f for name, range_ in self.state.ranges.items()}
+            self.state.ranges = initial_ranges(self.quantized, before)
+            for name, ideal in needed.items():
+                self._adapt(name, ideal)
+            if all(range_.f == before[n] for n, range_ in self.state.ranges.items()):
+                break
         for range_ in self.state.ranges.values():
             range_.best, range_.count = NO_IDEAL, 0
-        self.saturations.clear()
 
-    def _backward_ranges(self) -> tuple[str, ...]:
-        tensors = self.quantized.training.tensors
-        return tuple(n for n in self.state.ranges if tensors[n].role in ("error", "gradient"))
+    def _calibrate_sample(self, x: Ints, target: Any, needed: dict[str, int]) -> None:
+        """Notes the least of all ideals."""
+        _, values, stored = self._run(x, target, learn=False)
+        ideals = {name: s.ideal for name, s in stored.items()}
+        for step in self.quantized.training.phase("gradient"):
+            if step.output in self.state.ranges:
+                ideals[step.output] = sum_ideal(values[step.output])
+        for name, ideal in ideals.items():
+            needed[name] = min(needed.get(name, NO_IDEAL), ideal)
 
     # one sample
 
@@ -301,21 +312,14 @@ class IntegerLearner:
         assert step.sink is not None
         operands = {key: values[name] for key, name in step.reads.items()}
         gradient = step.op.call(f"{step.kernel}_int", operands)
-        if step.sink.kind == "store":
+        if step.sink.kind == "store" or not learn:
             values[step.output] = _formed(gradient)
-        elif not learn:
-            self._follow_sum(step.output, _formed(gradient))
         elif step.sink.kind == "accumulate":
             self._accumulate(step, _formed(gradient))
         else:
             self.update(step.sink.parameter, gradient)
 
     # gradients
-
-    def _follow_sum(self, name: str, gradient: Q) -> None:
-        """A sum over a batch keeps one bit of headroom."""
-        if name in self.state.ranges and bit_length(gradient.q):
-            self.state.ranges[name].adapt_values(14 - bit_length(gradient.q) + gradient.f)
 
     def _accumulate(self, step: Step, gradient: Q) -> None:
         bits = self.quantized.formats[step.output].bits
@@ -334,7 +338,8 @@ class IntegerLearner:
             name = step.reads["g"]
             total = Q(self.state.sums[name], self._sum_fraction(name))
             self.update(step.output, total)
-            self._follow_sum(name, total)
+            if name in self.state.ranges:
+                self._adapt(name, sum_ideal(total))
 
     def update(self, name: str, gradient: Q | Outer) -> None:
         """One update of a parameter by its gradient."""
@@ -383,13 +388,11 @@ class IntegerLearner:
 
     # ranges
 
-    def _adapt(self, name: str, stored: Stored) -> None:
-        if stored.saturated:
-            self.saturations[name] = self.saturations.get(name, 0) + 1
+    def _adapt(self, name: str, ideal: int) -> None:
         if self.quantized.formats[name].policy == "relative":
-            self.state.ranges[name].adapt_errors(stored.ideal)
+            self.state.ranges[name].adapt_errors(ideal)
         elif name in self.state.ranges:
-            self.state.ranges[name].adapt_values(stored.ideal)
+            self.state.ranges[name].adapt_values(ideal)
 
     def _renormalise(self) -> None:
         """Weights that near their rail are halved, with their velocity (NUMERICS 8)."""
@@ -408,6 +411,12 @@ class IntegerLearner:
     @property
     def _optimizer(self) -> Any:
         return self.quantized.training.graph.optimizer
+
+
+def sum_ideal(gradient: Q) -> int:
+    """The exponent that a sum of gradients should have: one bit of its 16 is headroom."""
+    length = bit_length(gradient.q)
+    return 14 - length + gradient.f if length else NO_IDEAL
 
 
 def _formed(gradient: Q | Outer) -> Q:

@@ -237,7 +237,7 @@ def test_a_damaged_array_is_a_mistake(tmp_path: Path) -> None:
     [("x z", "y", "'x', 'z'"), ("y", "x", "'y'"), ("", "x", "none")],
 )
 def test_a_missing_array_is_a_mistake(tmp_path: Path, names: str, missing: str, there: str) -> None:
-    path = npz(tmp_path, **{name: X for name in names.split()})
+    path = npz(tmp_path, **dict.fromkeys(names.split(), X))
     assert mistake(path) == (f"array {missing}: is missing (arrays in the file: {there}); add it")
 
 
@@ -380,6 +380,9 @@ def test_a_number_of_an_npz_that_is_not_finite_is_a_mistake(tmp_path: Path, valu
 def test_a_number_too_large_for_float64_is_a_mistake(tmp_path: Path) -> None:
     wrong = "inf is not a finite number; correct it or remove the sample"
     assert mistake(text(tmp_path, "1,2,0\n1,1e999,0\n")) == f"line 2: {wrong}"
+    x = np.array([[0, 1], [np.finfo(np.longdouble).max, 1]], dtype=np.longdouble)
+    if x.dtype != np.float64:
+        assert mistake(npz(tmp_path, x=x, y=[0, 1])) == f"x[1]: {wrong}"
 
 
 @pytest.mark.parametrize("line", ["nan,2,0", "1,NaN,0", "1,2,nan"])
