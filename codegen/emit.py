@@ -229,6 +229,11 @@ class _StepView:
         return self.plan.quantized.numbers.rounding == "stochastic"
 
     @property
+    def each_weight_drawn(self) -> bool:
+        """8-bit weights of a row do not round together."""
+        return self.stochastic and self.weight_bits == 8
+
+    @property
     def weight_bits(self) -> int:
         return self._format(self.step.output).bits
 
@@ -452,9 +457,13 @@ class _NetworkView:
 
     @property
     def scores(self) -> _Port:
-        name = self.plan.training.graph.scores
-        tensor, tensor_format = self.plan.training.tensors[name], self.plan.quantized.formats[name]
-        return _Port(name, tensor.size, tensor_format.bits, tensor_format.f)
+        tensor = self.plan.training.tensors[self.plan.training.graph.scores]
+        return _Port(tensor.name, tensor.size, 16, self.plan.quantized.score_fraction)
+
+    @property
+    def scores_adapt(self) -> bool:
+        """Inside, the scores have a format that follows their range."""
+        return self.plan.quantized.formats[self.scores.name].is_dynamic
 
     @property
     def target(self) -> _Target:
@@ -581,9 +590,10 @@ class _NetworkView:
         return [*self._pointers(steps), "", *(self._forward_line(step) for step in steps)]
 
     def _forward_line(self, step: Step) -> str:
-        """Nobody needs the scale of a tensor whose exponent is fixed."""
+        """Nobody needs the scale of a tensor whose exponent is fixed, or that of the scores."""
         line = self._lines([step])[0]
         dynamic = self.plan.quantized.formats[step.output].is_dynamic
+        dynamic = dynamic and step.output != self.scores.name
         return line if dynamic else "(void)" * ("= " in line) + line.split("= ")[-1]
 
     @property

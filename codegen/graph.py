@@ -190,6 +190,12 @@ class QuantizedGraph:
     formats: Mapping[str, TensorFormat]
     accumulators: Mapping[str, Accumulator]
 
+    @property
+    def score_fraction(self) -> int:
+        """Fraction bits of the scores that the caller sees."""
+        own = self.formats[self.training.graph.scores]
+        return own.f if own.policy == "fixed" else self.training.graph.loss.score_fraction
+
 
 @dataclass(frozen=True)
 class Plan:

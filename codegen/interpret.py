@@ -34,6 +34,7 @@ from codegen.graph import QuantizedGraph, Step, Tensor, TensorFormat, TrainingGr
 from codegen.ops.base import LayerOp, LossOp
 
 RENORMALISE_EVERY = 16  # samples
+WEYL = 0x9E3779B9  # 2**32 divided by the golden ratio
 MIN_EXACT_SHIFT = -8
 SEED = 0x6D637567  # "mcug"
 Values = dict[str, Any]
@@ -233,8 +234,8 @@ class IntegerLearner:
         values = self._start(x, 0)
         for step in self.quantized.training.phase("forward"):
             values[step.output] = run_step_int(self.quantized, step, values, self.state).q
-        scores: Ints = values[self.quantized.training.graph.scores].q
-        return scores
+        scores = values[self.quantized.training.graph.scores]
+        return narrow(scores.q, scores.f - self.quantized.score_fraction, 16)
 
     def gradients(self, x: Ints, target: Any) -> tuple[int, Values, dict[str, Stored]]:
         """Loss, every value, and how each was stored, for a graph whose gradients are stored."""
@@ -365,14 +366,23 @@ class IntegerLearner:
             delta = self._delta(gradient, row, target)
             if delta is None:
                 continue
-            stochastic = self.quantized.numbers.rounding == "stochastic"
-            draw = state.random.draw() if stochastic else None
+            draws = self._draws(delta, bits)
             rows[row], velocities[row] = self._optimizer.update_int(
-                rows[row], delta, velocities[row], draw, bits
+                rows[row], delta, velocities[row], draws, bits
             )
         state.values[name] = rows
         if self._optimizer.has_velocity:
             state.velocity[name] = velocities
+
+    def _draws(self, delta: Ints, bits: int) -> Ints | None:
+        """One draw a row; 8-bit weights must not round together: theirs goes on as a Weyl sequence."""
+        if self.quantized.numbers.rounding == "nearest":
+            return None
+        draw = integers(self.state.random.draw())
+        if bits == 16:
+            return draw
+        steps = np.arange(1, delta.size + 1, dtype=np.int64).reshape(delta.shape)
+        return (draw + steps * WEYL) & 0xFFFFFFFF
 
     def _delta(self, gradient: Q | Outer, row: int, target: int) -> Ints | None:
         """Changes of a row with `target` + 16 fraction bits; None where the row is skipped."""

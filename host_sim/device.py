@@ -119,7 +119,7 @@ class Device:
     def scores_of(self, x: Ints) -> Floats:
         """Scores for inputs that are integers already, before target_max."""
         graph = self.plan.training.graph
-        f = self.plan.quantized.formats[graph.scores].f
+        f = self.plan.quantized.score_fraction
         return Q(integers(self._build.map("scores", x, graph.outputs, np.int16)), f).value
 
     def train(self, x: Any, y: Any) -> float:

@@ -132,7 +132,10 @@ class LossOp(Op):
     """Kernel `loss(x, t)` in floats, `loss_int(x, t)` in integers: both -> (value, error of x)."""
 
     target_is_label: ClassVar[bool]
-    score_fraction: ClassVar[int]  # fraction bits of the 16-bit scores, unless the layer fixes them
+    # Fraction bits of the 16-bit scores that the caller sees, unless the last layer fixes them; with
+    # `scores_adapt` the loss reads them in a format that follows their range instead.
+    score_fraction: ClassVar[int]
+    scores_adapt: ClassVar[bool] = False
     uses_scratch: ClassVar[bool] = False  # one 32-bit word per score while it runs
 
     def error_fraction(self, f: int) -> int:
@@ -157,8 +160,8 @@ class OptimizerOp(Op):
     """Turns a gradient into a change of the parameter.
 
     Kernels: `update(w, g, v)` in floats returns the new w and v. In integers the change `delta` of
-    a weight comes with 16 fraction bits more than `target_fraction`, and every weight of a row is
-    rounded by the same draw.
+    a weight comes with 16 fraction bits more than the weight and its `headroom`. `draws` are random
+    words, one for a row of 16-bit weights, one for each 8-bit weight, none with nearest rounding.
     """
 
     has_velocity: ClassVar[bool] = False
@@ -177,9 +180,9 @@ class OptimizerOp(Op):
         raise NotImplementedError
 
     def update_int(
-        self, w: Ints, delta: Ints, v: Ints, draw: int | None, bits: int
+        self, w: Ints, delta: Ints, v: Ints, draws: Ints | None, bits: int
     ) -> tuple[Ints, Ints]:
-        """Integer twin for weights of `bits` bits; `draw` is None with nearest rounding."""
+        """Integer twin for the row `w` of weights of `bits` bits."""
         raise NotImplementedError
 
     def update_bias_int(self, b: Ints, g: Q, v: Ints, rate: Rate) -> tuple[Ints, Ints]:

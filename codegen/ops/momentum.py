@@ -35,11 +35,13 @@ class Momentum(OptimizerOp):
         return w + v, v
 
     def update_int(
-        self, w: Ints, delta: Ints, v: Ints, draw: int | None, bits: int
+        self, w: Ints, delta: Ints, v: Ints, draws: Ints | None, bits: int
     ) -> tuple[Ints, Ints]:
         """Both roundings use bits of one draw: 15 low ones for the velocity, high ones for w."""
         h = self.headroom(bits)
-        low, high = (1 << 14, 1 << (h - 1)) if draw is None else (draw & 0x7FFF, draw >> (32 - h))
+        low, high = integers(1 << 14), integers(1 << (h - 1))
+        if draws is not None:
+            low, high = draws & 0x7FFF, draws >> (32 - h)
         v = saturate((v * self.momentum_q + (delta >> 1) + low) >> _FRACTION, 16)
         return saturate(w + ((v + high) >> h), bits), v
 

@@ -18,9 +18,9 @@ class Sgd(OptimizerOp):
         return w - rate * g, v
 
     def update_int(
-        self, w: Ints, delta: Ints, v: Ints, draw: int | None, bits: int
+        self, w: Ints, delta: Ints, v: Ints, draws: Ints | None, bits: int
     ) -> tuple[Ints, Ints]:
-        r = 0x8000 if draw is None else draw & 0xFFFF
+        r = integers(0x8000) if draws is None else draws >> 16
         return saturate(w + ((delta + r) >> 16), bits), v
 
     def update_bias_int(self, b: Ints, g: Q, v: Ints, rate: Rate) -> tuple[Ints, Ints]:

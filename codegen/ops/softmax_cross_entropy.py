@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from codegen.fixedpoint import LOSS_FRACTION, Floats, Ints, Q, integers
+from codegen.fixedpoint import LOSS_FRACTION, Floats, Ints, Q, integers, rescale
 from codegen.ops.base import LossOp
 
 _T = 26  # fraction bits of an exponent of 2
@@ -56,7 +56,8 @@ class SoftmaxCrossEntropy(LossOp):
 
     kind: ClassVar[str] = "softmax_cross_entropy"
     target_is_label: ClassVar[bool] = True
-    score_fraction: ClassVar[int] = 11
+    score_fraction: ClassVar[int] = 8
+    scores_adapt: ClassVar[bool] = True
     uses_scratch: ClassVar[bool] = True
 
     ln_2: ClassVar[int] = LN_2
@@ -91,7 +92,7 @@ class SoftmaxCrossEntropy(LossOp):
     def loss_int(self, x: Q, t: Ints) -> tuple[int, Q]:
         fraction = exp2_fraction(x.q.size)
         distance = [int(d) for d in x.q.max() - x.q]
-        exponent = [(d * LOG2_E + (1 << (x.f + 3))) >> (x.f + 4) for d in distance]
+        exponent = [int(rescale(d * LOG2_E, x.f + 30 - _T)) for d in distance]
         powers = [exp2(v, fraction) for v in exponent]
         reciprocal = (1 << 62) // sum(powers)
         error = integers([(v * reciprocal + (1 << 31)) >> 32 for v in powers])

@@ -74,7 +74,7 @@ def _activation_format(
             return TensorFormat(bits, "fixed", f)
     if tensor.pinned is not None:
         return TensorFormat(bits, "fixed", tensor.pinned.fraction_bits)
-    if tensor.role == "scores":
+    if tensor.role == "scores" and not training.graph.loss.scores_adapt:
         return TensorFormat(bits, "fixed", training.graph.loss.score_fraction)
     return TensorFormat(bits, "adaptive")
 
