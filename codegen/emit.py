@@ -80,9 +80,7 @@ def _numbers(values: Iterable[int]) -> str:
     return wrap("    ", [f"{v}" if v < 2**31 else f"{v}u" for v in values], "    ")
 
 
-def wrap(
-    start: str, words: list[str], indent: str, end: str = "", columns: int = _COLUMNS
-) -> str:
+def wrap(start: str, words: list[str], indent: str, end: str = "", columns: int = _COLUMNS) -> str:
     """start + words, separated by commas, + end, in lines of at most 100 columns."""
     lines, line = [], start
     for i, word in enumerate(words):
@@ -544,7 +542,7 @@ class _NetworkView:
     def helpers(self) -> str:
         loss = self.plan.training.graph.loss
         module = _environment().get_template(f"ops/{loss.kind}.c.j2").module
-        return str(getattr(module, "helpers")(loss))
+        return str(module.helpers(loss))
 
     @cached_property
     def _views(self) -> dict[str, _StepView]:
@@ -647,9 +645,7 @@ class _NetworkView:
             range_ = f"params->{name}_range"
             if self.options.counters and tensor_format.policy != "exact":
                 limit = f"{range_}.f" if tensor_format.adapts else str(tensor_format.f)
-                lines.append(
-                    f"work->saturations[{i}] += {name}_scale.ideal < {limit} ? 1u : 0u;"
-                )
+                lines.append(f"work->saturations[{i}] += {name}_scale.ideal < {limit} ? 1u : 0u;")
             if tensor_format.adapts:
                 kind = "errors" if tensor_format.policy == "relative" else "values"
                 lines.append(f"fxp_adapt_{kind}(&{range_}, {name}_scale.ideal);")

@@ -201,7 +201,7 @@ class Format:
 
 
 def parse_format(text: str) -> Format | None:
-    """"Q3.12" -> Format(3, 12); None where the text is no such thing."""
+    """ "Q3.12" -> Format(3, 12); None where the text is no such thing."""
     match = re.fullmatch(r"Q(\d+)\.(\d+)", text)
     if match is None or int(match[1]) < 1:
         return None

@@ -116,9 +116,7 @@ class TrainingGraph:
     @property
     def trained(self) -> tuple[Tensor, ...]:
         """Parameters that learn, in the order of the network."""
-        return tuple(
-            t for t in self.tensors.values() if t.role in PARAMETER_ROLES and not t.frozen
-        )
+        return tuple(t for t in self.tensors.values() if t.role in PARAMETER_ROLES and not t.frozen)
 
 
 Policy = Literal["fixed", "parameter", "adaptive", "relative", "exact"]

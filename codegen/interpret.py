@@ -31,7 +31,7 @@ from codegen.fixedpoint import (
     weight_fraction,
 )
 from codegen.graph import QuantizedGraph, Step, Tensor, TensorFormat, TrainingGraph
-from codegen.ops.base import LayerOp, LossOp
+from codegen.ops.base import LossOp
 
 RENORMALISE_EVERY = 16  # samples
 WEYL = 0x9E3779B9  # 2**32 divided by the golden ratio
@@ -216,9 +216,7 @@ def _store(
     base = 0 if tensor_format.policy == "relative" else acc.f
     ideal = top - length + base if length else NO_IDEAL
     limit = f if follower is None else follower.f
-    return Stored(
-        Q(q, f), acc, ideal, tensor_format.policy != "exact" and ideal < limit, loss
-    )
+    return Stored(Q(q, f), acc, ideal, tensor_format.policy != "exact" and ideal < limit, loss)
 
 
 @dataclass

@@ -99,8 +99,7 @@ def _pack_field(field: Field, state: State) -> bytes:
         return struct.pack("<Bb", state.rate.m, state.rate.s)
     if field.count:
         return _array_of(field, state).astype(_dtype(field)).tobytes()
-    scalars = {"random": state.random.state, "steps": state.steps,
-               "batch_count": state.batch_count}
+    scalars = {"random": state.random.state, "steps": state.steps, "batch_count": state.batch_count}
     value = scalars[name] if name in scalars else state.f[name.removesuffix("_f")]
     return np.asarray(value).astype(_dtype(field)).tobytes()
 

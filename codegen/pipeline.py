@@ -2,17 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from codegen.board import Board
+from codegen.data import Data, load_data
 from codegen.emit import Options, emit
 from codegen.errors import UserError
 from codegen.fixedpoint import Floats, Ints, learning_rate, quantize
 from codegen.graph import Numbers, Plan
 from codegen.interpret import IntegerLearner, State, initial_parameters, initial_state
-from codegen.layout import struct_bytes, parameter_fields, work_bytes
+from codegen.layout import parameter_fields, struct_bytes, work_bytes
 from codegen.passes.build_graph import build_graph
 from codegen.passes.differentiate import differentiate
 from codegen.passes.freeze import freeze
@@ -78,6 +80,19 @@ class Samples:
     def first(self, count: int) -> list[tuple[Ints, Any]]:
         """The first samples, at most `count`, as pairs of input and target."""
         return list(zip(self.x[:count], self.target[:count], strict=True))
+
+
+def load_spec_data(spec: Spec, path: Path, seed: int = 0) -> Data:
+    """A data file for this network; where it has no test samples, `seed` picks a fifth."""
+    return load_data(
+        path,
+        shape=spec.input,
+        outputs=build_graph(spec).outputs,
+        labels=spec.loss.target_is_label,
+        input_max=spec.input_max,
+        target_max=spec.target_max,
+        seed=seed,
+    )
 
 
 def quantize_samples(spec: Spec, x: Floats, y: Any) -> Samples:

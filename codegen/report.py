@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from codegen.board import Board
 from codegen.graph import Plan, Step
 from codegen.interpret import State
 from codegen.layout import (
@@ -45,6 +46,10 @@ class Report:
     def total(self) -> int:
         """RAM for training: both structs."""
         return self.parameters + self.work
+
+    def missing_ram(self, board: Board) -> int:
+        """Bytes of RAM that the board lacks; 0 where the network fits."""
+        return max(0, self.total - board.ram_bytes)
 
     def as_json(self) -> dict[str, Any]:
         """The keys that scripts rely on."""

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-
 from numpy.typing import NDArray
 
 from codegen.fixedpoint import BIAS_FRACTION, LOSS_FRACTION, Floats, Outer, Q
@@ -175,9 +174,7 @@ def kernel_check(
     return KernelCheck(step.name, worst, allowed_lsb(quantized, step, values, f))
 
 
-def allowed_lsb(
-    quantized: QuantizedGraph, step: Step, values: Mapping[str, Any], f: int
-) -> float:
+def allowed_lsb(quantized: QuantizedGraph, step: Step, values: Mapping[str, Any], f: int) -> float:
     """Half a unit for the one rounding, and what the derivations in the ops add to it."""
     accumulator = quantized.accumulators[step.name]
     if isinstance(step.op, LossOp):
@@ -295,7 +292,9 @@ class _Tally:
         if old is None or new.worst_lsb / new.allowed_lsb > old.worst_lsb / old.allowed_lsb:
             self._kernels[new.step] = new
 
-    def _compare_c(self, samples: Samples, index: int, loss: int, values: Mapping[str, Any]) -> None:
+    def _compare_c(
+        self, samples: Samples, index: int, loss: int, values: Mapping[str, Any]
+    ) -> None:
         self.equal &= self.device.gradient_of(samples, index) == loss
         for step in self.quantized.training.steps:
             read, want = self.device.read_q(step.output), values[step.output]

@@ -108,7 +108,9 @@ class ElementwiseOp(Op):
     integer kernels also know `bits`, a bound of the accumulator that comes in.
     """
 
-    keeps_positive: ClassVar[bool] = False  # a positive value may not round to 0 (the mask is y > 0)
+    keeps_positive: ClassVar[bool] = (
+        False  # a positive value may not round to 0 (the mask is y > 0)
+    )
 
     def output_fraction(self, bits: int) -> int | None:
         """Fraction bits of the stored output, where they are fixed by the function's range."""

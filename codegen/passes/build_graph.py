@@ -74,8 +74,9 @@ def _name_scores(spec: Spec, nodes: list[Node], tensors: dict[str, Tensor]) -> N
             "one output goes with squared_error"
         )
     if not any(t.role in PARAMETER_ROLES and not t.frozen for t in tensors.values()):
-        raise UserError(f"{spec.source}: nothing learns; one layer must have parameters and "
-                        "frozen = false")
+        raise UserError(
+            f"{spec.source}: nothing learns; one layer must have parameters and frozen = false"
+        )
     tensors[last.name] = replace(last, role="scores")
     target = (1,) if spec.loss.target_is_label else last.shape
     tensors[TARGET] = Tensor(TARGET, target, "target")

@@ -23,8 +23,11 @@ def differentiate(graph: Graph) -> TrainingGraph:
 
 def check(training: TrainingGraph) -> None:
     """Every input is written before it is read, and gradients have the shape of their parameter."""
-    ready = {t.name for t in training.tensors.values() if t.role not in ("activation", "scores",
-                                                                        "error", "gradient")}
+    ready = {
+        t.name
+        for t in training.tensors.values()
+        if t.role not in ("activation", "scores", "error", "gradient")
+    }
     for step in training.steps:
         missing = [name for name in step.inputs if name not in ready]
         assert not missing, (step.name, missing)
@@ -60,6 +63,15 @@ def _gradients(node: Node, tensors: dict[str, Tensor]) -> list[Step]:
         kernel, name = f"grad_{key}", _error(parameter)
         shape = tensors[parameter].shape
         tensors[name] = Tensor(name, shape, "gradient", owner=parameter)
-        steps.append(Step(name, "gradient", node.op, kernel, _operands(node, kernel), name,
-                          sink=Sink("store", parameter)))
+        steps.append(
+            Step(
+                name,
+                "gradient",
+                node.op,
+                kernel,
+                _operands(node, kernel),
+                name,
+                sink=Sink("store", parameter),
+            )
+        )
     return steps

@@ -35,6 +35,4 @@ def _absorb(producer: Step, step: Step, tensors: dict[str, Tensor]) -> Step:
     tensors[step.output] = replace(outer, pinned=outer.pinned or inner.pinned)
     finish = Finish(step.op, step.kernel, step.reads.get("y"))
     name = producer.name if producer.phase == "loss" else step.name
-    return replace(
-        producer, name=name, output=step.output, finishes=(*producer.finishes, finish)
-    )
+    return replace(producer, name=name, output=step.output, finishes=(*producer.finishes, finish))

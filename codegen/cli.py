@@ -1,0 +1,343 @@
+"""The command line: parse, call, print. Nothing else in the project prints or writes results."""
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from codegen import VERSION, show
+from codegen.board import Board, all_boards, load_board
+from codegen.data import Data
+from codegen.errors import UserError
+from codegen.paths import TEMPLATES
+from codegen.pipeline import (
+    generate,
+    load_spec_data,
+    make_plan,
+    make_state,
+    quantize_samples,
+)
+from codegen.report import Report, make_report
+from codegen.spec import Spec, load_spec, parse_spec
+
+if TYPE_CHECKING:
+    from host_sim.check import CheckResult
+    from host_sim.training import TrainingResult
+
+_FILE = click.Path(path_type=Path)
+_network = click.argument("network", type=_FILE, metavar="NET.toml")
+_data = click.option("--data", type=_FILE, help="Samples: .npz with x and y, or .csv.")
+_board = click.option("--board", "board_name", help="A board, see `mcugrad boards`.")
+_seed = click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**31 - 1))
+_json = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(VERSION, prog_name="mcugrad")
+def mcugrad() -> None:
+    """Fixed-point C that learns on a microcontroller, from the description of a network."""
+
+
+def main() -> None:
+    """Runs a command; a mistake of the user is one line on standard error and exit status 2."""
+    try:
+        status = mcugrad.main(standalone_mode=False)
+    except UserError as error:
+        _fail(str(error))
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "mcugrad"
+        _fail(f"{command}: {error.format_message().rstrip('.')}; see {command} --help")
+    except click.Abort:
+        _fail("stopped")
+    except OSError as error:
+        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _fail(line: str) -> None:
+    click.echo(" ".join(line.split("\n")), err=True)
+    sys.exit(2)
+
+
+# ---------------------------------------------------------------- commands
+
+
+@mcugrad.command()
+@click.argument("name")
+def new(name: str) -> None:
+    """Write NAME.toml, a network file to start from."""
+    text = (TEMPLATES / "new.toml").read_text(encoding="utf-8").replace("NAME", name)
+    path = Path(f"{name}.toml")
+    parse_spec(text, str(path))
+    if path.exists():
+        raise UserError(f"{path}: exists already; choose another name")
+    path.write_text(text, encoding="utf-8")
+    click.echo(f"wrote {path}; next: mcugrad report {path}")
+
+
+@mcugrad.command("generate")
+@_network
+@click.option("-o", "--output", "folder", required=True, type=_FILE, help="Folder for the C.")
+@_board
+@_data
+@_seed
+def generate_command(
+    network: Path, folder: Path, board_name: str | None, data: Path | None, seed: int
+) -> None:
+    """Write the C of a network. With data, the starting formats fit them."""
+    spec, board = load_spec(network), _find_board(board_name)
+    samples = None
+    if data is not None:
+        loaded = _load(spec, data, seed)
+        samples = quantize_samples(spec, loaded.x, loaded.y)
+    files = generate(spec, board=board, samples=samples, seed=seed)
+    _write_files(folder, files)
+    click.echo(f"wrote {', '.join(files)} to {folder}")
+
+
+@mcugrad.command()
+@_network
+@_data
+@click.option("--samples", "count", default=32, show_default=True, type=click.IntRange(1))
+@click.option("--parameters", type=_FILE, help="Check here: .npz of mcugrad train --save.")
+@_seed
+@_json
+def check(
+    network: Path,
+    data: Path | None,
+    count: int,
+    parameters: Path | None,
+    seed: int,
+    as_json: bool,
+) -> int:
+    """Prove it: kernels, gradients and C, against floats and integers."""
+    from host_sim.check import check as run_check
+    from host_sim.device import Device
+
+    spec = load_spec(network)
+    samples = device = None
+    if data is not None:
+        loaded = _load(spec, data, seed)
+        samples = quantize_samples(spec, loaded.x, loaded.y)
+    if parameters is not None:
+        device = Device(spec, seed=seed, samples=samples)
+        device.load(parameters)
+    with _progress(not as_json) as bar:
+        task = bar.add_task("samples", total=count, note="")
+        result = run_check(
+            spec,
+            samples=samples,
+            count=count,
+            seed=seed,
+            device=device,
+            progress=lambda done: bar.update(task, completed=done),
+        )
+    if as_json:
+        click.echo(json.dumps(result.as_json()))
+    else:
+        _show_check(result)
+    return 0 if result.ok else 1
+
+
+@mcugrad.command()
+@_network
+@click.option("--data", required=True, type=_FILE, help="Samples: .npz with x and y, or .csv.")
+@click.option("--epochs", default=10, show_default=True, type=click.IntRange(1))
+@_seed
+@click.option("--plot", type=_FILE, help="Write the learning curves as an image.")
+@click.option("--save", type=_FILE, help="Write the learnt parameters as .npz.")
+@_json
+def train(
+    network: Path,
+    data: Path,
+    epochs: int,
+    seed: int,
+    plot: Path | None,
+    save: Path | None,
+    as_json: bool,
+) -> None:
+    """Let the compiled C learn on this machine, a float reference beside it."""
+    spec = load_spec(network)
+    if plot is not None:
+        _need_matplotlib()
+    result = _train(spec, _load(spec, data, seed), epochs, seed, quiet=as_json)
+    if plot is not None:
+        _plot(result, plot)
+    if save is not None:
+        result.device.save(save)
+    if as_json:
+        click.echo(json.dumps(result.as_json()))
+    else:
+        _show_training(result)
+
+
+@mcugrad.command()
+@_network
+@_board
+@_json
+def report(network: Path, board_name: str | None, as_json: bool) -> None:
+    """What a network costs: RAM, flash, multiplications, formats, bounds."""
+    spec, board = load_spec(network), _find_board(board_name)
+    result = _report(spec, board)
+    if as_json:
+        fits = {"name": board.name, "missing_ram": result.missing_ram(board)} if board else None
+        click.echo(json.dumps(result.as_json() | ({"board": fits} if fits else {})))
+        return
+    for table in show.report_tables(result):
+        _console().print(table)
+    if board is not None:
+        click.echo(show.fit_line(result, board))
+
+
+@mcugrad.command()
+def boards() -> None:
+    """What is known of each board."""
+    _console().print(show.boards_table(all_boards()))
+
+
+@mcugrad.command()
+@_seed
+def demo(seed: int) -> None:
+    """The whole story on real handwritten digits, in ./mcugrad-demo/."""
+    from host_sim.check import check as run_check
+    from host_sim.demo import write_digits
+
+    _need_matplotlib()
+    folder = Path("mcugrad-demo")
+    folder.mkdir(exist_ok=True)
+    network, data = write_digits(folder)
+    spec = load_spec(network)
+    loaded = _load(spec, data, seed)
+    samples = quantize_samples(spec, loaded.x, loaded.y)
+    files = generate(spec, samples=samples, seed=seed)
+    _write_files(folder / "c", files)
+    click.echo(f"Generated C that learns: {folder / 'c'}")
+    _show_check(run_check(spec, samples=samples, count=16, seed=seed))
+    result = _train(spec, loaded, 12, seed, quiet=False)
+    _show_training(result)
+    _console().print(show.fits_table(_report(spec, None), all_boards()))
+    _plot(result, folder / "learning_curve.png")
+    result.device.save(folder / "parameters.npz")
+    click.echo(
+        f"Wrote the learning curve, the parameters and the C to {folder}/.\n"
+        "Next: mcugrad new my_net, then mcugrad train my_net.toml --data my_samples.csv"
+    )
+
+
+# ---------------------------------------------------------------- what the commands share
+
+
+def _find_board(name: str | None) -> Board | None:
+    return None if name is None else load_board(name)
+
+
+def _load(spec: Spec, path: Path, seed: int) -> Data:
+    data = load_spec_data(spec, path, seed)
+    if data.beyond:
+        click.echo(
+            f"warning: {path}: {data.beyond} numbers are beyond input_max = {spec.input_max:g} "
+            "and saturate",
+            err=True,
+        )
+    return data
+
+
+def _report(spec: Spec, board: Board | None) -> Report:
+    plan = make_plan(spec, board)
+    return make_report(plan, make_state(spec, plan))
+
+
+def _train(spec: Spec, data: Data, epochs: int, seed: int, quiet: bool) -> "TrainingResult":
+    from host_sim.training import Epoch
+    from host_sim.training import train as run_training
+
+    score = "accuracy" if spec.loss.target_is_label else "R2"
+    with _progress(not quiet) as bar:
+        task = bar.add_task("epochs", total=epochs, note="")
+
+        def advance(epoch: Epoch) -> None:
+            note = f"loss {epoch.fixed.train_loss:.4f}, {score} {epoch.fixed.score:.4f}"
+            bar.update(task, completed=epoch.number, note=note)
+
+        return run_training(spec, data, epochs=epochs, seed=seed, progress=advance)
+
+
+def _show_check(result: "CheckResult") -> None:
+    for table in show.check_tables(result):
+        _console().print(table)
+    same = "equals" if result.c_equals_integers else "DIFFERS FROM"
+    click.echo(
+        f"{result.network}, {result.mode}, {result.samples} samples: the C {same} the integers "
+        f"bit for bit; finite differences agree to {result.finite_difference_error:.0e}"
+    )
+
+
+def _show_training(result: "TrainingResult") -> None:
+    _console().print(show.training_table(result))
+    saturated = ", ".join(f"{name} {n}" for name, n in result.saturations.items()) or "none"
+    click.echo(
+        f"{result.ram_bytes:,} bytes of RAM; samples that saturated: {saturated}; parameters' "
+        f"CRC-32 {result.parameters_crc32}; {result.steps_per_second:,.0f} steps/s on this machine"
+    )
+
+
+def _need_matplotlib() -> None:
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise UserError("plots need matplotlib; pip install 'mcugrad[demo]'") from None
+
+
+def _plot(result: "TrainingResult", path: Path) -> None:
+    from host_sim.plot import plot_curves
+
+    plot_curves(result, path)
+
+
+def _console() -> Console:
+    """Tables keep their width where the output is no terminal."""
+    return Console(width=None if sys.stdout.isatty() else 100)
+
+
+def _progress(visible: bool) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total} {task.fields[note]}"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=not visible or not sys.stderr.isatty(),
+    )
+
+
+def _write_files(folder: Path, files: Mapping[str, str]) -> None:
+    """All files or none; a folder with anything else in it is left alone."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is a file; give a folder that is new or empty")
+    foreign = (
+        sorted(p.name for p in folder.iterdir() if not _is_ours(p, files))
+        if folder.exists()
+        else []
+    )
+    if foreign:
+        raise UserError(
+            f"{folder}: holds {foreign[0]}, which mcugrad would not write; give a folder that is "
+            "new or empty"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as name:
+        for file, text in files.items():
+            (Path(name) / file).write_text(text, encoding="utf-8")
+        for file in files:
+            os.replace(Path(name) / file, folder / file)
+
+
+def _is_ours(path: Path, files: Mapping[str, str]) -> bool:
+    return path.name in files

@@ -1,0 +1,110 @@
+"""Results -> rich tables for the terminal. Nothing here prints."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from codegen.board import Board
+from codegen.report import Report
+
+if TYPE_CHECKING:
+    from host_sim.check import CheckResult
+    from host_sim.training import Measures, TrainingResult
+
+
+def report_tables(report: Report) -> list[Table]:
+    """Totals, then tensors, the largest first."""
+    totals = _table(f"{report.network}, {report.mode}", "", "bytes")
+    for what, count in (
+        ("parameters (RAM, saved)", report.parameters),
+        (
+            f"work area (RAM; arena {report.arena}, at least {report.arena_lower_bound})",
+            report.work,
+        ),
+        ("RAM for training", report.total),
+        ("constants (flash)", report.constants),
+    ):
+        totals.add_row(what, f"{count:,}")
+    macs = _table("one training step", "", "multiplications")
+    for kind, count in report.macs.items():
+        macs.add_row(kind.replace("_", " "), f"{count:,}")
+    tensors = _table("tensors", "name", "shape", "bytes", "format", "|sum of products| at most")
+    for row in report.rows:
+        tensors.add_row(row.name, row.shape, f"{row.bytes:,}", row.format, row.bound)
+    return [totals, macs, tensors]
+
+
+def fit_line(report: Report, board: Board) -> str:
+    """Whether the network fits, and if not by how much, and what is largest."""
+    missing = report.missing_ram(board)
+    if missing == 0:
+        share = 100 * report.total / board.ram_bytes
+        return (
+            f"fits {board.title}: {report.total:,} of {board.ram_bytes:,} bytes RAM ({share:.1f} %)"
+        )
+    largest = report.rows[0]
+    return (
+        f"does not fit {board.title}: {missing:,} bytes more than its {board.ram_bytes:,} bytes "
+        f"RAM; largest: {largest.name}, {largest.bytes:,} bytes"
+    )
+
+
+def fits_table(report: Report, boards: Iterable[Board]) -> Table:
+    """The share of each board's RAM."""
+    table = _table("RAM for training", "board", "RAM", "taken")
+    for board in boards:
+        share = 100 * report.total / board.ram_bytes
+        taken = f"{share:.1f} %" if report.missing_ram(board) == 0 else "does not fit"
+        table.add_row(board.title, f"{board.ram_bytes:,}", taken)
+    return table
+
+
+def boards_table(boards: Iterable[Board]) -> Table:
+    table = _table("boards", "name", "board", "core", "clock", "flash", "RAM")
+    for b in boards:
+        clock = f"{b.clock_hz / 1e6:g} MHz"
+        table.add_row(b.name, b.title, b.core, clock, f"{b.flash_bytes:,}", f"{b.ram_bytes:,}")
+    return table
+
+
+def check_tables(result: "CheckResult") -> list[Table]:
+    """Kernels in units in the last place, then gradients against floats."""
+    kernels = _table("integer kernels against floats", "step", "worst LSB", "allowed", "")
+    for k in result.kernels:
+        verdict = "ok" if k.ok else "BEYOND"
+        kernels.add_row(k.step, f"{k.worst_lsb:.3f}", f"{k.allowed_lsb:.3f}", verdict)
+    tensors = _table(
+        "gradients against floats",
+        *("parameter", "relative error", "worst", "cosine", "worst", "saturated"),
+    )
+    for t in result.tensors:
+        errors = (f"{t.relative_error_mean:.1e}", f"{t.relative_error_worst:.1e}")
+        cosines = (f"{t.cosine_mean:.6f}", f"{t.cosine_worst:.6f}")
+        tensors.add_row(t.name, *errors, *cosines, str(t.saturated))
+    return [kernels, tensors]
+
+
+def training_table(result: "TrainingResult") -> Table:
+    """Fixed point beside float."""
+    title = f"{result.network}, {result.mode}: {result.epochs} epochs, {result.steps:,} steps"
+    table = _table(title, "", "fixed point", "float")
+    rows: tuple[tuple[str, str], ...] = (
+        (f"test {result.score_name}", "score"),
+        ("test loss", "loss"),
+        ("training loss", "train_loss"),
+    )
+    for label, name in rows:
+        table.add_row(label, _value(result.fixed, name), _value(result.float_, name))
+    return table
+
+
+def _value(measures: "Measures", name: str) -> str:
+    return f"{getattr(measures, name):.4f}"
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i == 0 else "right")
+    return table
