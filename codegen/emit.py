@@ -306,8 +306,7 @@ class _StepView:
             yield from self._updated()
             return
         if self._output.adapts:
-            if self.step.sink is None or self.step.sink.kind == "accumulate":
-                yield "int range_f", f"params->{self.step.output}_range.f"
+            yield "int range_f", f"params->{self.step.output}_range.f"
         yield self._pointer("", "out", self.step.output)
 
     def _input(self, key: str, name: str) -> Iterator[tuple[str, str]]:
@@ -541,7 +540,7 @@ class _NetworkView:
     @property
     def helpers(self) -> str:
         loss = self.plan.training.graph.loss
-        module = _environment().get_template(f"ops/{loss.kind}.c.j2").module
+        module: Any = _environment().get_template(f"ops/{loss.kind}.c.j2").module
         return str(module.helpers(loss))
 
     @cached_property

@@ -61,10 +61,10 @@ def rescale(v: Any, shift: int) -> Ints:
     """v * 2**-shift, rounded half up. Left shifts are exact; the caller knows that they fit."""
     v = integers(v)
     if shift <= 0:
-        return v << -shift
+        return integers(v << -shift)
     if shift > 62:
         return np.zeros_like(v)
-    return (v + (np.int64(1) << np.int64(shift - 1))) >> np.int64(shift)
+    return integers((v + (np.int64(1) << np.int64(shift - 1))) >> np.int64(shift))
 
 
 def saturate(v: Any, bits: int) -> Ints:
@@ -82,7 +82,7 @@ def narrow(v: Any, shift: int, bits: int) -> Ints:
 def magnitude(v: Any) -> Ints:
     """|v|, off by one below zero (~v), so that it exists for every integer."""
     v = integers(v)
-    return v ^ (v >> 63)
+    return integers(v ^ (v >> 63))
 
 
 def bit_length(v: Any) -> int:
@@ -174,7 +174,7 @@ def learning_rate(rate: float, batch: int = 1) -> Rate:
 
 
 def encode_rate(fixed: int, batch: int) -> Rate:
-    """`fixed` has LEARNING_RATE_FRACTION fraction bits; 16 more keep the division by `batch` fine."""
+    """`fixed` has LEARNING_RATE_FRACTION fraction bits; 16 more make the division by batch fine."""
     wide = (fixed << 16) // batch
     if wide == 0:
         return Rate(0, 0)
@@ -209,7 +209,7 @@ def parse_format(text: str) -> Format | None:
 
 
 def fold(error: int, rate: Rate, k: int, random: Random) -> int:
-    """-error * rate as 16 bits, k bits shorter than the product, stochastically rounded (NUMERICS 7).
+    """-error * rate as 16 bits, k bits shorter than the product, stochastically rounded.
 
     Twin of fxp_fold. No draw is used where nothing is rounded.
     """
@@ -238,4 +238,4 @@ def table_lookup(table: Sequence[int], v: Ints, step_bits: int) -> Ints:
     entries = integers(table)
     index, rest = v >> step_bits, v & ((1 << step_bits) - 1)
     low, high = entries[index], entries[index + 1]
-    return low + (((high - low) * rest + (1 << (step_bits - 1))) >> step_bits)
+    return integers(low + (((high - low) * rest + (1 << (step_bits - 1))) >> step_bits))

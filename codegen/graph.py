@@ -65,7 +65,7 @@ class Graph:
 
 @dataclass(frozen=True)
 class Finish:
-    """An elementwise kernel applied to an accumulator before it is rounded; `y` is what it reads."""
+    """An elementwise kernel on an accumulator before it is rounded; `y` is what it reads."""
 
     op: ElementwiseOp
     kernel: str
@@ -174,7 +174,7 @@ class Numbers:
     weight_bits: int
     activation_bits: int
     error_bits: int
-    rounding: Literal["stochastic", "nearest"]
+    rounding: str
     batch: int
     accumulate: Literal["wide", "shifted"]
 

@@ -143,7 +143,7 @@ class State:
 def initial_state(
     quantized: QuantizedGraph, parameters: Mapping[str, Floats], rate: Rate, seed: int = SEED
 ) -> State:
-    """Parameters as integers; ranges as high as they go, until `calibrate` or training lowers them."""
+    """Parameters as integers; ranges as high as they go, for `calibrate` to lower them."""
     values: dict[str, Ints] = {}
     fractions: dict[str, int] = {}
     for name, numbers in parameters.items():
@@ -373,7 +373,7 @@ class IntegerLearner:
             state.velocity[name] = velocities
 
     def _draws(self, delta: Ints, bits: int) -> Ints | None:
-        """One draw a row; 8-bit weights must not round together: theirs goes on as a Weyl sequence."""
+        """One draw a row; 8-bit weights, which may not round together, each a Weyl step more."""
         if self.quantized.numbers.rounding == "nearest":
             return None
         draw = integers(self.state.random.draw())

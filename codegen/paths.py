@@ -1,4 +1,4 @@
-"""Where the templates and the handwritten firmware are: in a checkout, or inside the installed wheel."""
+"""Where the templates and the handwritten firmware are: in a checkout, or in the wheel."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The whole generator on one screen: Spec -> Graph -> TrainingGraph -> QuantizedGraph -> Plan -> C."""
+"""The whole generator: Spec -> Graph -> TrainingGraph -> QuantizedGraph -> Plan -> C."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

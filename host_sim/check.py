@@ -339,11 +339,11 @@ def _mean_and_worst(errors: list[tuple[float, float]]) -> tuple[float, float, fl
 
 
 def _training_is_equal(device: Device, state: State, samples: Samples, count: int) -> bool:
-    """The C's parameters after `count` steps are the bytes that the integers give; then put back."""
+    """The C's parameters after `count` steps are the integers' bytes; then they are put back."""
     learner = IntegerLearner(device.plan.quantized, deepcopy(state))
     loss = sum(learner.train(samples.x[i], samples.target[i]) for i in range(count))
     memory = device.parameter_bytes
-    same_loss = device.train_samples(samples, range(count)) == loss / 2**LOSS_FRACTION
+    same_loss = device.train_samples(samples, range(count)) == loss / float(1 << LOSS_FRACTION)
     equal = same_loss and device.parameter_bytes == pack(device.plan, learner.state)
     device.parameter_bytes = memory
     return equal

@@ -125,18 +125,18 @@ class Device:
     def train(self, x: Any, y: Any) -> float:
         """One training step per sample, in order. Returns the mean loss."""
         samples = self._samples(x, y)
-        return self.train_samples(samples, range(len(samples))) / len(samples)
+        return self.train_samples(samples, range(len(samples))) / float(len(samples))
 
     def train_samples(self, samples: Samples, order: Iterable[int]) -> float:
         """The same for quantised samples in any order; returns the sum of the losses."""
-        return self._build.run(samples, np.fromiter(order, np.uint32)) / 2**LOSS_FRACTION
+        return self._build.run(samples, np.fromiter(order, np.uint32)) / float(1 << LOSS_FRACTION)
 
     def gradient(self, x: Any, y: Any) -> float:
         """Forward, loss and backward of one sample in the check build; nothing learns.
 
         Returns the loss; afterwards `read` knows every tensor, gradients (d_<parameter>) too.
         """
-        return self.gradient_of(self._samples(x, y), 0) / 2**LOSS_FRACTION
+        return self.gradient_of(self._samples(x, y), 0) / float(1 << LOSS_FRACTION)
 
     def gradient_of(self, samples: Samples, index: int) -> int:
         """The same for a quantised sample; the loss as the C returns it."""

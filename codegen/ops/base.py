@@ -7,7 +7,7 @@ and `b` parameters, `t` the target. Argument order, C signature, live ranges and
 
 Families:
 - LayerOp      accumulates: an integer kernel returns exact accumulators (or pre-shifted ones).
-- ElementwiseOp maps one accumulator to one accumulator; it is applied just before a value is stored.
+- ElementwiseOp maps an accumulator to an accumulator, just before a value is stored.
 - LossOp       turns scores and target into a loss and the error of the scores.
 - OptimizerOp  turns a gradient into a change of a parameter.
 """
@@ -15,7 +15,6 @@ Families:
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, ClassVar, Literal
 
 from codegen.fixedpoint import Floats, Ints, Q, Rate
@@ -62,7 +61,8 @@ class Op:
 
     def reads(self, kernel: str) -> tuple[str, ...]:
         """Names of the tensors that a kernel reads, in the order of its arguments."""
-        return _parameter_names(type(self), kernel)
+        parameters = inspect.signature(getattr(self, kernel)).parameters
+        return tuple(parameters)
 
     def call(self, kernel: str, operands: Mapping[str, Any], **options: Any) -> Any:
         """Run the kernel on its operands; the integer twin of `forward` is `forward_int`."""
@@ -72,12 +72,6 @@ class Op:
 
     def __str__(self) -> str:
         return self.kind
-
-
-@cache
-def _parameter_names(op: type[Op], kernel: str) -> tuple[str, ...]:
-    names = inspect.signature(getattr(op, kernel)).parameters
-    return tuple(name for name in names if name != "self")
 
 
 @dataclass(frozen=True)
@@ -134,11 +128,19 @@ class LossOp(Op):
     """Kernel `loss(x, t)` in floats, `loss_int(x, t)` in integers: both -> (value, error of x)."""
 
     target_is_label: ClassVar[bool]
-    # Fraction bits of the 16-bit scores that the caller sees, unless the last layer fixes them; with
-    # `scores_adapt` the loss reads them in a format that follows their range instead.
+    # Fraction bits of the 16-bit scores that the caller sees, unless the last layer fixes them;
+    # with `scores_adapt` the loss reads them in a format that follows their range instead.
     score_fraction: ClassVar[int]
     scores_adapt: ClassVar[bool] = False
     uses_scratch: ClassVar[bool] = False  # one 32-bit word per score while it runs
+
+    def loss(self, x: Floats, t: Any) -> tuple[float, Floats]:
+        """The loss and its gradient with respect to the scores x."""
+        raise NotImplementedError
+
+    def loss_int(self, x: Q, t: Any) -> tuple[int, Q]:
+        """Integer twin: the loss with LOSS_FRACTION fraction bits, the exact errors."""
+        raise NotImplementedError
 
     def error_fraction(self, f: int) -> int:
         """Fraction bits of the exact errors, when the scores have f."""

@@ -15,7 +15,7 @@ TANH_TABLE = tuple(round(math.tanh(i / 32) * 2**FRACTION) for i in range(_ENTRIE
 
 # Largest error of tanh_int: interpolation (h^2 / 8 * max |tanh''|, which is 4 / sqrt(27)), the
 # rounding of an entry, of the interpolation and of the argument, and 1 - tanh(8) beyond the table.
-TANH_ERROR = 2**-10 / 8 * 4 / math.sqrt(27) + 1.5 * 2**-FRACTION + (1 - math.tanh(8))
+TANH_ERROR: float = 2**-10 / 8 * 4 / math.sqrt(27) + 1.5 * 2**-FRACTION + (1 - math.tanh(8))
 
 
 def tanh_int(v: Ints, f: int) -> Ints:
@@ -39,7 +39,7 @@ def times_derivative(dy: Q, derivative: Ints, f: int, bits: int) -> Q:
 
 
 def derivative_error(f: int, bits: int, largest: float) -> float:
-    """What the shift of the accumulator (f fraction bits) costs, for derivatives up to `largest`."""
+    """What the shift of the accumulator (f fraction bits) costs for derivatives <= `largest`."""
     shift = derivative_shift(bits)
     return math.ldexp(0.5, shift - f) * largest if shift else 0.0
 

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from codegen.fixedpoint import Floats, Ints, Q, rescale
+from codegen.fixedpoint import Floats, Q, rescale
 from codegen.ops.base import ElementwiseOp, ShapeError
 
 _FRACTION = 15  # of the slope
@@ -27,7 +28,7 @@ class LeakyRelu(ElementwiseOp):
     @property
     def slope_q(self) -> int:
         """The slope with 15 fraction bits."""
-        return min(round(self.slope * 2**_FRACTION), 2**_FRACTION - 1)
+        return min(round(self.slope * (1 << _FRACTION)), (1 << _FRACTION) - 1)
 
     def grown_bits(self, kernel: str, bits: int) -> int:
         return min(bits, _ROOM) + _FRACTION
@@ -51,7 +52,7 @@ class LeakyRelu(ElementwiseOp):
         """How far an accumulator of `bits` bits is shifted before it meets the slope."""
         return max(0, bits - _ROOM)
 
-    def _times_slope(self, v: Q, positive: Ints, bits: int) -> Q:
+    def _times_slope(self, v: Q, positive: NDArray[np.bool_], bits: int) -> Q:
         shift = self.shift(bits)
         factor = np.where(positive, 1 << _FRACTION, self.slope_q)
         return Q(rescale(v.q, shift) * factor, v.f - shift + _FRACTION)

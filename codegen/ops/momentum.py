@@ -24,7 +24,7 @@ class Momentum(OptimizerOp):
     @property
     def momentum_q(self) -> int:
         """The momentum with 15 fraction bits."""
-        return min(round(self.momentum * 2**_FRACTION), 2**_FRACTION - 1)
+        return min(round(self.momentum * (1 << _FRACTION)), (1 << _FRACTION) - 1)
 
     def headroom(self, weight_bits: int) -> int:
         """A velocity holds the largest useful change of a weight: 2**-5 of its range."""

@@ -33,7 +33,7 @@ def exp2(t: int, fraction: int) -> int:
     power = (1 << 32) - z + (z2 >> 1) - ((z3 * 43691) >> 18)
     product = EXP2_TABLE[(t >> (_T - _INDEX)) & 31] * power  # at most 2**63
     shift = 63 - fraction + (t >> _T)
-    return 0 if shift > 63 else (product + (1 << (shift - 1))) >> shift
+    return 0 if shift > 63 else int((product + (1 << (shift - 1))) >> shift)
 
 
 def log2(v: int, fraction: int) -> int:
@@ -42,7 +42,7 @@ def log2(v: int, fraction: int) -> int:
     mantissa = (v << (31 - exponent)) & 0x7FFFFFFF
     low, high = LOG2_TABLE[mantissa >> _LOG2_STEP], LOG2_TABLE[(mantissa >> _LOG2_STEP) + 1]
     rest = mantissa & ((1 << _LOG2_STEP) - 1)
-    return ((exponent - fraction) << _T) + low + (((high - low) * rest) >> _LOG2_STEP)
+    return int((exponent - fraction) << _T) + low + (((high - low) * rest) >> _LOG2_STEP)
 
 
 def exp2_fraction(outputs: int) -> int:

@@ -1,1 +1,1 @@
-"""Spec -> Graph -> TrainingGraph -> QuantizedGraph -> Plan: one file per arrow, none knows another."""
+"""Spec -> Graph -> TrainingGraph -> QuantizedGraph -> Plan: a file per arrow."""

@@ -4,7 +4,7 @@ from codegen.graph import Graph, Node, Sink, Step, Tensor, TrainingGraph
 
 
 def differentiate(graph: Graph) -> TrainingGraph:
-    """Forward steps, the loss, then errors and gradients of every node; freeze drops what is idle."""
+    """Forward steps, the loss, errors and gradients of every node; freeze drops what is idle."""
     tensors = dict(graph.tensors)
     forward = [_forward_step(node) for node in graph.nodes]
     scores = tensors[graph.scores]

@@ -6,7 +6,7 @@ from codegen.graph import Sink, Step, TrainingGraph
 
 
 def fuse_updates(training: TrainingGraph, batch: int) -> TrainingGraph:
-    """Batch 1: the gradient's step is the update, no gradient exists. Else: accumulate, then update."""
+    """Batch 1: a gradient's step is the update, no gradient exists. Else: sum, then update."""
     if batch == 1:
         steps = tuple(_update_at_once(step) for step in training.steps)
         tensors = {n: t for n, t in training.tensors.items() if t.role != "gradient"}

@@ -1,6 +1,7 @@
-"""TrainingGraph -> QuantizedGraph: a format for each tensor, a proved bound for each accumulator."""
+"""TrainingGraph -> QuantizedGraph: a format for each tensor, a bound for each accumulator."""
 
 from collections.abc import Mapping
+from typing import Literal
 
 from codegen.fixedpoint import BIAS_FRACTION, MAX_FRACTION, MAX_WEIGHT_FRACTION, sum_bits
 from codegen.graph import (
@@ -92,7 +93,7 @@ def _accumulator(
     for finish in step.finishes:
         bits = finish.op.grown_bits(finish.kernel, bits)
     assert bits <= _INT64_BITS, (step.name, bits)
-    c_type = "int32_t" if total <= _INT32_BITS else "int64_t"
+    c_type: Literal["int32_t", "int64_t"] = "int32_t" if total <= _INT32_BITS else "int64_t"
     return Accumulator(total, raw, bits, shift, terms, c_type)
 
 
@@ -104,7 +105,7 @@ def _sum(
     numbers: Numbers,
 ) -> tuple[int, int, int, int]:
     """Bits of the sum, bits with the bias, shift of each product, and number of terms."""
-    source = step.reads["x"] if "x" in step.reads else step.output
+    source = step.reads.get("x", step.output)
     products = op.products(step.kernel, training.tensors[source].shape)
     a, b = step.reads[products.a], step.reads[products.b]
     if products.terms == 0:
