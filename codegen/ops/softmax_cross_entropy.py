@@ -42,7 +42,7 @@ def log2(v: int, fraction: int) -> int:
     mantissa = (v << (31 - exponent)) & 0x7FFFFFFF
     low, high = LOG2_TABLE[mantissa >> _LOG2_STEP], LOG2_TABLE[(mantissa >> _LOG2_STEP) + 1]
     rest = mantissa & ((1 << _LOG2_STEP) - 1)
-    return int((exponent - fraction) << _T) + low + (((high - low) * rest) >> _LOG2_STEP)
+    return int(((exponent - fraction) << _T) + low + (((high - low) * rest) >> _LOG2_STEP))
 
 
 def exp2_fraction(outputs: int) -> int:
