@@ -75,7 +75,7 @@ def saturate(v: Any, bits: int) -> Ints:
 def narrow(v: Any, shift: int, bits: int) -> Ints:
     """Rescale, then saturate; safe for every shift: beyond `bits` a left shift saturates anyway."""
     if shift <= 0:
-        return saturate(saturate(v, bits + 1) << min(-shift, bits), bits)
+        return saturate(saturate(v, bits + 1) << min(-shift, bits - 1), bits)
     return saturate(rescale(v, shift), bits)
 
 

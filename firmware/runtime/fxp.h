@@ -83,7 +83,7 @@ static inline int64_t fxp_narrow(int64_t v, int shift, int bits)
     const int64_t limit = (int64_t)1 << (bits - 1);
     if (shift <= 0) {
         v = fxp_clamp(v, -2 * limit, 2 * limit - 1);
-        v = v * ((int64_t)1 << (-shift < bits ? -shift : bits));
+        v = v * ((int64_t)1 << (-shift < bits ? -shift : bits - 1));
     } else {
         v = fxp_rescale(v, shift);
     }

@@ -1,0 +1,104 @@
+"""What the tests share: every network in every mode, every C compiler, the golden option."""
+
+import importlib.util
+import os
+import re
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from codegen.spec import MODES, Spec, load_spec
+from host_sim.compiler import Compiler
+
+NETWORKS = sorted((Path(__file__).parent / "networks").glob("*.toml"))
+NO_SKIP = os.environ.get("MCUGRAD_NO_SKIP") == "1"  # gcc and clang must be there
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden/")
+
+
+@pytest.fixture(params=NETWORKS, ids=lambda path: path.stem)
+def network(request: pytest.FixtureRequest) -> Path:
+    """Every network file of tests/networks."""
+    return request.param
+
+
+@pytest.fixture(params=MODES)
+def spec(network: Path, request: pytest.FixtureRequest) -> Spec:
+    """Every network in every mode."""
+    return replace(load_spec(network), mode=request.param)
+
+
+def _newest(command: str) -> str | None:
+    """The path of `command`, or of the `command`-NN with the largest NN."""
+    plain = shutil.which(command)
+    if plain is not None:
+        return plain
+    versions = {
+        int(match[1])
+        for folder in os.get_exec_path()
+        if Path(folder).is_dir()
+        for file in os.listdir(folder)
+        if (match := re.fullmatch(rf"{re.escape(command)}-(\d+)", file))
+    }
+    return shutil.which(f"{command}-{max(versions)}") if versions else None
+
+
+def _compilers(names: dict[str, str], zig: str) -> dict[str, Compiler]:
+    """The compilers of this machine, by the name of their family, without flags."""
+    found = {family: _newest(command) for family, command in names.items()}
+    compilers = {family: Compiler((path,), ()) for family, path in found.items() if path}
+    if importlib.util.find_spec("ziglang") is not None:
+        compilers["zig"] = Compiler((sys.executable, "-m", "ziglang", zig), ())
+    return compilers
+
+
+C_COMPILERS = _compilers({"gcc": "gcc", "clang": "clang"}, "cc")
+CXX_COMPILERS = _compilers({"gcc": "g++", "clang": "clang++"}, "c++")
+
+
+@pytest.fixture(params=C_COMPILERS)
+def compiler(request: pytest.FixtureRequest) -> Compiler:
+    """Every C compiler of this machine: gcc, clang, and the clang of the package ziglang."""
+    return C_COMPILERS[request.param]
+
+
+@pytest.fixture(scope="session")
+def c_compilers() -> dict[str, Compiler]:
+    """All of them, for tests that use them side by side."""
+    return C_COMPILERS
+
+
+@pytest.fixture(params=CXX_COMPILERS)
+def cxx_compiler(request: pytest.FixtureRequest) -> Compiler:
+    """Every C++ compiler of this machine."""
+    return CXX_COMPILERS[request.param]
+
+
+@pytest.fixture(scope="session")
+def any_compiler() -> Compiler:
+    """One C compiler, gcc where it exists, for tests in which it does not matter which."""
+    return next(iter(C_COMPILERS.values()))
+
+
+# Those of the PATH; a machine without any has the one of ziglang.
+SYSTEM = {family: c for family, c in C_COMPILERS.items() if family != "zig"} or C_COMPILERS
+
+
+@pytest.fixture(params=SYSTEM)
+def system_compiler(request: pytest.FixtureRequest) -> Compiler:
+    """Every C compiler of the PATH, for tests that would take too long with all of them."""
+    return SYSTEM[request.param]
+
+
+@pytest.fixture(params=["gcc", "clang"])
+def wanted_compilers(request: pytest.FixtureRequest) -> tuple[Compiler, Compiler]:
+    """C and C++ of one family: where they are missing the test is skipped, in CI it fails."""
+    if request.param not in C_COMPILERS or request.param not in CXX_COMPILERS:
+        message = f"{request.param} (C and C++) is not on the PATH"
+        pytest.fail(message) if NO_SKIP else pytest.skip(message)
+    return C_COMPILERS[request.param], CXX_COMPILERS[request.param]

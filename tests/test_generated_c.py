@@ -1,0 +1,667 @@
+"""The generated C: what compilers, sanitizers, the linker and a reader have to say about it.
+
+The parameter bytes after training are compared with the Python integers, bit for bit.
+"""
+
+import ctypes
+import hashlib
+import itertools
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from codegen.board import Board, load_board
+from codegen.emit import Options, emit, emit_harness
+from codegen.errors import UserError
+from codegen.fixedpoint import LOSS_FRACTION, Rate, encode_rate, learning_rate, quantize
+from codegen.graph import Plan
+from codegen.interpret import IntegerLearner, State
+from codegen.layout import pack, unpack
+from codegen.pipeline import Samples, generate, make_plan, make_state, synthetic_samples
+from codegen.report import make_report
+from codegen.spec import Spec, load_spec
+from host_sim.compiler import STRICT, Compiler, build_library
+from host_sim.device import Build
+
+HERE = Path(__file__).parent
+C_PLUS_PLUS = (
+    "-std=c++17",
+    "-Wall",
+    "-Wextra",
+    "-Wpedantic",
+    "-Wconversion",
+    "-Wshadow",
+    "-Werror",
+)
+COLUMNS = 100
+STEPS = 50
+WILD = 100 << 24  # a learning rate of 100
+LEVELS = ("-O0", "-O2", "-O3")
+SLOW = {"mnist": 5}  # steps, where the Python integers take long
+SHIFTED = load_board("microbit")  # accumulates shifted products in 32 bits
+LABELS = ("batch_momentum", "digits")  # networks that are trained on labels
+WORDS_OF_OTHERS = {"alloca", "calloc", "double", "float", "free", "goto", "malloc", "printf",
+                   "realloc", "setjmp", "stdio"}  # fmt: skip
+
+
+def named(name: str, **changes: object) -> Spec:
+    """A network of tests/networks."""
+    return replace(load_spec(HERE / "networks" / f"{name}.toml"), **changes)
+
+
+@cache
+def planned(spec: Spec, board: Board | None = None) -> tuple[Plan, State]:
+    """Its plan and starting state, made once for all tests; the state is for reading only."""
+    plan = make_plan(spec, board)
+    return plan, make_state(spec, plan)
+
+
+@cache
+def emitted(spec: Spec) -> dict[str, str]:
+    """The files that a user gets."""
+    return emit(spec, *planned(spec), Options())
+
+
+def sources(files: dict[str, str]) -> list[str]:
+    return [name for name in files if name.endswith(".c")]
+
+
+def write(files: dict[str, str], folder: Path) -> Path:
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return folder
+
+
+def built(spec: Spec, compiler: Compiler, level: str = "-O0", counters: bool = False) -> Build:
+    flagged = replace(compiler, flags=("-std=c99", level))
+    build = Build(spec, *planned(spec), Options(counters=counters), flagged)
+    build.init()
+    return build
+
+
+# ---------------------------------------------------------------- compilers
+
+
+def test_no_compiler_has_a_warning_in_c11(spec: Spec, compiler: Compiler, tmp_path: Path) -> None:
+    """In C99, and with an optimiser, warnings make the builds below fail, which are as strict."""
+    write(emitted(spec), tmp_path)
+    compiler.run(*STRICT, "-std=c11", "-c", *sources(emitted(spec)), cwd=tmp_path)
+
+
+def in_parallel(run: Callable[[Any], object], jobs: Iterable[Any]) -> None:
+    """Compilers are processes of their own; the first error of any is raised."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for _ in pool.map(run, jobs):
+            pass
+
+
+def test_a_warning_would_be_noticed(compiler: Compiler, tmp_path: Path) -> None:
+    (tmp_path / "bad.c").write_text("char f(int v);\nchar f(int v)\n{\n    return v;\n}\n")
+    with pytest.raises(UserError, match="conversion"):
+        compiler.run(*STRICT, "-std=c99", "-c", "bad.c", cwd=tmp_path)
+
+
+def test_the_header_is_also_c_plus_plus(spec: Spec, cxx_compiler: Compiler, tmp_path: Path) -> None:
+    files = emitted(spec)
+    write(files, tmp_path)
+    include = f'#include "{spec.name}.h"\n'
+    (tmp_path / "main.cpp").write_text(include * 2)
+    cxx_compiler.run(*C_PLUS_PLUS, "-c", "main.cpp", "-o", "main.o", cwd=tmp_path)
+
+
+def test_c_plus_plus_links_with_it(
+    wanted_compilers: tuple[Compiler, Compiler], tmp_path: Path
+) -> None:
+    c, cxx = wanted_compilers
+    files = emitted(named("lesson"))
+    write(files, tmp_path)
+    (tmp_path / "main.cpp").write_text(
+        '#include "lesson.h"\n'
+        "int main()\n{\n"
+        "    static lesson_params params;\n    static lesson_work work;\n"
+        "    const int16_t x[1] = {lesson_input(1)}, target[1] = {0};\n"
+        "    lesson_init(&params);\n"
+        "    return lesson_train(&params, &work, x, target) > 0 ? 0 : 1;\n}\n"
+    )
+    c.run("-std=c99", "-c", *sources(files), cwd=tmp_path)
+    objects = [f"{Path(source).stem}.o" for source in sources(files)]
+    cxx.run(*C_PLUS_PLUS, "main.cpp", *objects, "-o", "program", cwd=tmp_path)
+    subprocess.run([tmp_path / "program"], check=True)
+
+
+# ---------------------------------------------------------------- the same integers everywhere
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the Python integers compute."""
+
+    samples: Samples
+    params: bytes
+    loss: int
+
+    @property
+    def order(self) -> np.ndarray:
+        return np.arange(len(self.samples), dtype=np.uint32)
+
+
+@cache
+def expected(spec: Spec, board: Board | None = None) -> Expected:
+    plan, _ = planned(spec, board)
+    samples = synthetic_samples(spec, plan, SLOW.get(spec.name, STEPS), seed=7)
+    return learned(spec, samples, board)
+
+
+def learned(
+    spec: Spec, samples: Samples, board: Board | None = None, rate: int | None = None
+) -> Expected:
+    plan, start = planned(spec, board)
+    state = deepcopy(start)
+    if rate is not None:
+        state.rate = encode_rate(rate, spec.batch)
+    learner = IntegerLearner(plan.quantized, state)
+    pairs = zip(samples.x, samples.target, strict=True)
+    loss = sum(learner.train(x, target) for x, target in pairs)
+    return Expected(samples, pack(plan, state), loss)
+
+
+def assert_equal_to_integers(build: Build, wanted: Expected) -> None:
+    loss = build.run(wanted.samples, wanted.order)
+    assert build.params.tobytes() == wanted.params
+    assert loss == wanted.loss
+
+
+def test_every_optimisation_computes_the_python_integers(
+    spec: Spec, c_compilers: dict[str, Compiler]
+) -> None:
+    """Every compiler at -O0, -O2 and -O3; no warning in any of them."""
+    plan, start = planned(spec)
+    files = emitted(spec) | emit_harness(spec, plan, start, Options())
+    variants = [
+        replace(compiler, flags=("-std=c99", level))
+        for compiler, level in itertools.product(c_compilers.values(), LEVELS)
+    ]
+    in_parallel(partial(build_library, files), variants)
+    for variant in variants:
+        build = Build(spec, plan, start, Options(), variant)
+        build.init()
+        assert_equal_to_integers(build, expected(spec))
+
+
+def test_training_does_change_the_parameters(spec: Spec) -> None:
+    """Otherwise the comparison above would prove nothing."""
+    plan, start = planned(spec)
+    before = deepcopy(start)
+    unpack(plan, expected(spec).params, before)
+    for tensor in plan.training.trained:
+        assert not np.array_equal(before.values[tensor.name], start.values[tensor.name])
+
+
+def test_shifted_products_compute_the_python_integers(spec: Spec, any_compiler: Compiler) -> None:
+    flagged = replace(any_compiler, flags=("-std=c99", "-O0"))
+    build = Build(spec, *planned(spec, SHIFTED), Options(), flagged)
+    build.init()
+    assert_equal_to_integers(build, expected(spec, SHIFTED))
+
+
+def test_shifted_products_are_used_on_a_small_board() -> None:
+    plan, _ = planned(named("digits"), SHIFTED)
+    assert any(accumulator.shift for accumulator in plan.quantized.accumulators.values())
+
+
+def test_counters_do_not_change_the_arithmetic(spec: Spec, any_compiler: Compiler) -> None:
+    assert_equal_to_integers(built(spec, any_compiler, counters=True), expected(spec))
+
+
+def test_extreme_numbers_compute_the_python_integers(spec: Spec, any_compiler: Compiler) -> None:
+    """Inputs and targets at the ends of their range, at a rate that drives weights to the rails."""
+    build = built(spec, any_compiler)
+    set_rate(build, spec, WILD)
+    assert_equal_to_integers(build, learned(spec, extremes(spec), rate=WILD))
+
+
+def extremes(spec: Spec) -> Samples:
+    plan, _ = planned(spec)
+    random, count = np.random.RandomState(3), SLOW.get(spec.name, STEPS)
+    outputs = plan.training.graph.outputs
+
+    def ends(bits: int, *shape: int) -> np.ndarray:
+        return np.where(random.rand(*shape) < 0.5, -(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+
+    x = ends(plan.quantized.formats["x"].bits, count, *spec.input)
+    if spec.loss.target_is_label:
+        return Samples(x, random.randint(0, outputs, count))
+    return Samples(x, ends(16, count, outputs))
+
+
+def test_predict_and_scores_compute_the_python_integers(spec: Spec, any_compiler: Compiler) -> None:
+    plan, start = planned(spec)
+    build = built(spec, any_compiler)
+    before = build.params.tobytes()
+    x = expected(spec).samples.x[:5]
+    learner = IntegerLearner(plan.quantized, deepcopy(start))
+    own = np.array([learner.scores(sample) for sample in x])
+    scores = build.map("scores", x, plan.training.graph.outputs, np.int16)
+    best = build.map("predict", x, 1, np.int32)
+    assert np.array_equal(scores, own)
+    assert np.array_equal(np.take_along_axis(own, best, axis=1)[:, 0], own.max(axis=1))
+    assert build.params.tobytes() == before
+
+
+# ---------------------------------------------------------------- sanitizers
+
+PROGRAM = """\
+#include "{name}.h"
+
+#define STEPS {steps}
+
+static {name}_params params[2];
+static {name}_work work[2];
+
+static uint32_t draw(void)
+{{
+    static uint32_t state = 1;
+    return fxp_draw(&state);
+}}
+
+/* All at one end, all at the other, ends at random, anything. */
+static int32_t value(int step, int32_t low, int32_t high)
+{{
+    const uint32_t random = draw() >> 8;
+    switch (step % 4) {{
+    case 0:
+        return low;
+    case 1:
+        return high;
+    case 2:
+        return (random & 1u) != 0 ? low : high;
+    default:
+        return low + (int32_t)(random % (uint32_t)(high - low + 1));
+    }}
+}}
+
+static int run(int step)
+{{
+    {type} x[{name_upper}_INPUTS];
+    int16_t scores[2][{name_upper}_OUTPUTS];
+    int32_t loss[2];
+    for (int i = 0; i < {name_upper}_INPUTS; i++) {{
+        x[i] = ({type})value(step, {low}, {high});
+    }}
+{target}
+    for (int k = 0; k < 2; k++) {{
+        loss[k] = {name}_train(&params[k], &work[k], x, target);
+        {name}_scores(&params[k], &work[k], x, scores[k]);
+        const int label = {name}_predict(&params[k], &work[k], x);
+        if (label < 0 || label >= {name_upper}_OUTPUTS) {{
+            return 2;
+        }}
+    }}
+    return loss[0] < 0 || loss[0] != loss[1] || memcmp(scores[0], scores[1], sizeof scores[0]) != 0;
+}}
+
+int main(void)
+{{
+    memset(&work[0], 0x00, sizeof work[0]);
+    memset(&work[1], 0xA5, sizeof work[1]); /* scratch needs no initialisation */
+    {name}_init(&params[0]);
+    {name}_init(&params[1]);
+    for (int step = 0; step < STEPS; step++) {{
+        if (step == STEPS / 2) {{ /* as wild as it gets */
+            {name}_set_learning_rate(&params[0], UINT32_MAX);
+            {name}_set_learning_rate(&params[1], UINT32_MAX);
+        }}
+        if (run(step) != 0) {{
+            return 1;
+        }}
+    }}
+    (void){name}_input(INT32_MIN);
+    (void){name}_input(INT32_MAX);
+    return memcmp(&params[0], &params[1], sizeof params[0]) != 0;
+}}
+"""
+LABEL = "    const int target = (int)(draw() >> 8) % {name_upper}_OUTPUTS;"
+TARGETS = """\
+    int16_t target[{name_upper}_OUTPUTS];
+    for (int i = 0; i < {name_upper}_OUTPUTS; i++) {{
+        target[i] = (int16_t)value(step / 4, INT16_MIN, INT16_MAX);
+    }}"""
+
+
+def program(spec: Spec) -> str:
+    """A program that trains on random and on extreme numbers, and ends with 0 if all is well."""
+    plan, _ = planned(spec)
+    bits = plan.quantized.formats["x"].bits
+    words = {"name": spec.name, "name_upper": spec.name.upper()}
+    target = (LABEL if spec.loss.target_is_label else TARGETS).format(**words)
+    return PROGRAM.format(
+        **words,
+        type=f"int{bits}_t",
+        low=f"INT{bits}_MIN",
+        high=f"INT{bits}_MAX",
+        steps=20 if spec.name in SLOW else 400,
+        target=target,
+    )
+
+
+@cache
+def sanitizers(compiler: Compiler) -> tuple[str, ...]:
+    """Flags of the sanitizers that this compiler has: with a runtime, else as a trap."""
+    address = ("-fsanitize=undefined,address", "-fno-sanitize-recover=all")
+    trap = ("-fsanitize=undefined", "-fsanitize-trap=undefined")
+    bad = "int main(int n, char **v)\n{\n    (void)v;\n    return (n << 31) + (n << 31) == 1;\n}\n"
+    for flags in (address, trap):
+        try:
+            done = run_program({"bad.c": bad}, replace(compiler, flags=flags))
+        except UserError:
+            continue
+        assert done.returncode != 0
+        return flags
+    pytest.skip("no sanitizer")
+
+
+def run_program(files: dict[str, str], compiler: Compiler) -> subprocess.CompletedProcess[str]:
+    with tempfile.TemporaryDirectory() as name:
+        folder = write(files, Path(name))
+        compiler.run(*sources(files), "-o", "program", cwd=folder)
+        return subprocess.run([folder / "program"], capture_output=True, text=True, check=False)
+
+
+def test_sanitizers_have_nothing_to_say(spec: Spec, system_compiler: Compiler) -> None:
+    flags = ("-std=c99", "-O0", *sanitizers(system_compiler))
+    files = emitted(spec) | {"main.c": program(spec)}
+    done = run_program(files, replace(system_compiler, flags=flags))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# ---------------------------------------------------------------- the linker
+
+NM = shutil.which("nm")
+needs_nm = pytest.mark.skipif(NM is None, reason="nm is not on the PATH")
+
+
+@pytest.fixture(scope="session")
+def symbols(
+    tmp_path_factory: pytest.TempPathFactory, any_compiler: Compiler
+) -> Callable[[Spec], list[tuple[str, str, int]]]:
+    """(name, type as nm calls it, size) of every symbol of the objects of a network."""
+
+    @cache
+    def list_symbols(spec: Spec) -> list[tuple[str, str, int]]:
+        folder = write(emitted(spec), tmp_path_factory.mktemp("objects"))
+        names = sources(emitted(spec))
+        any_compiler.run("-std=c99", "-O0", "-c", *names, cwd=folder)
+        objects = [f"{Path(name).stem}.o" for name in names]
+        command = [str(NM), "-P", "-t", "d", *objects]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+        rows = [line.split() for line in done.stdout.splitlines() if not line.endswith(":")]
+        return [(row[0], row[1], int(row[3]) if len(row) > 3 else 0) for row in rows]
+
+    return list_symbols
+
+
+@needs_nm
+def test_the_linker_needs_only_memcpy_and_memset(
+    spec: Spec, symbols: Callable[[Spec], list[tuple[str, str, int]]]
+) -> None:
+    defined = {name for name, kind, _ in symbols(spec) if kind != "U"}
+    undefined = {name for name, kind, _ in symbols(spec) if kind == "U"} - defined
+    others = {name for name in undefined if not name.startswith("__")}
+    assert others - {"_GLOBAL_OFFSET_TABLE_"} <= {"memcpy", "memset"}
+
+
+@needs_nm
+def test_everything_public_carries_the_name_of_the_network(
+    spec: Spec, symbols: Callable[[Spec], list[tuple[str, str, int]]]
+) -> None:
+    public = {name for name, kind, _ in symbols(spec) if kind.isupper() and kind != "U"}
+    functions = {f"{spec.name}_{f}" for f in ("init", "predict", "scores", "train")}
+    assert functions <= public
+    assert all(name.startswith(f"{spec.name}_") for name in public)
+
+
+@needs_nm
+def test_nothing_lies_in_memory_that_can_be_written(
+    spec: Spec, symbols: Callable[[Spec], list[tuple[str, str, int]]]
+) -> None:
+    assert {kind for _, kind, _ in symbols(spec)} <= set("tTrRU")
+
+
+@needs_nm
+def test_constants_take_the_bytes_that_the_report_states(
+    spec: Spec, symbols: Callable[[Spec], list[tuple[str, str, int]]]
+) -> None:
+    constants = [size for name, kind, size in symbols(spec) if kind in "rR" and name[0] != "."]
+    assert sum(constants) == make_report(*planned(spec)).constants
+
+
+# ---------------------------------------------------------------- the text
+
+
+def without_comments(text: str) -> str:
+    return re.sub(r"/\*.*?\*/", " ", text, flags=re.DOTALL)
+
+
+def functions(text: str) -> list[tuple[str, str]]:
+    """Name and body of every function, in the order of the text."""
+    pattern = r"^(?:[a-z][\w *]*[ *])(\w+)\([^;{}]*\)\n\{\n(.*?)^\}"
+    return re.findall(pattern, without_comments(text), flags=re.DOTALL | re.MULTILINE)
+
+
+def test_no_float_no_heap_no_input_or_output(spec: Spec) -> None:
+    for text in emitted(spec).values():
+        words = set(re.findall(r"[A-Za-z_]\w*", without_comments(text)))
+        assert not words & WORDS_OF_OTHERS
+        assert not re.search(r"\d\.\d|\d[eE][+-]\d", without_comments(text))
+        includes = set(re.findall(r"#include (.*)", text))
+        assert includes <= {"<stdint.h>", "<string.h>", '"fxp.h"', f'"{spec.name}.h"'}
+
+
+def test_what_is_static_is_a_function_or_constant(spec: Spec) -> None:
+    for text in emitted(spec).values():
+        for line in re.findall(r"^.*\bstatic\b.*$", without_comments(text), re.MULTILINE):
+            assert re.match(r"static const \w+ \w+\[\d+\] = \{$|static (?:[\w *]+)\(", line)
+
+
+def test_functions_call_only_functions_above_them(spec: Spec) -> None:
+    """So there is no recursion."""
+    files = emitted(spec)
+    order = ["fxp.h", f"{spec.name}.h", f"{spec.name}_init.c", f"{spec.name}.c"]
+    found = functions("\n".join(files[name] for name in order))
+    names = [name for name, _ in found]
+    assert len(set(names)) == len(names) > 25
+    assert {"fxp_tanh", "forward", f"{spec.name}_train", f"{spec.name}_init"} <= set(names)
+    for i, (name, body) in enumerate(found):
+        later = set(re.findall(r"\w+", body)) & set(names[i:])
+        assert not later, f"{name} mentions {later}"
+
+
+@pytest.mark.parametrize("board", [None, "arduino_nano33ble"])
+def test_lines_are_short_and_clean(spec: Spec, board: str | None) -> None:
+    for name, text in emit(spec, *planned(spec), Options(board=board)).items():
+        assert text.isascii()
+        assert text.endswith("\n")
+        assert not text.endswith("\n\n")
+        assert "\t" not in text
+        assert "\n\n\n" not in text
+        for number, line in enumerate(text.split("\n"), 1):
+            assert len(line) <= COLUMNS, f"{name}:{number}"
+            assert line == line.rstrip(), f"{name}:{number}"
+
+
+@pytest.mark.parametrize("options", [Options(), Options(gradient=True)], ids=str)
+def test_the_longest_name_still_fits(options: Options) -> None:
+    files = generate(replace(named("lesson"), name="n" * 31), options=options)
+    assert max(len(line) for text in files.values() for line in text.split("\n")) <= COLUMNS
+
+
+CLANG_FORMAT = shutil.which("clang-format", path=f"{Path(sys.executable).parent}:{os.defpath}")
+
+
+@pytest.mark.skipif(CLANG_FORMAT is None, reason="clang-format (extra dev) is not installed")
+def test_headers_have_the_format_of_the_repository(spec: Spec, tmp_path: Path) -> None:
+    headers = [name for name in emitted(spec) if name.endswith(".h")]
+    write(emitted(spec), tmp_path)
+    shutil.copy(HERE.parent / ".clang-format", tmp_path)
+    command = [str(CLANG_FORMAT), "--dry-run", "-Werror", *headers]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# ---------------------------------------------------------------- same input, same bytes
+
+
+def test_generating_twice_gives_the_same_bytes(spec: Spec) -> None:
+    assert generate(spec) == emitted(spec)
+
+
+DIGESTS = """\
+import hashlib, json, sys
+from codegen.pipeline import generate
+from codegen.spec import load_spec
+from pathlib import Path
+print(json.dumps({p: {n: hashlib.sha256(t.encode()).hexdigest()
+      for n, t in generate(load_spec(Path(p))).items()} for p in sys.argv[1:]}))
+"""
+
+
+@pytest.mark.parametrize("seed", ["1", "2"])
+def test_another_folder_and_another_hash_seed_give_the_same_bytes(
+    seed: str, tmp_path: Path
+) -> None:
+    paths = sorted((HERE / "networks").glob("*.toml"))
+    relative = [os.path.relpath(path, tmp_path) for path in paths]
+    done = subprocess.run(
+        [sys.executable, "-c", DIGESTS, *relative],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONHASHSEED": seed, "TZ": "Asia/Tokyo", "LC_ALL": "C"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    digests = json.loads(done.stdout)
+    for path, other in zip(paths, relative, strict=True):
+        files = emitted(load_spec(path))
+        own = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in files.items()}
+        assert digests[other] == own
+
+
+# ---------------------------------------------------------------- the public functions
+
+
+@pytest.mark.parametrize("name", LABELS)
+def test_a_label_out_of_range_returns_minus_1_and_changes_nothing(
+    name: str, any_compiler: Compiler
+) -> None:
+    build = built(named(name), any_compiler)
+    train = getattr(build.library, f"{name}_train")
+    x = np.zeros(build.plan.training.tensors["x"].size, np.int16)
+    build.work[:] = 0x5A
+    before = build.params.tobytes(), build.work.tobytes()
+    outputs = build.plan.training.graph.outputs
+    for label in (-1, outputs, outputs + 1, 2**31 - 1, -(2**31)):
+        arguments = (pointer(build.params), pointer(build.work), pointer(x), ctypes.c_int(label))
+        assert train(*arguments) == -1
+        assert (build.params.tobytes(), build.work.tobytes()) == before
+    assert train(*arguments[:3], ctypes.c_int(outputs - 1)) >= 0
+    assert build.params.tobytes() != before[0]
+
+
+def pointer(array: np.ndarray) -> ctypes.c_void_p:
+    return ctypes.c_void_p(array.ctypes.data)
+
+
+@pytest.mark.parametrize("name", ["lesson", "batch_momentum"])
+def test_a_learning_rate_is_stored_as_the_generator_stores_it(
+    name: str, any_compiler: Compiler
+) -> None:
+    spec = named(name)
+    build = built(spec, any_compiler)
+    random = np.random.RandomState(0)
+    edges = [0, 1, 2, 127, 128, 255, 256, 257, 511, 1 << 24, 0xFF << 24, 0xFFFFFFFF, 0xFF800000]
+    for fixed in [*edges, *(int(2**e) for e in random.uniform(0, 32, 500))]:
+        assert set_rate(build, spec, fixed) == encode_rate(fixed, spec.batch)
+    for rate in (0.5, 0.1, 0.05, 0.02, 1e-3, 1e-6):
+        stored = set_rate(build, spec, round(rate * 2**24))
+        assert stored == learning_rate(rate, spec.batch)
+        assert abs(stored.value * spec.batch - round(rate * 2**24) / 2**24) <= rate / 128
+
+
+def set_rate(build: Build, spec: Spec, fixed: int) -> Rate:
+    function = getattr(build.library, f"{spec.name}_set_learning_rate")
+    function.restype = None
+    function(pointer(build.params), ctypes.c_uint32(fixed))
+    state = deepcopy(planned(spec)[1])
+    unpack(build.plan, build.params.tobytes(), state)
+    return state.rate
+
+
+def test_setting_the_rate_is_the_same_as_generating_with_it(any_compiler: Compiler) -> None:
+    slow, fast = (named("lesson", learning_rate=rate) for rate in (0.1, 0.7))
+    one, other = built(slow, any_compiler), built(fast, any_compiler)
+    assert one.params.tobytes() != other.params.tobytes()
+    set_rate(one, slow, round(0.7 * 2**24))
+    assert one.params.tobytes() == other.params.tobytes()
+
+
+def test_the_structs_have_the_bytes_that_the_report_states(
+    spec: Spec, any_compiler: Compiler
+) -> None:
+    build = built(spec, any_compiler)
+    report = make_report(*planned(spec))
+    assert (build.params.size, build.work.size) == (report.parameters, report.work)
+    assert report.total == build.params.size + build.work.size
+
+
+def test_init_writes_the_starting_state(spec: Spec, any_compiler: Compiler) -> None:
+    build = built(spec, any_compiler)
+    assert build.params.tobytes() == pack(*planned(spec))
+
+
+@pytest.mark.parametrize("mode", ["int16", "int8"])
+@pytest.mark.parametrize("input_max", [0.5, 1.0, 16.0, 100.0, 255.0, 1023.0, 4095.0, 1e6, 2.0**31])
+def test_the_input_helper_rounds_as_quantize_does(
+    mode: str, input_max: float, any_compiler: Compiler
+) -> None:
+    spec = named("lesson", mode=mode, input_max=input_max)
+    bits = planned(spec)[0].quantized.formats["x"].bits
+    declaration = f"int{bits}_t probe(int32_t raw)"
+    body = f"{declaration};\n{declaration}\n{{\n    return lesson_input(raw);\n}}\n"
+    probe = f'#include "lesson.h"\n{body}'
+    flagged = replace(any_compiler, flags=("-std=c99", "-O0"))
+    library = ctypes.CDLL(str(build_library(emitted(spec) | {"probe.c": probe}, flagged)))
+    library.probe.restype = ctypes.c_int16 if bits == 16 else ctypes.c_int8
+    library.probe.argtypes = [ctypes.c_int32]
+    random = np.random.RandomState(0)
+    extent = min(int(input_max * 1.1) + 2, 2**31 - 1)
+    raws = [*range(-300, 301), *(int(v) for v in random.uniform(-extent, extent, 2000))]
+    raws += [-(2**31), 2**31 - 1]
+    wanted = quantize(np.array(raws) / input_max, bits - 1, bits)
+    assert [library.probe(raw) for raw in raws] == list(wanted)
+
+
+def test_the_loss_has_the_fraction_bits_of_the_header(spec: Spec) -> None:
+    header = emitted(spec)[f"{spec.name}.h"]
+    assert f"#define {spec.name.upper()}_LOSS_FRACTION {LOSS_FRACTION}\n" in header
+
+
+def test_only_the_check_build_has_a_gradient_function() -> None:
+    spec = named("lesson")
+    plain, check = emitted(spec), generate(spec, options=Options(gradient=True))
+    assert "lesson_gradient" not in "".join(plain.values())
+    assert "lesson_gradient" in check["lesson.h"]
+    assert "lesson_train" not in "".join(check.values())

@@ -1,0 +1,96 @@
+"""What a user is promised: gradients, accuracy, bytes."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from codegen.data import Data
+from codegen.pipeline import load_spec_data, make_plan, make_state, quantize_samples
+from codegen.report import make_report
+from codegen.spec import MODES, Spec, load_spec
+from host_sim.check import check
+from host_sim.device import Device
+from host_sim.training import train
+
+NETWORKS = Path(__file__).parent / "networks"
+
+
+@pytest.fixture(scope="session")
+def digits_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "digits.npz"
+    digits = load_digits()
+    np.savez(path, x=digits.data, y=digits.target)
+    return path
+
+
+def network(name: str, mode: str) -> Spec:
+    return replace(load_spec(NETWORKS / f"{name}.toml"), mode=mode)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("lesson", "lesson_wide", "xor_gate", "digits", "mnist", "deep", "regression"),
+        *("batch_momentum", "frozen_prefix", "activations_in_a_row"),
+    ],
+)
+def test_gradients_of_a_fresh_network(name: str, mode: str) -> None:
+    result = check(network(name, mode), count=8)
+    assert result.c_equals_integers
+    assert [kernel for kernel in result.kernels if not kernel.ok] == []
+    # The step of the central differences is 1e-6: its cancellation costs about 1e-10 / 1e-3.
+    assert result.finite_difference_error < 1e-6
+    if mode == "int16" and name != "frozen_prefix":  # whose format of 8 bits is pinned
+        assert max(tensor.relative_error_mean for tensor in result.tensors) <= 1e-3
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_gradients_of_a_trained_network(mode: str, digits_file: Path) -> None:
+    spec = network("digits", mode)
+    data = load_spec_data(spec, digits_file)
+    samples = quantize_samples(spec, data.x, data.y)
+    device = Device(spec, samples=samples)
+    device.train_samples(samples, range(1000))
+    result = check(spec, samples=samples, count=24, device=device)
+    assert result.ok
+    if mode == "int16":
+        assert max(tensor.relative_error_mean for tensor in result.tensors) <= 1e-3
+
+
+@pytest.mark.parametrize(("mode", "points"), [("int16", 0.5), ("int8", 0.5), ("int8_compact", 1.0)])
+def test_digits_are_learnt_as_well_as_in_floats(
+    mode: str, points: float, digits_file: Path
+) -> None:
+    spec = network("digits", mode)
+    lost = []
+    for seed in range(5):
+        data = load_spec_data(spec, digits_file, seed)
+        result = train(spec, data, epochs=15, seed=seed)
+        lost.append(100 * (result.float_.score - result.fixed.score))
+    assert np.mean(lost) <= points
+
+
+def test_a_regression_is_learnt_as_well_as_in_floats() -> None:
+    spec = network("regression", "int16")
+    lost = []
+    for seed in range(5):
+        random = np.random.RandomState(seed + 100)
+        x = random.uniform(-1, 1, (1000, 2))
+        y = np.sin(3 * x[:, :1]) * np.cos(2 * x[:, 1:]) / 2 + 0.25 * x[:, 1:]
+        data = Data(x[:800], y[:800], x[800:], y[800:], 0)
+        result = train(spec, data, epochs=10, seed=seed)
+        lost.append(100 * (result.float_.score - result.fixed.score))
+    assert np.mean(lost) <= 0.5
+
+
+@pytest.mark.parametrize(("mode", "most"), [("int16", 5600), ("int8_compact", 3400)])
+def test_training_digits_takes_little_memory(mode: str, most: int) -> None:
+    spec = network("digits", mode)
+    plan = make_plan(spec)
+    report = make_report(plan, make_state(spec, plan))
+    assert report.total <= most
+    assert report.arena <= 1.02 * report.arena_lower_bound

@@ -1,0 +1,659 @@
+"""Ops: finite differences vouch for the float kernels, the float kernels for the integer ones.
+
+Link 2 compares on the numbers that the integers stand for; saturation, which comes with storing,
+is no part of a kernel.
+"""
+
+import inspect
+import math
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import pytest
+
+from codegen import paths
+from codegen.fixedpoint import (
+    BIAS_FRACTION,
+    LOSS_FRACTION,
+    Floats,
+    Ints,
+    Outer,
+    Q,
+    Random,
+    Rate,
+    fold,
+    integers,
+    narrow,
+    saturate,
+    step24,
+)
+from codegen.ops import LAYERS, LOSSES, OPTIMIZERS
+from codegen.ops.base import ElementwiseOp, LayerOp, LossOp, OptimizerOp, ShapeError, size
+from codegen.ops.curves import TANH_TABLE
+from codegen.ops.dense import Dense
+from codegen.ops.identity import Identity
+from codegen.ops.leaky_relu import LeakyRelu
+from codegen.ops.momentum import Momentum
+from codegen.ops.relu import Relu
+from codegen.ops.sgd import Sgd
+from codegen.ops.sigmoid import Sigmoid
+from codegen.ops.softmax_cross_entropy import (
+    _EXP2_ERROR,
+    LOG2_TABLE,
+    SoftmaxCrossEntropy,
+    exp2,
+    log2,
+)
+from codegen.ops.squared_error import SquaredError
+from codegen.ops.tanh import Tanh
+
+# At least one example of each op; `test_every_op_has_an_example` keeps the lists complete.
+LAYER_EXAMPLES = [Dense(5), Dense(1, bias=False), Identity()]
+ELEMENTWISE = [Relu(), LeakyRelu(), LeakyRelu(0.0), LeakyRelu(0.9999), Sigmoid(), Tanh()]
+LOSS_EXAMPLES = [SoftmaxCrossEntropy(), SquaredError()]
+OPTIMIZER_EXAMPLES = [Sgd(), Momentum(0.9), Momentum(0.5), Momentum(0.99999)]
+INPUT = (7,)
+
+STEP = 1e-6
+# A central difference of step h is off by h^2 / 6 * f''' and by rounding 2^-53 / h, relative to
+# numbers near 1: 2e-10 at worst; sums of some tens of terms stay far below this.
+DIFFERENCE_ERROR = 1e-7
+FLOAT_ERROR = 1e-9  # of the float kernels themselves, in units in the last place
+
+
+def name_of(op: object) -> str:
+    return f"{op}-{'-'.join(str(getattr(op, f.name)) for f in fields(op))}"  # type: ignore[arg-type]
+
+
+def random_of(*key: object) -> np.random.RandomState:
+    """A stream of its own for each test case."""
+    return np.random.RandomState(sum(map(ord, "".join(map(str, key)))))
+
+
+def label_or_target(loss: LossOp, outputs: int, random: np.random.RandomState) -> Any:
+    if loss.target_is_label:
+        return int(random.randint(outputs))
+    return random.uniform(-1, 1, outputs)
+
+
+def test_every_op_has_an_example() -> None:
+    examples = {op.kind for op in (*LAYER_EXAMPLES, *ELEMENTWISE)} - {"identity"}
+    assert examples == set(LAYERS)
+    assert {op.kind for op in LOSS_EXAMPLES} == set(LOSSES)
+    assert {op.kind for op in OPTIMIZER_EXAMPLES} == set(OPTIMIZERS)
+
+
+# ---------------------------------------------------------------- link 1: finite differences
+
+
+def slope(function: Any, at: Floats, way: Floats) -> float:
+    """The derivative of a scalar function in a direction, by a central difference."""
+    return float(function(at + STEP * way) - function(at - STEP * way)) / (2 * STEP)
+
+
+@pytest.mark.parametrize("op", LAYER_EXAMPLES, ids=name_of)
+@pytest.mark.parametrize("seed", range(3))
+def test_gradients_of_layers_are_the_slopes_of_forward(op: LayerOp, seed: int) -> None:
+    """For each operand of `forward`: the slope of sum(dy * y) in a random direction."""
+    random = random_of(op, seed)
+    operands: dict[str, Floats] = {"x": random.standard_normal(INPUT)}
+    for key, parameter in op.parameters(INPUT).items():
+        operands[key] = random.standard_normal(parameter.shape)
+    dy = random.standard_normal(op.output_shape(INPUT))
+    for key, value in operands.items():
+        way = random.standard_normal(value.shape)
+
+        def error(v: Floats, key: str = key) -> float:
+            return float(np.sum(dy * op.call("forward", {**operands, key: v})))
+
+        gradient = op.call(f"grad_{key}", {**operands, "dy": dy})
+        assert gradient.shape == value.shape, key
+        want = slope(error, value, way)
+        assert float(np.sum(gradient * way)) == pytest.approx(want, abs=DIFFERENCE_ERROR), key
+
+
+@pytest.mark.parametrize("op", ELEMENTWISE, ids=name_of)
+def test_gradients_of_elementwise_ops_are_the_slopes_of_forward(op: ElementwiseOp) -> None:
+    """Taken from the output; away from 0, where some ops have a corner."""
+    x = np.array([-9.0, -3.0, -1.0, -0.3, -0.01, 0.01, 0.2, 1.0, 2.5, 8.0])
+    dy = random_of(op).standard_normal(x.size)
+    want = dy * (op.forward(x + STEP) - op.forward(x - STEP)) / (2 * STEP)
+    assert op.grad_x(dy, op.forward(x)) == pytest.approx(want, abs=DIFFERENCE_ERROR)
+
+
+@pytest.mark.parametrize("op", LOSS_EXAMPLES, ids=name_of)
+@pytest.mark.parametrize("outputs", [1, 2, 3, 10, 50])
+def test_errors_of_losses_are_the_slopes_of_the_loss(op: LossOp, outputs: int) -> None:
+    random = random_of(op, outputs)
+    x, t = random.standard_normal(outputs), label_or_target(op, outputs, random)
+    way = random.standard_normal(outputs)
+    want = slope(lambda v: op.loss(v, t)[0], x, way)
+    assert float(np.sum(op.loss(x, t)[1] * way)) == pytest.approx(want, abs=DIFFERENCE_ERROR)
+
+
+def test_losses_have_their_textbook_values() -> None:
+    p = np.array([0.2, 0.5, 0.3])
+    value, error = SoftmaxCrossEntropy().loss(np.log(p) + 12.0, 1)
+    assert value == pytest.approx(math.log(2))
+    assert error == pytest.approx([0.2, -0.5, 0.3])
+    value, error = SquaredError().loss(np.array([0.5, -1.0]), np.array([0.25, 1.0]))
+    assert value == pytest.approx(0.25**2 + 4)
+    assert error == pytest.approx([0.5, -4.0])
+
+
+def test_softmax_of_large_scores_does_not_overflow() -> None:
+    value, error = SoftmaxCrossEntropy().loss(np.array([1e4, -1e4]), 1)
+    assert value == pytest.approx(2e4)
+    assert error == pytest.approx([1.0, -1.0])
+
+
+def test_sgd_in_floats_is_its_formula() -> None:
+    w, g, v = np.array([1.0, -2.0]), np.array([4.0, 0.5]), np.array([7.0, 7.0])
+    after, velocity = Sgd().update(w, g, v, 0.25)
+    assert after.tolist() == [0.0, -2.125]
+    assert velocity.tolist() == v.tolist()
+
+
+def test_momentum_in_floats_is_its_formula() -> None:
+    w, g, v = np.array([1.0, -2.0]), np.array([4.0, 0.5]), np.array([8.0, -2.0])
+    after, velocity = Momentum(0.75).update(w, g, v, 0.25)
+    assert velocity.tolist() == [5.0, -1.625]
+    assert after.tolist() == [6.0, -3.625]
+
+
+@pytest.mark.parametrize("momentum", [0.1, 0.5, 0.9, 0.999, 0.999999])
+def test_momentum_is_kept_with_15_fraction_bits_below_1(momentum: float) -> None:
+    kept = Momentum(momentum).momentum_q
+    assert kept < 2**15
+    assert abs(kept / 2**15 - momentum) <= 2.0**-15
+
+
+# ---------------------------------------------------------------- link 2: layers
+
+
+def tensors(shape: tuple[int, ...], bits: int, seed: int) -> Iterator[Ints]:
+    """Random over the full range, small, and the extremes in every mixture."""
+    random = np.random.RandomState(seed)
+    rail = 2 ** (bits - 1)
+    yield random.randint(-rail, rail, shape)
+    yield random.randint(-3, 4, shape)
+    yield np.full(shape, -rail)
+    yield np.full(shape, rail - 1)
+    yield random.choice([-rail, rail - 1], shape)
+    yield random.choice([-rail, -1, 0, 1, rail - 1], shape)
+
+
+def both(op: LayerOp, kernel: str, operands: dict[str, Q], **options: Any) -> tuple[Q, Floats]:
+    """The accumulator, and what the float twin makes of the same numbers."""
+    got = op.call(f"{kernel}_int", operands, **options)
+    got = got.product if isinstance(got, Outer) else got
+    return got, op.call(kernel, {key: q.value for key, q in operands.items()})
+
+
+def layer_operands(
+    op: LayerOp, kernel: str, bits: tuple[int, int], f: tuple[int, int], seed: int
+) -> Iterator[dict[str, Q]]:
+    """The kernel's operands: weights with bits[0] and f[0], x and dy with bits[1] and f[1]."""
+    reads = op.reads(kernel)
+    shapes = {"x": INPUT, "dy": op.output_shape(INPUT)}
+    shapes |= {key: p.shape for key, p in op.parameters(INPUT).items()}
+    width = {"w": (bits[0], f[0]), "b": (32, BIAS_FRACTION)}
+    streams = {
+        key: tensors(shapes[key], width.get(key, (bits[1], 0))[0], seed + i)
+        for i, key in enumerate(reads)
+        if key in shapes
+    }
+    for values in zip(*streams.values(), strict=True):
+        yield {
+            key: Q(integers(v), width.get(key, (bits[1], f[1]))[1])
+            for key, v in zip(streams, values, strict=True)
+        }
+
+
+WIDTHS = [(16, 16), (16, 8), (8, 8)]
+# The last three: biases lose most of their bits, all of them, gain as many as they can.
+EXPONENTS = [(14, 15), (15, 11), (3, 2), (-8, -8), (22, 23)]
+
+
+def kernels_of(op: LayerOp) -> list[str]:
+    return ["forward", "grad_x", *(f"grad_{key}" for key in op.parameters(INPUT))]
+
+
+@pytest.mark.parametrize("op", LAYER_EXAMPLES, ids=name_of)
+@pytest.mark.parametrize("bits", WIDTHS, ids=str)
+@pytest.mark.parametrize("f", EXPONENTS, ids=str)
+def test_layers_accumulate_exactly(op: LayerOp, bits: tuple[int, int], f: tuple[int, int]) -> None:
+    """With shift 0 only a bias that loses bits is rounded: by half a unit of the accumulator."""
+    for kernel in kernels_of(op):
+        for operands in layer_operands(op, kernel, bits, f, seed=1):
+            got, want = both(op, kernel, operands)
+            bias_is_rounded = "b" in operands and got.f < BIAS_FRACTION
+            error = np.abs(got.q - np.ldexp(want, got.f))
+            # Float64 has 53 bits; a bias of 31 bits with 45 fraction bits takes 54.
+            own = 1e-6 if bias_is_rounded else np.ldexp(np.max(np.abs(want)), got.f - 51)
+            assert np.max(error) <= (0.5 if bias_is_rounded else 0.0) + own, kernel
+
+
+@pytest.mark.parametrize("op", LAYER_EXAMPLES, ids=name_of)
+@pytest.mark.parametrize("bits", WIDTHS, ids=str)
+@pytest.mark.parametrize("shift", [1, 3, 7])
+def test_shifted_products_cost_less_than_a_unit_each(
+    op: LayerOp, bits: tuple[int, int], shift: int
+) -> None:
+    """A product that is shifted right loses 0 <= e < 1 unit; a bias adds half a unit."""
+    for kernel in ("forward", "grad_x"):
+        products = op.products(kernel, INPUT if kernel == "forward" else op.output_shape(INPUT))
+        terms = size(INPUT) if kernel == "forward" else size(op.output_shape(INPUT))
+        if products.terms == 0:
+            continue
+        assert products.terms == terms
+        for operands in layer_operands(op, kernel, bits, (14, 13), seed=2):
+            got, want = both(op, kernel, operands, shift=shift)
+            assert got.f == 14 + 13 - shift
+            lost = np.ldexp(want, got.f) - got.q
+            bias = 0.5 if "b" in operands and got.f < BIAS_FRACTION else 0.0
+            assert np.min(lost) >= -bias
+            assert np.max(lost) < terms + bias
+
+
+def test_an_identity_is_not_shifted() -> None:
+    x = Q(integers([-32768, 3, 32767]), 15)
+    assert Identity().forward_int(x, shift=5) == x
+    assert Identity().grad_x_int(x, shift=5) == x
+
+
+def test_a_shift_of_products_brings_random_errors_near_their_middle() -> None:
+    """The allowance is not idle: uniform products lose half a unit each on the average."""
+    random, n = np.random.RandomState(0), 1000
+    w, x = random.randint(-32768, 32768, (4, n)), random.randint(-32768, 32768, n)
+    got, want = both(Dense(4, bias=False), "forward", {"w": Q(w, 15), "x": Q(x, 15)}, shift=10)
+    lost = np.ldexp(want, got.f) - got.q
+    assert np.all(np.abs(lost - n / 2) < 6 * math.sqrt(n / 12))
+
+
+@pytest.mark.parametrize("x", [(2, 3), (4, 4, 1)])
+def test_dense_refuses_what_is_no_vector(x: tuple[int, ...]) -> None:
+    with pytest.raises(ShapeError, match="needs a vector"):
+        Dense(3).output_shape(x)
+
+
+@pytest.mark.parametrize("slope_", [-0.1, 1.0, math.nan])
+def test_leaky_relu_refuses_a_slope_that_is_none(slope_: float) -> None:
+    with pytest.raises(ShapeError, match="at least 0 and below 1"):
+        LeakyRelu(slope_)
+
+
+# ---------------------------------------------------------------- link 2: elementwise ops
+
+
+def accumulators(bits: int, seed: int) -> Ints:
+    """Accumulators of at most 2**bits: of all lengths, both bounds, what is next to them."""
+    random = np.random.RandomState(seed)
+    bound = 2**bits
+    lengths = random.randint(0, bits + 1, 300)
+    values = [int(random.randint(0, 2**62)) >> (62 - int(n)) for n in lengths]
+    values += [0, 1, 2, 3, bound // 2, bound - 1, bound]
+    return integers([sign * v for v in values for sign in (1, -1)])
+
+
+ACCUMULATOR_BITS = [7, 15, 20, 30, 32, 33, 36, 40, 47, 48, 55, 60]
+FRACTIONS = [-16, 0, 8, 15, 16, 22, 30, 45]
+
+
+@pytest.mark.parametrize("op", ELEMENTWISE, ids=name_of)
+@pytest.mark.parametrize("bits", ACCUMULATOR_BITS)
+def test_elementwise_forward_is_within_its_allowance(op: ElementwiseOp, bits: int) -> None:
+    for f in FRACTIONS:
+        x = Q(accumulators(bits, bits), f)
+        got = op.forward_int(x, bits)
+        allowed = op.allowance("forward", f, bits)
+        want = op.forward(x.value)
+        assert np.all(np.abs(got.value - want) <= allowed + np.abs(want) * 2.0**-50), f
+        assert np.max(np.abs(got.q)) <= 2 ** op.grown_bits("forward", bits), f
+        assert op.grown_bits("forward", bits) <= 62, f
+
+
+def outputs_of(op: ElementwiseOp, width: int, count: int) -> Q:
+    """Stored outputs over the op's whole range, its ends included."""
+    f = op.output_fraction(width)
+    low, high = -(2 ** (width - 1)), 2 ** (width - 1) - 1
+    if isinstance(op, Sigmoid):
+        low = 0
+    values = np.random.RandomState(count).randint(low, high + 1, count)
+    values[:6] = low, high, 0, 1, max(low, -1), high - 1
+    return Q(integers(values), 9 if f is None else f)
+
+
+@pytest.mark.parametrize("op", ELEMENTWISE, ids=name_of)
+@pytest.mark.parametrize("bits", ACCUMULATOR_BITS)
+@pytest.mark.parametrize("width", [8, 16])
+def test_elementwise_backward_is_within_its_allowance(
+    op: ElementwiseOp, bits: int, width: int
+) -> None:
+    for f in FRACTIONS:
+        values = accumulators(bits, bits)
+        y = outputs_of(op, width, values.size)
+        for order in (slice(None), slice(None, None, -1)):
+            dy = Q(values[order], f)
+            got = op.grad_x_int(dy, y, bits)
+            allowed = op.allowance("grad_x", f, bits)
+            want = op.grad_x(dy.value, y.value)
+            assert np.all(np.abs(got.value - want) <= allowed + np.abs(want) * 2.0**-50), f
+            assert np.max(np.abs(got.q)) <= 2 ** op.grown_bits("grad_x", bits), f
+            assert op.grown_bits("grad_x", bits) <= 62, f
+
+
+@pytest.mark.parametrize("op", [Sigmoid(), Tanh()], ids=name_of)
+def test_curves_use_most_of_their_allowance(op: ElementwiseOp) -> None:
+    """A derived bound that nothing comes near would hide mistakes."""
+    x = Q(np.arange(-(2**20), 2**20, 7), 17)
+    worst = np.max(np.abs(op.forward_int(x, 21).value - op.forward(x.value)))
+    assert 0.5 < worst / op.allowance("forward", 17, 21) <= 1
+
+
+@pytest.mark.parametrize("op", [Sigmoid(), Tanh()], ids=name_of)
+def test_curves_never_fall(op: ElementwiseOp) -> None:
+    """And the stored output keeps to the range that its format has."""
+    y = op.forward_int(Q(np.arange(-(2**19), 2**19), 16), 20)
+    assert np.all(np.diff(y.q) >= 0)
+    assert np.max(np.abs(y.value)) <= 1
+
+
+def test_backward_of_a_leaky_relu_follows_the_sign_of_forward() -> None:
+    """For slopes above 0 the output has the sign of the input; zero counts as not positive."""
+    op = LeakyRelu(0.25)
+    dy = Q(integers([8, 8, 8]), 3)
+    assert op.grad_x_int(dy, Q(integers([5, 0, -5]), 9), 10).value.tolist() == [1.0, 0.25, 0.25]
+    assert op.grad_x(dy.value, np.array([5.0, 0.0, -5.0])).tolist() == [1.0, 0.25, 0.25]
+
+
+# ---------------------------------------------------------------- link 2: losses
+
+
+def scores(outputs: int, seed: int) -> Iterator[Ints]:
+    """Scores of 16 bits: random of several sizes, all equal, one alone, all at the rails."""
+    random = np.random.RandomState(seed)
+    for length in (3, 8, 11, 15):
+        yield integers(random.randint(-(2**length), 2**length, outputs))
+    for value in (-32768, 0, 32767):
+        yield integers(np.full(outputs, value))
+    alone = np.full(outputs, -32768)
+    alone[random.randint(outputs)] = 32767
+    yield integers(alone)
+    yield integers(random.choice([-32768, 32767], outputs))
+    yield integers(np.arange(outputs) - outputs // 2)
+
+
+def softmax_loss_allowance(op: SoftmaxCrossEntropy, outputs: int, loss: float) -> float:
+    """In nats: interpolating log2 in 64 pieces, h^2 / 8; cutting to 18 bits before ln 2 and to
+    LOSS_FRACTION after it; the relative error of the sum of exponentials, which `allowance` bounds
+    as it bounds a single one; and the constants log2(e), ln 2: half of 2**-30 and 2**-32 of them.
+    """
+    table = 2.0**-12 / 8 + 2.0**-25
+    cuts = math.log(2) * 2.0**-18 + 2.0**-LOSS_FRACTION
+    return table + cuts + op.allowance(outputs) + loss * 2.0**-30
+
+
+@pytest.mark.parametrize("outputs", [2, 3, 4, 5, 10, 31, 32, 100, 1000])
+@pytest.mark.parametrize("f", [-8, 0, 4, 8, 12, 15, 23])
+def test_softmax_is_within_its_allowance(outputs: int, f: int) -> None:
+    op = SoftmaxCrossEntropy()
+    for i, q in enumerate(scores(outputs, outputs)):
+        for label in {0, outputs - 1, int(q.argmax()), int(q.argmin())}:
+            x = Q(q, f)
+            loss, error = op.loss_int(x, integers(label))
+            want, want_error = op.loss(x.value, label)
+            assert error.f == op.error_fraction(f)
+            worst = np.max(np.abs(error.value - want_error))
+            assert worst <= op.allowance(outputs) + 2.0**-50, (i, label)
+            assert np.max(np.abs(error.q)) <= 2 ** op.error_bits()
+            ceiling = (2**31 - 1) / 2**LOSS_FRACTION
+            got = loss / 2**LOSS_FRACTION
+            allowed = softmax_loss_allowance(op, outputs, min(want, ceiling))
+            assert abs(got - min(want, ceiling)) <= allowed, (i, label)
+            assert 0 <= loss < 2**31
+
+
+@pytest.mark.parametrize("outputs", [2, 3, 10, 255, 256, 1000])
+def test_the_sum_of_exponentials_fits_32_bits(outputs: int) -> None:
+    """All scores equal is the largest sum; the errors of p then sum to 0 but for rounding."""
+    op = SoftmaxCrossEntropy()
+    assert outputs * exp2(0, op.fraction(outputs)) < 2**32
+    _, error = op.loss_int(Q(integers(np.full(outputs, -7)), 8), integers(0))
+    assert abs(int(error.q.sum())) <= outputs
+
+
+def test_exp2_and_log2_are_inverse_within_their_tables() -> None:
+    for t in range(0, 20 << 26, (1 << 26) // 37):
+        assert exp2(t, 28) / 2**28 == pytest.approx(
+            2 ** (-t / 2**26), abs=0.5 * 2.0**-28 + _EXP2_ERROR
+        )
+    assert exp2(1 << 60, 28) == 0
+    for v in (1 << 28, (1 << 28) + 1, 3 << 28, (1 << 32) - 1, 0x1F345678):
+        want = math.log2(v / 2**28)
+        assert abs(log2(v, 28) / 2**26 - want) <= 2.0**-12 / 8 / math.log(2) + 2 * 2.0**-26
+
+
+@pytest.mark.parametrize("outputs", [1, 2, 3, 100, 1000])
+@pytest.mark.parametrize("f", range(16))
+def test_the_squared_error_is_exact(outputs: int, f: int) -> None:
+    """The error has no allowance; the loss is rounded once, and saturates at 2048."""
+    op = SquaredError()
+    assert op.allowance(outputs) == 0
+    random = np.random.RandomState(f)
+    for i, q in enumerate(scores(outputs, outputs)):
+        for t in (random.randint(-32768, 32768, outputs), random.choice([-32768, 32767], outputs)):
+            x = Q(q, f)
+            loss, error = op.loss_int(x, integers(t))
+            want, want_error = op.loss(x.value, np.ldexp(t, -15))
+            assert error.f == op.error_fraction(f)
+            assert np.array_equal(error.value, want_error), i
+            assert np.max(np.abs(error.q)) <= 2 ** op.error_bits()
+            want = min(want, (2**31 - 1) / 2**LOSS_FRACTION)
+            assert abs(loss / 2**LOSS_FRACTION - want) <= 2.0 ** (-LOSS_FRACTION - 1), i
+            assert 0 <= loss < 2**31
+
+
+# ---------------------------------------------------------------- link 2: optimizers
+
+
+def rail_of(bits: int) -> int:
+    return 2 ** (bits - 1)
+
+
+def changes(bits: int, seed: int) -> tuple[Ints, Ints, Ints]:
+    """Weights and velocities over their whole range, and changes with 16 fraction bits more."""
+    random = np.random.RandomState(seed)
+    n = 4000
+    w = random.randint(-rail_of(bits), rail_of(bits), n)
+    v = random.randint(-(2**15), 2**15, n)
+    delta = random.randint(-(2**30), 2**30, n) >> random.randint(0, 31, n)
+    for i, values in enumerate(((-rail_of(bits), rail_of(bits) - 1), (-(2**15), 2**15 - 1))):
+        (w, v)[i][: n // 10] = random.choice(values, n // 10)
+    delta[: n // 20] = random.choice([-(2**30), 2**30 - 1, 0, -1, 1], n // 20)
+    return integers(w), integers(v), integers(delta)
+
+
+def float_update(op: OptimizerOp, w: Ints, delta: Any, v: Ints, bits: int) -> tuple[Floats, Floats]:
+    """The float twin in units of a weight, for a rate of 1: `delta` is minus the gradient.
+
+    The velocity is cut to its 16 bits as the integers cut it; what it does then is compared.
+    """
+    scale = 2.0 ** op.headroom(bits)
+    g = -np.asarray(delta) / (scale * 2.0**16)
+    after, velocity = op.update(w.astype(float), g, v / scale, 1.0)
+    if not op.has_velocity:
+        return np.clip(after, -rail_of(bits), rail_of(bits) - 1), velocity
+    cut = np.clip(velocity, -(2**15) / scale, (2**15 - 1) / scale)
+    return np.clip(w + cut, -rail_of(bits), rail_of(bits) - 1), cut * scale
+
+
+@pytest.mark.parametrize("op", OPTIMIZER_EXAMPLES, ids=name_of)
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("stochastic", [True, False])
+def test_a_weight_moves_as_its_float_twin_does(
+    op: OptimizerOp, bits: int, stochastic: bool
+) -> None:
+    """The weight is rounded by less than 1 unit (nearest: 0.5); with a velocity that comes to it
+    rounded likewise, 2**-headroom of a unit of the weight, and 2**-16 of its own unit below.
+    """
+    w, v, delta = changes(bits, seed=3)
+    draws = integers(np.random.RandomState(4).randint(0, 2**32, w.size, dtype=np.int64))
+    after, velocity = op.update_int(w, delta, v, draws if stochastic else None, bits)
+    want, want_velocity = float_update(op, w, delta, v, bits)
+    rounding = 1.0 if stochastic else 0.5
+    own = rounding + 2.0**-16 if op.has_velocity else 0.0
+    assert np.max(np.abs(after - want)) <= rounding + own * 2.0 ** -op.headroom(bits) + FLOAT_ERROR
+    assert np.array_equal(after, saturate(after, bits))
+    if op.has_velocity:
+        assert np.max(np.abs(velocity - want_velocity)) <= own + FLOAT_ERROR
+        assert np.array_equal(velocity, saturate(velocity, 16))
+    else:
+        assert np.array_equal(velocity, v)
+
+
+@pytest.mark.parametrize("op", OPTIMIZER_EXAMPLES, ids=name_of)
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("stochastic", [True, False])
+def test_an_update_is_within_the_weight_allowance(
+    op: OptimizerOp, bits: int, stochastic: bool
+) -> None:
+    """Errors times inputs, with the rate folded in. The folded error is off by less than a unit
+    and meets |x| <= 2**15 with 16 fraction bits more: half a unit of what the optimizer moves.
+    """
+    random, source = np.random.RandomState(5), Random(0x6D637567)
+    rate, worst = Rate(200, 9), 0.0
+    for k in (-3, 0, 1, 4, 9, 16, 24):
+        for error in (*random.randint(-200, 200, 20), 127, -128, 1, -1, 32767, -32768):
+            n = fold(int(error), rate, k, source)
+            exact = math.ldexp(-int(error) * rate.m, -k)
+            if not -(2**15) < exact < 2**15 - 1:
+                continue  # the gradient is clipped
+            x = np.concatenate([random.randint(-32768, 32768, 60), [-32768, 32767, 0]])
+            w, v = integers(random.randint(-100, 100, x.size)), integers(np.zeros(x.size))
+            draws = integers(random.randint(0, 2**32, x.size, dtype=np.int64))
+            draws_ = draws if stochastic else None
+            after, _ = op.update_int(w, integers(n * x), v, draws_, bits)
+            want, _ = float_update(op, w, exact * x, v, bits)
+            worst = max(worst, float(np.max(np.abs(after - want))))
+    assert worst < op.weight_allowance
+    rounding = 1.0 if stochastic else 0.5
+    own = 0.5 if not op.has_velocity else (0.5 + rounding + 2.0**-16) * 2.0 ** -op.headroom(bits)
+    assert worst <= rounding + own + FLOAT_ERROR
+    assert worst > 0.75 * rounding
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_stochastic_update_is_unbiased(bits: int) -> None:
+    """All 2**16 dithers of one change: the mean is the change, exactly, as in Hermite's identity."""
+    dithers = integers(np.arange(2**16)) << 16
+    for delta in (1, -1, 12345, -98765, 2**17 + 3):
+        w = integers(np.zeros(2**16))
+        after, _ = Sgd().update_int(w, w + delta, w, dithers, bits)
+        assert int(after.sum()) == delta
+
+
+@pytest.mark.parametrize("op", OPTIMIZER_EXAMPLES, ids=name_of)
+def test_a_bias_moves_as_its_float_twin_does_within_the_bias_allowance(op: OptimizerOp) -> None:
+    random = np.random.RandomState(6)
+    n, scale = 1000, 2.0**op.bias_headroom
+    for f in (-8, 0, 5, 13, 20, 30, 45):
+        for rate in (Rate(128, 0), Rate(200, 9), Rate(255, 20), Rate(0, 0)):
+            b = integers(random.randint(-(2**31), 2**31, n))
+            v = integers(random.randint(-(2**20), 2**20, n))
+            g = Q(integers(random.randint(-(2**15), 2**15, n)), f)
+            b[:2], g.q[:4] = (-(2**31), 2**31 - 1), (-(2**15), 2**15 - 1, 0, 1)
+            after, velocity = op.update_bias_int(b, g, v, rate)
+            unit = 2.0**-BIAS_FRACTION
+            want, want_v = op.update(b * unit, g.value, v * unit / scale, rate.value)
+            want, want_v = want / unit, want_v / unit * scale
+            fits = (np.abs(want) < 2**31 - 2) & (np.abs(want_v) < 2**31 - 2)
+            if not op.has_velocity:
+                fits = (np.abs(want) < 2**31 - 2) & (np.abs(want - b) < 2**31 - 2)
+            assert np.any(fits), (f, rate)
+            error = np.abs(after - want)[fits]
+            assert np.max(error) <= op.bias_allowance + 1e-6, (f, rate)
+            assert np.array_equal(after, saturate(after, 32))
+            if op.has_velocity:  # both of its addends are rounded to nearest
+                assert np.max(np.abs(velocity - want_v)[fits]) <= 1 + 1e-6, (f, rate)
+            if rate.m == 0 and not op.has_velocity:
+                assert np.array_equal(after, b)
+
+
+def test_biases_saturate_in_both_directions() -> None:
+    g = Q(integers([2**15 - 1, -(2**15)]), -8)
+    rails = integers([-(2**31), 2**31 - 1])
+    for op in OPTIMIZER_EXAMPLES:
+        after, _ = op.update_bias_int(rails, g, integers([0, 0]), Rate(255, 0))
+        assert after.tolist() == rails.tolist()
+
+
+def test_a_summed_gradient_becomes_a_change_within_the_weight_allowance() -> None:
+    """Batches: the step is off by half a unit and meets m < 2**8 with 16 fraction bits: 2**-9."""
+    random = np.random.RandomState(7)
+    for k in (-6, 0, 3, 8, 15):
+        g = integers(random.randint(-(2**15), 2**15, 500))
+        exact = np.ldexp(-g.astype(float), -k)
+        inside = np.abs(exact) < 2**23 - 1
+        w, rate = integers(np.zeros(500)), Rate(255, 12)
+        after, _ = Sgd().update_int(w, step24(g, k) * rate.m, w, None, 16)
+        want = np.clip(exact * rate.m / 2**16, -(2**15), 2**15 - 1)
+        assert np.max(np.abs(after - want)[inside]) <= 0.5 + 0.5 * 255 / 2**16 + FLOAT_ERROR
+
+
+# ---------------------------------------------------------------- what an op promises to the C
+
+
+@pytest.mark.parametrize("kind", [*LAYERS, *LOSSES, *OPTIMIZERS, "identity"])
+def test_every_op_has_a_template_of_its_name(kind: str) -> None:
+    assert (paths.TEMPLATES / "ops" / f"{kind}.c.j2").is_file()
+
+
+@pytest.mark.parametrize("op", [*LAYER_EXAMPLES, *ELEMENTWISE], ids=name_of)
+def test_every_kernel_has_a_macro_of_its_name(op: LayerOp | ElementwiseOp) -> None:
+    template = (paths.TEMPLATES / "ops" / f"{op.kind}.c.j2").read_text(encoding="utf-8")
+    kernels = kernels_of(op) if isinstance(op, LayerOp) else ["forward", "grad_x"]
+    for kernel in kernels:
+        assert f"macro {kernel}(" in template
+        assert f"macro {kernel}_fraction(" in template
+
+
+@pytest.mark.parametrize("op", [*LAYER_EXAMPLES, *ELEMENTWISE, *LOSS_EXAMPLES], ids=name_of)
+def test_every_kernel_has_an_integer_twin_that_reads_the_same(op: Any) -> None:
+    kernels = {LayerOp: kernels_of, ElementwiseOp: lambda _: ["forward", "grad_x"]}
+    family = next(k for k in (LayerOp, ElementwiseOp, LossOp) if isinstance(op, k))
+    for kernel in kernels.get(family, lambda _: ["loss"])(op):
+        twin = list(inspect.signature(getattr(op, f"{kernel}_int")).parameters)
+        assert [n for n in twin if n not in ("shift", "bits")] == list(op.reads(kernel))
+
+
+def test_tables_fit_their_c_types() -> None:
+    for op in ELEMENTWISE:
+        for kernel in ("forward", "grad_x"):
+            for name, table in op.tables(kernel).items():
+                assert all(type(v) is int and 0 <= v < 2**16 for v in table), name
+    for loss in LOSS_EXAMPLES:
+        for name, table in loss.tables().items():
+            assert all(type(v) is int and 0 <= v < 2**32 for v in table), name
+
+
+def test_tables_rise_or_fall_without_a_break() -> None:
+    """Monotonic tables make monotonic functions; the C subtracts neighbours without a sign."""
+    assert all(np.diff(TANH_TABLE) >= 0)
+    assert len(TANH_TABLE) == 257
+    assert TANH_TABLE[0] == 0
+    assert all(np.diff(LOG2_TABLE) > 0)
+    assert LOG2_TABLE[-1] == 1 << 26
+    assert all(np.diff(SoftmaxCrossEntropy().tables()["exp2_table"]) < 0)
+
+
+def test_stored_scores_of_a_curve_fit_their_format() -> None:
+    """The largest output of a curve saturates to the largest number of the format."""
+    for op in (Sigmoid(), Tanh()):
+        for bits in (8, 16):
+            y = op.forward_int(Q(integers([2**40]), 0), 41)
+            f = op.output_fraction(bits)
+            assert f is not None
+            assert int(narrow(y.q, y.f - f, bits)[0]) == 2 ** (bits - 1) - 1
