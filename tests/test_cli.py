@@ -89,7 +89,7 @@ def test_generate_leaves_foreign_folders_alone(run, tmp_path: Path) -> None:
     status, _, err = run("generate", XOR, "-o", "out")
     assert (status, err) == (
         2,
-        "out: holds letter.txt, which mcugrad would not write; give a folder that is new or empty\n",  # noqa: E501
+        "out: holds letter.txt, which mcugrad would not write; give a folder that is new or empty\n",
     )
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["letter.txt"]
     assert run("generate", XOR, "-o", "new")[0] == 0

@@ -1,4 +1,4 @@
-"""Rounding, saturation, exponents, random numbers; and fxp.h beside its Python twin."""
+"""Rounding, saturation, exponents, random numbers; and fxp.h beside its Python twin.
 
 Accumulators are bounded by 62 bits (passes/quantize.py), so |v| < 2**62 is all there is to narrow.
 """

@@ -547,7 +547,7 @@ def test_an_update_is_within_the_weight_allowance(
 
 @pytest.mark.parametrize("bits", [8, 16])
 def test_a_stochastic_update_is_unbiased(bits: int) -> None:
-    """All 2**16 dithers of one change: the mean is the change, exactly, as in Hermite's identity."""  # noqa: E501
+    """All 2**16 dithers of one change: the mean is the change, exactly, as in Hermite's identity."""
     dithers = integers(np.arange(2**16)) << 16
     for delta in (1, -1, 12345, -98765, 2**17 + 3):
         w = integers(np.zeros(2**16))
