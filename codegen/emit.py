@@ -1,7 +1,7 @@
 """Plan -> {file name: C text}. The only module that knows jinja2."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
@@ -20,7 +20,7 @@ from codegen.layout import (
     parameter_fields,
     work_fields,
 )
-from codegen.ops.base import ElementwiseOp, LayerOp, LossOp
+from codegen.ops.base import ElementwiseOp, LayerOp, LossOp, Shape
 from codegen.passes.plan_memory import scratch_name
 from codegen.report import make_report
 from codegen.spec import Spec
@@ -178,6 +178,11 @@ class _StepView:
         tensor_format = self._format(name)
         return tensor_format.f if tensor_format.policy == "fixed" else None
 
+    @property
+    def shapes(self) -> Mapping[str, Shape]:
+        """As the kernel sees them; that of its result is "out"."""
+        return self.step.shapes
+
     # accumulator and finishes
 
     @property
@@ -221,6 +226,25 @@ class _StepView:
         return any(f.kernel == "forward" and f.op.keeps_positive for f in self.step.finishes)
 
     # gradients and updates
+
+    @property
+    def is_outer(self) -> bool:
+        """The gradient is an outer product: the rate goes into the error of a row."""
+        return self.kernel in self.op.outer
+
+    @property
+    def narrowing(self) -> int:
+        return self.plan.quantized.accumulators[self.step.name].narrowing
+
+    @property
+    def minus_narrowing(self) -> str:
+        return f" - {self.narrowing}" if self.narrowing else ""
+
+    def gradient(self, e: str, x: str) -> str:
+        """An element of the gradient as 31 bits."""
+        if self.is_outer:
+            return f"(int32_t){e} * {x}"
+        return f"(int32_t)fxp_rescale({e}, {self.narrowing})" if self.narrowing else e
 
     @property
     def stochastic(self) -> bool:
@@ -359,12 +383,15 @@ class _StepView:
         for finish in self.step.finishes:
             what += f", {finish.kernel} of {finish.op}"
         if self.step.sink is not None:
-            return f"{what}, {self.step.sink.kind}s {self.step.sink.parameter}"
+            what += f", {self.step.sink.kind}s {self.step.sink.parameter}"
+        if self.step.phase == "batch":
+            return what
         a = self.plan.quantized.accumulators[self.step.name]
-        if not isinstance(self.step.op, LayerOp) or not a.terms:
+        if not isinstance(self.step.op, LayerOp):
             return what
         shifted = f", each shifted by {a.shift}" if a.shift else ""
-        return f"{what}; |sum of {a.terms} products{shifted}| <= 2^{a.sum_bits}"
+        summed = f"sum of {a.terms} products{shifted}" if a.terms > 1 else "product"
+        return f"{what}; |{summed}| <= 2^{a.sum_bits}"
 
 
 @dataclass(frozen=True)

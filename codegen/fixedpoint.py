@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+Array = NDArray[Any]  # either
 
 # Limits of the exponents that adapt while the network learns.
 MIN_FRACTION = -8
@@ -38,6 +39,9 @@ class Q:
     def value(self) -> Floats:
         """The numbers these integers stand for."""
         return np.ldexp(self.q.astype(np.float64), -self.f)
+
+    def reshape(self, shape: tuple[int, ...]) -> "Q":
+        return Q(self.q.reshape(shape), self.f)
 
 
 @dataclass(frozen=True)
@@ -130,11 +134,11 @@ class Range:
         self.adapt(ideal, MIN_RELATIVE_FRACTION, MAX_RELATIVE_FRACTION, margin=1, window=64)
 
 
-def weight_fraction(weights: Any, bits: int) -> int:
-    """Fraction bits that leave one bit of headroom above the largest weight (NUMERICS 1)."""
+def weight_fraction(weights: Any, bits: int, headroom: int = 1) -> int:
+    """Fraction bits that leave some of headroom above the largest weight (NUMERICS 1)."""
     largest = float(np.max(np.abs(weights), initial=0.0))
     exponent = int(np.ceil(np.log2(largest))) if largest > 0 else 0
-    return int(np.clip(bits - 2 - exponent, MIN_FRACTION, MAX_WEIGHT_FRACTION))
+    return int(np.clip(bits - 1 - headroom - exponent, MIN_FRACTION, MAX_WEIGHT_FRACTION))
 
 
 class Random:
@@ -226,6 +230,42 @@ def fold(error: int, rate: Rate, k: int, random: Random) -> int:
 def step24(gradient: Ints, k: int) -> Ints:
     """-gradient with k bits less, rounded to nearest, as 24 bits; twin of fxp_step24."""
     return integers(gradient) * 0 if k > 30 else narrow(-integers(gradient), k, 24)
+
+
+_EXACT = 2**53  # integers up to here are exact in float64
+
+
+def dot(a: Ints, b: Ints, shift: int = 0) -> Ints:
+    """Sums of products over the last axis: (..., p, n) and (..., m, n) -> (..., p, m), exact.
+
+    With `shift` each product loses that many bits (floored) before it is added.
+    """
+    if shift == 0:
+        largest = int(np.abs(a).max(initial=0)) * int(np.abs(b).max(initial=0)) * a.shape[-1]
+        right = np.swapaxes(b, -1, -2)
+        if largest < _EXACT:  # then so is every partial sum, and BLAS is far faster
+            return integers(a.astype(np.float64) @ right.astype(np.float64))
+        return integers(a @ right)
+    total = np.zeros((*a.shape[:-1], b.shape[-2]), np.int64)
+    for i in range(a.shape[-1]):
+        total += (a[..., :, None, i] * b[..., None, :, i]) >> shift
+    return total
+
+
+def with_bias(acc: Q, b: Q | None) -> Q:
+    """Accumulators (..., outputs) and the bias of each output, rounded to their exponent."""
+    return acc if b is None else Q(acc.q + rescale(b.q, BIAS_FRACTION - acc.f), acc.f)
+
+
+COMMON_ROOM = 14  # bits by which the coarser of two addends may be widened
+
+
+def common_fraction(a: int, b: int) -> int:
+    """Fraction bits in which numbers with a and with b of them are added; twin of fxp_common.
+
+    The finer of the two, but at most COMMON_ROOM bits more than the coarser one has.
+    """
+    return min(max(a, b), min(a, b) + COMMON_ROOM)
 
 
 def sum_bits(product_bits: int, terms: int) -> int:

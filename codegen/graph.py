@@ -33,30 +33,34 @@ class Tensor:
 
 
 @dataclass(frozen=True)
+class Use:
+    """A tensor, and the shape under which it is read; views differ from it in nothing else."""
+
+    tensor: str
+    shape: Shape
+
+
+@dataclass(frozen=True)
 class Node:
-    """One layer: op, its input and output tensors, and its parameters by kernel argument."""
+    """One layer: op, its inputs and parameters by kernel argument, and the tensor it writes."""
 
     name: str
     op: LayerOp | ElementwiseOp
-    input: str
+    inputs: Mapping[str, Use]
     output: str
     parameters: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Graph:
-    """The network as the user wrote it, every shape known."""
+    """The network as the user wrote it, every shape known. It ends in the tensor `scores`."""
 
     name: str
     nodes: tuple[Node, ...]
     tensors: Mapping[str, Tensor]
+    scores: str
     loss: LossOp
     optimizer: OptimizerOp
-
-    @property
-    def scores(self) -> str:
-        """The tensor that the network ends in."""
-        return self.nodes[-1].output
 
     @property
     def outputs(self) -> int:
@@ -82,7 +86,10 @@ class Sink:
 
 @dataclass(frozen=True)
 class Step:
-    """One C function: a kernel, the tensor behind each of its arguments, and what it writes."""
+    """One C function: a kernel, the tensor behind each of its arguments, and what it writes.
+
+    `shapes` are those that the kernel sees, by argument; that of its result is "out".
+    """
 
     name: str
     phase: Literal["forward", "loss", "backward", "gradient", "batch"]
@@ -90,6 +97,7 @@ class Step:
     kernel: str
     reads: Mapping[str, str]
     output: str
+    shapes: Mapping[str, Shape] = field(default_factory=dict)
     finishes: tuple[Finish, ...] = ()
     sink: Sink | None = None
 
@@ -155,7 +163,8 @@ BIAS_FORMAT = TensorFormat(32, "fixed", BIAS_FRACTION)
 class Accumulator:
     """The sum inside a step: its C type, the shift of each product, and bounds that are proved.
 
-    |sum| <= 2**sum_bits; with the bias 2**raw_bits; just before it is rounded 2**bits.
+    |sum| <= 2**sum_bits; with the bias 2**raw_bits; just before it is rounded 2**bits. A gradient
+    is shifted by `narrowing` once it is summed, so that it fits 31 bits.
     """
 
     sum_bits: int
@@ -164,6 +173,7 @@ class Accumulator:
     shift: int
     terms: int
     type: Literal["int32_t", "int64_t"]
+    narrowing: int = 0
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from codegen.fixedpoint import (
     step24,
     weight_fraction,
 )
-from codegen.graph import QuantizedGraph, Step, Tensor, TensorFormat, TrainingGraph
+from codegen.graph import QuantizedGraph, Step, Tensor, TrainingGraph
 from codegen.ops.base import LossOp
 
 RENORMALISE_EVERY = 16  # samples
@@ -40,13 +40,20 @@ SEED = 0x6D637567  # "mcug"
 Values = dict[str, Any]
 
 
+def step_operands(step: Step, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a step reads, by kernel argument, in the shapes that its kernel sees."""
+    return {
+        key: values[name].reshape(step.shapes[key]) if key in step.shapes else values[name]
+        for key, name in step.reads.items()
+    }
+
+
 # ---------------------------------------------------------------- floats
 
 
 def run_step_float(step: Step, values: Mapping[str, Any]) -> Any:
     """What a step writes; for the loss the pair (value, error)."""
-    operands = {key: values[name] for key, name in step.reads.items()}
-    result = step.op.call(step.kernel, operands)
+    result = step.op.call(step.kernel, step_operands(step, values), shape=step.shapes["out"])
     value, result = result if isinstance(step.op, LossOp) else (None, result)
     for finish in step.finishes:
         result = finish_float(finish, result, values)
@@ -56,7 +63,7 @@ def run_step_float(step: Step, values: Mapping[str, Any]) -> Any:
 def finish_float(finish: Any, result: Floats, values: Mapping[str, Any]) -> Any:
     if finish.kernel == "forward":
         return finish.op.forward(result)
-    return finish.op.grad_x(result, values[finish.y])
+    return finish.op.grad_x(result, values[finish.y].reshape(result.shape))
 
 
 def run_float(
@@ -148,8 +155,10 @@ def initial_state(
     fractions: dict[str, int] = {}
     for name, numbers in parameters.items():
         bits = quantized.formats[name].bits
-        is_bias = quantized.training.tensors[name].role == "bias"
-        fractions[name] = BIAS_FRACTION if is_bias else weight_fraction(numbers, bits)
+        tensor = quantized.training.tensors[name]
+        headroom = 0 if tensor.frozen else 1
+        is_bias = tensor.role == "bias"
+        fractions[name] = BIAS_FRACTION if is_bias else weight_fraction(numbers, bits, headroom)
         values[name] = quantize(numbers, fractions[name], bits)
     velocity = {}
     if quantized.training.graph.optimizer.has_velocity:
@@ -167,10 +176,9 @@ def initial_ranges(quantized: QuantizedGraph, names: Iterable[str]) -> dict[str,
 
 @dataclass(frozen=True)
 class Stored:
-    """A stored tensor, the accumulator that it was rounded from, and its ideal exponent."""
+    """A stored tensor, and the exponent that would have been ideal for its accumulator."""
 
     q: Q
-    acc: Q
     ideal: int
     saturated: bool
     loss: int = 0
@@ -178,31 +186,63 @@ class Stored:
 
 def run_step_int(quantized: QuantizedGraph, step: Step, values: Values, state: State) -> Stored:
     """Accumulate, finish, round once: the integer twin of one C function that writes a tensor."""
-    accumulator = quantized.accumulators[step.name]
-    operands = {key: values[name] for key, name in step.reads.items()}
+    return store(quantized, step, finished(quantized, step, values), state)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """An accumulator just before it is rounded; positive values of a sticky one stay positive."""
+
+    acc: Q
+    sticky: bool
+    loss: int
+
+
+def finished(quantized: QuantizedGraph, step: Step, values: Values) -> Finished:
+    """Accumulate, and all elementwise kernels."""
     loss = 0
     if isinstance(step.op, LossOp):
-        loss, acc = step.op.call("loss_int", operands)
+        loss, acc = step.op.call("loss_int", step_operands(step, values))
     else:
-        acc = step.op.call(f"{step.kernel}_int", operands, shift=accumulator.shift)
-    bits, sticky = accumulator.raw_bits, False
+        acc = accumulate(quantized, step, values)
+    bits, sticky = quantized.accumulators[step.name].raw_bits, False
     for finish in step.finishes:
         acc, bits, sticky = _finish(finish, acc, bits, values)
-    return _store(acc, quantized.formats[step.output], state.ranges.get(step.output), sticky, loss)
+    return Finished(acc, sticky, loss)
+
+
+def accumulate(quantized: QuantizedGraph, step: Step, values: Mapping[str, Any]) -> Any:
+    """The accumulators of a step of a LayerOp, or an outer product that is never formed."""
+    options = {"shape": step.shapes["out"], "shift": quantized.accumulators[step.name].shift}
+    return step.op.call(f"{step.kernel}_int", step_operands(step, values), **options)
+
+
+def gradient_of(quantized: QuantizedGraph, step: Step, values: Mapping[str, Any]) -> Q | Outer:
+    """The gradient that a step gives to its sink: 31 bits, rounded where the sum had more."""
+    gradient = accumulate(quantized, step, values)
+    if isinstance(gradient, Outer):
+        return gradient
+    narrowing = quantized.accumulators[step.name].narrowing
+    return Q(rescale(gradient.q, narrowing), gradient.f - narrowing)
+
+
+def formed(gradient: Q | Outer) -> Q:
+    return gradient.product if isinstance(gradient, Outer) else gradient
 
 
 def _finish(finish: Any, acc: Q, bits: int, values: Values) -> tuple[Q, int, bool]:
     if finish.kernel == "forward":
         acc = finish.op.forward_int(acc, bits)
     else:
-        acc = finish.op.grad_x_int(acc, values[finish.y], bits)
+        acc = finish.op.grad_x_int(acc, values[finish.y].reshape(acc.q.shape), bits)
     sticky = finish.kernel == "forward" and finish.op.keeps_positive
     return acc, finish.op.grown_bits(finish.kernel, bits), sticky
 
 
-def _store(
-    acc: Q, tensor_format: TensorFormat, follower: Range | None, sticky: bool, loss: int
-) -> Stored:
+def store(quantized: QuantizedGraph, step: Step, value: Finished, state: State) -> Stored:
+    """Round once, in the format that the tensor has now."""
+    acc, tensor_format = value.acc, quantized.formats[step.output]
+    follower = state.ranges.get(step.output)
     length, top = bit_length(acc.q), tensor_format.bits - 1
     if tensor_format.policy == "exact":
         f = acc.f - max(MIN_EXACT_SHIFT, length - top)
@@ -211,12 +251,13 @@ def _store(
     else:
         f = follower.f + (acc.f if tensor_format.policy == "relative" else 0)
     q = narrow(acc.q, acc.f - f, tensor_format.bits)
-    if sticky:
+    if value.sticky:
         q = np.where((acc.q > 0) & (q == 0), 1, q)
     base = 0 if tensor_format.policy == "relative" else acc.f
     ideal = top - length + base if length else NO_IDEAL
     limit = f if follower is None else follower.f
-    return Stored(Q(q, f), acc, ideal, tensor_format.policy != "exact" and ideal < limit, loss)
+    saturated = tensor_format.policy != "exact" and ideal < limit
+    return Stored(Q(q, f), ideal, saturated, value.loss)
 
 
 @dataclass
@@ -258,32 +299,14 @@ class IntegerLearner:
         return loss
 
     def calibrate(self, samples: Sequence[tuple[Ints, Any]]) -> None:
-        """Sets every range to what the samples need; nothing else changes.
+        """Lowers every range to what the samples need; nothing else changes.
 
-        One pass per range, because what a tensor needs is known only when those before it fit.
+        Each is lowered before its tensor is stored, so that what follows sees values that fit.
         """
-        for _ in range(len(self.state.ranges) + 1):
-            needed: dict[str, int] = {}
-            for x, target in samples:
-                self._calibrate_sample(x, target, needed)
-            before = {name: range_.f for name, range_ in self.state.ranges.items()}
-            self.state.ranges = initial_ranges(self.quantized, before)
-            for name, ideal in needed.items():
-                self._adapt(name, ideal)
-            if all(range_.f == before[n] for n, range_ in self.state.ranges.items()):
-                break
+        for x, target in samples:
+            self._run(x, target, calibrate=True)
         for range_ in self.state.ranges.values():
             range_.best, range_.count = NO_IDEAL, 0
-
-    def _calibrate_sample(self, x: Ints, target: Any, needed: dict[str, int]) -> None:
-        """Notes the least of all ideals."""
-        _, values, stored = self._run(x, target, learn=False)
-        ideals = {name: s.ideal for name, s in stored.items()}
-        for step in self.quantized.training.phase("gradient"):
-            if step.output in self.state.ranges:
-                ideals[step.output] = sum_ideal(values[step.output])
-        for name, ideal in ideals.items():
-            needed[name] = min(needed.get(name, NO_IDEAL), ideal)
 
     # one sample
 
@@ -293,28 +316,34 @@ class IntegerLearner:
         return {"x": Q(integers(x), fx), "target": target, **parameters}
 
     def _run(
-        self, x: Ints, target: Any, learn: bool = True
+        self, x: Ints, target: Any, calibrate: bool = False
     ) -> tuple[int, Values, dict[str, Stored]]:
         values, stored, loss = self._start(x, target), {}, 0
         for step in self.quantized.training.steps:
             if step.phase == "batch":
                 continue
             if step.sink is not None:
-                self._sink(step, values, learn)
+                self._sink(step, values, calibrate)
                 continue
-            stored[step.output] = run_step_int(self.quantized, step, values, self.state)
+            value = finished(self.quantized, step, values)
+            if calibrate:
+                self._adapt(step.output, store(self.quantized, step, value, self.state).ideal)
+            stored[step.output] = store(self.quantized, step, value, self.state)
             values[step.output] = stored[step.output].q
             loss = stored[step.output].loss if step.phase == "loss" else loss
         return loss, values, stored
 
-    def _sink(self, step: Step, values: Values, learn: bool) -> None:
+    def _sink(self, step: Step, values: Values, calibrate: bool) -> None:
         assert step.sink is not None
-        operands = {key: values[name] for key, name in step.reads.items()}
-        gradient = step.op.call(f"{step.kernel}_int", operands)
-        if step.sink.kind == "store" or not learn:
-            values[step.output] = _formed(gradient)
+        if calibrate and step.sink.kind == "update":
+            return
+        gradient = gradient_of(self.quantized, step, values)
+        if step.sink.kind == "store":
+            values[step.output] = formed(gradient)
+        elif calibrate:
+            self._adapt(step.output, sum_ideal(formed(gradient)))
         elif step.sink.kind == "accumulate":
-            self._accumulate(step, _formed(gradient))
+            self._accumulate(step, formed(gradient))
         else:
             self.update(step.sink.parameter, gradient)
 
@@ -425,10 +454,6 @@ def sum_ideal(gradient: Q) -> int:
     """The exponent that a sum of gradients should have: one bit of its 16 is headroom."""
     length = bit_length(gradient.q)
     return 14 - length + gradient.f if length else NO_IDEAL
-
-
-def _formed(gradient: Q | Outer) -> Q:
-    return gradient.product if isinstance(gradient, Outer) else gradient
 
 
 def initial_parameters(tensors: Iterable[Tensor], seed: int) -> dict[str, Floats]:

@@ -23,9 +23,11 @@ from codegen.passes.fuse_updates import fuse_updates
 from codegen.passes.plan_memory import plan_memory
 from codegen.passes.quantize import quantize as quantize_graph
 from codegen.passes.schedule import schedule
+from codegen.report import multiplies
 from codegen.spec import Spec
 
 CALIBRATION_SAMPLES = 64
+CALIBRATION_MACS = 2**27  # multiplications that calibration may take; 2 samples in any case
 _WIDTHS = {"int16": (16, 16, 16), "int8": (16, 8, 8), "int8_compact": (8, 8, 8)}
 
 
@@ -126,9 +128,11 @@ def make_state(
         parameters = initial_parameters(plan.training.tensors.values(), seed)
     rate = learning_rate(spec.learning_rate, spec.batch)
     state = initial_state(plan.quantized, parameters, rate)
+    affordable = CALIBRATION_MACS // multiplies(plan)["total"]
+    count = max(2, min(CALIBRATION_SAMPLES, affordable))
     if samples is None:
-        samples = synthetic_samples(spec, plan, CALIBRATION_SAMPLES, seed)
-    IntegerLearner(plan.quantized, state).calibrate(samples.first(CALIBRATION_SAMPLES))
+        samples = synthetic_samples(spec, plan, count, seed)
+    IntegerLearner(plan.quantized, state).calibrate(samples.first(count))
     return state
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from codegen.board import Board
-from codegen.graph import Plan, Step
+from codegen.graph import Plan
 from codegen.interpret import State
 from codegen.layout import (
     initial_tables,
@@ -89,16 +89,11 @@ def multiplies(plan: Plan) -> dict[str, int]:
     kinds = {"forward": "forward", "backward": "backward_data", "gradient": "weight_gradient"}
     for step in plan.training.steps:
         if isinstance(step.op, LayerOp):
-            macs[kinds[step.phase]] += _step_multiplies(plan, step, step.op)
+            macs[kinds[step.phase]] += step.op.multiplies(step.kernel, step.shapes)
     for tensor in plan.training.trained:
         macs["update"] += tensor.size if tensor.role == "weight" else 0
     macs["total"] = sum(macs.values())
     return macs
-
-
-def _step_multiplies(plan: Plan, step: Step, op: LayerOp) -> int:
-    source = step.reads.get("x", step.output)
-    return op.multiplies(step.kernel, plan.training.tensors[source].shape)
 
 
 def _rows(plan: Plan, state: State) -> tuple[Row, ...]:

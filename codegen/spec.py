@@ -14,7 +14,17 @@ from typing import Any, get_type_hints
 from codegen.errors import UserError
 from codegen.fixedpoint import LEARNING_RATE_FRACTION, Format, parse_format
 from codegen.ops import LAYERS, LOSSES
-from codegen.ops.base import ElementwiseOp, LayerOp, LossOp, OptimizerOp, Shape, ShapeError
+from codegen.ops.base import (
+    ElementwiseOp,
+    Extent,
+    LayerOp,
+    LossOp,
+    OptimizerOp,
+    Padding,
+    Shape,
+    ShapeError,
+    ViewOp,
+)
 from codegen.ops.momentum import Momentum
 from codegen.ops.sgd import Sgd
 
@@ -23,6 +33,7 @@ ROUNDINGS = ("stochastic", "nearest")
 SCORE_BITS = 16  # the output of the last layer, in every mode
 MAX_LEARNING_RATE = 255
 MAX_BATCH = 256
+INPUT_NAME = "input"  # under which a layer reads the input of the network
 MAX_NAME = 31  # characters that C99 tells apart in a name that the linker sees
 
 
@@ -32,8 +43,8 @@ def _set(words: str) -> frozenset[str]:
 
 # What the generated C calls its own variables and functions.
 RESERVED_NAMES = _set(
-    "x params work target label scores arena rate random steps seen init predict train gradient "
-    "main t loss"
+    "x input params work target label scores arena rate random steps seen init predict train "
+    "gradient main t loss"
 )
 _KEYWORDS = _set(
     "alignas alignof and and_eq asm auto bitand bitor bool break case catch char char16_t char32_t "
@@ -73,7 +84,14 @@ _TOP: dict[str, object] = {
     **dict.fromkeys(_TABLES, dict),
     "layer": list[dict[str, Any]],
 }
-_LAYER: dict[str, object] = {"kind": str, "name": str, "frozen": bool, "format": str}
+Names = tuple[str, ...]
+_LAYER: dict[str, object] = {
+    "kind": str,
+    "name": str,
+    "inputs": Names,
+    "frozen": bool,
+    "format": str,
+}
 # What a value must be, for each type; how to write one.
 _WORDS: list[tuple[object, str, str]] = [
     (str, "a text in quotes", '{key} = "{text}"'),
@@ -81,6 +99,9 @@ _WORDS: list[tuple[object, str, str]] = [
     (float, "a number", "{key} = 1.0"),
     (bool, "true or false", "{key} = true"),
     (Shape, "a list of whole numbers", "{key} = [64]"),
+    (Extent, "a whole number or a list of them", "{key} = 3"),
+    (Padding, "'same', 'valid', a whole number or a list of them", '{key} = "same"'),
+    (Names, "a list of layer names", '{key} = ["{text}"]'),
     (dict, "a table", "[{key}]"),
     (list[dict[str, Any]], "a list of tables", "[[{key}]]"),
 ]
@@ -91,17 +112,22 @@ _EXAMPLES = {
     "rounding": ROUNDINGS[0],
     "kind": next(iter(LAYERS)),
     "format": "Q3.12",
+    "inputs": "conv1",
 }
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer; `frozen` parameters do not learn, `format` pins the format of the output."""
+    """One layer; `frozen` parameters do not learn, `format` pins the format of the output.
 
-    op: LayerOp | ElementwiseOp
+    `inputs` names the layers that it reads ("input" is the network's); none: the one before it.
+    """
+
+    op: LayerOp | ElementwiseOp | ViewOp
     name: str
     frozen: bool = False
     format: Format | None = None
+    inputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -131,6 +157,14 @@ class Spec:
         _check_network(self)
         _check_training(self)
         _check_layers(self)
+
+    @property
+    def sources(self) -> tuple[tuple[str, ...], ...]:
+        """What each layer reads, by name."""
+        before = (INPUT_NAME, *(layer.name for layer in self.layers))
+        return tuple(
+            layer.inputs or (name,) for layer, name in zip(self.layers, before, strict=False)
+        )
 
     @property
     def optimizer(self) -> OptimizerOp:
@@ -215,13 +249,16 @@ def _convert(place: str, key: str, value: Any, wanted: object) -> Any:
         raise UserError(f"{place}: {key} = {_show(value)}; it must be {must}, such as {example}")
     if wanted is float:
         return float(value)
-    return tuple(value) if wanted == Shape else value
+    return tuple(value) if type(value) is list and wanted != list[dict[str, Any]] else value
 
 
 def _fits(value: Any, wanted: object) -> bool:
     """True and false are no numbers; an integer has 64 bits, and does for a float."""
-    if wanted == Shape:
-        return type(value) is list and all(_fits(v, int) for v in value)
+    if wanted in (Extent, Padding) and type(value) is not list:
+        return _fits(value, int) or (wanted == Padding and type(value) is str)
+    if wanted in (Shape, Extent, Padding, Names):
+        each = str if wanted == Names else int
+        return type(value) is list and all(_fits(v, each) for v in value)
     if wanted == list[dict[str, Any]]:
         return type(value) is list and all(type(v) is dict for v in value)
     if type(value) is int:
@@ -261,7 +298,8 @@ def _parse_layer(place: str, kind: str, table: Mapping[str, Any], default_name: 
     except ShapeError as error:
         raise UserError(f"{place}: {error}") from None
     pinned = _parse_pinned(place, values["format"]) if "format" in values else None
-    return Layer(op, values.get("name", default_name), values.get("frozen", False), pinned)
+    name, frozen = values.get("name", default_name), values.get("frozen", False)
+    return Layer(op, name, frozen, pinned, values.get("inputs", ()))
 
 
 def _parse_pinned(place: str, text: str) -> Format:
@@ -326,10 +364,51 @@ def _check_layers(spec: Spec) -> None:
                 f"{place}: layer {first[layer.name]} is called '{layer.name}' too; "
                 "give one of them another name"
             )
-        if layer.frozen and isinstance(layer.op, ElementwiseOp):
+        if layer.frozen and not isinstance(layer.op, LayerOp):
             raise UserError(f"{place}: {layer.op.kind} has nothing to freeze; remove frozen")
         if layer.format is not None:
             _check_pinned(place, layer.format, number, spec)
+    _check_sources(spec)
+
+
+def _check_sources(spec: Spec) -> None:
+    """Every layer reads layers before it, as many as its op takes, and somebody reads it."""
+    known: list[str] = [INPUT_NAME]
+    later = {layer.name for layer in spec.layers}
+    for number, (layer, sources) in enumerate(zip(spec.layers, spec.sources, strict=True), 1):
+        place = _place(spec.source, number, layer.op.kind, layer.name)
+        for name in sources:
+            if name in known:
+                continue
+            if name in later:
+                raise UserError(
+                    f"{place}: inputs: '{name}' does not come before it, which would be a cycle; "
+                    "name layers above it"
+                )
+            raise UserError(f"{place}: inputs: unknown layer {_show(name)}; {_hint(name, known)}")
+        _check_count(place, layer, len(sources))
+        known.append(layer.name)
+    read = {name for sources in spec.sources for name in sources}
+    for number, layer in enumerate(spec.layers[:-1], 1):
+        if layer.name not in read:
+            place = _place(spec.source, number, layer.op.kind, layer.name)
+            raise UserError(
+                f"{place}: nobody reads '{layer.name}'; remove it or name it in the inputs of a "
+                "layer"
+            )
+    if INPUT_NAME not in read:
+        raise UserError(f"{spec.source}: no layer reads the input; name it in inputs")
+
+
+def _check_count(place: str, layer: Layer, count: int) -> None:
+    takes = len(layer.op.inputs) if isinstance(layer.op, LayerOp) else 1
+    if takes == 1 and count > 1:
+        raise UserError(f"{place}: {layer.op.kind} reads one input, inputs names {count}")
+    if count < takes:
+        raise UserError(
+            f"{place}: {layer.op.kind} reads at least {takes} inputs; write inputs = "
+            '["one", "other"]'
+        )
 
 
 def _check_pinned(place: str, pinned: Format, number: int, spec: Spec) -> None:
@@ -355,7 +434,9 @@ def _storing(number: int, layers: tuple[Layer, ...]) -> int:
     """Number of the layer that stores what layer `number` computes."""
     if isinstance(layers[number - 1].op, ElementwiseOp) or number == len(layers):
         return number
-    return number + isinstance(layers[number].op, ElementwiseOp)
+    follows = isinstance(layers[number].op, ElementwiseOp) and not layers[number].inputs
+    shared = any(layers[number - 1].name in layer.inputs for layer in layers)
+    return number + (follows and not shared)
 
 
 def _check_name(place: str, name: str, reserved: frozenset[str] = frozenset()) -> None:

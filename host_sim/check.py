@@ -14,12 +14,16 @@ from codegen.interpret import (
     IntegerLearner,
     State,
     Stored,
+    accumulate,
+    formed,
+    gradient_of,
     run_float,
     run_step_float,
     run_step_int,
+    step_operands,
 )
 from codegen.layout import pack
-from codegen.ops.base import LossOp
+from codegen.ops.base import LayerOp, LossOp
 from codegen.pipeline import Samples, make_plan, synthetic_samples
 from codegen.spec import Spec
 from host_sim.compiler import Compiler
@@ -181,16 +185,13 @@ def allowed_lsb(quantized: QuantizedGraph, step: Step, values: Mapping[str, Any]
         fraction = step.op.error_fraction(values[step.reads["x"]].f)
         error = step.op.allowance(quantized.training.tensors[step.output].size)
     else:
-        acc = step.op.call(
-            f"{step.kernel}_int",
-            {key: values[name] for key, name in step.reads.items()},
-            shift=accumulator.shift,
-        )
-        fraction = acc.f
+        assert isinstance(step.op, LayerOp)
+        fraction = accumulate(quantized, step, values).f
         # A shifted product is off by less than one unit; a bias is rounded where it must lose bits.
         units = accumulator.terms if accumulator.shift else 0
         rounded = "b" in step.reads and fraction < BIAS_FRACTION
         error = float(np.ldexp(units + (0.5 if rounded else 0.0), -fraction))
+        error += step.op.allowance(step.kernel, step_operands(step, values), step.shapes)
     bits = accumulator.raw_bits
     for finish in step.finishes:
         error += finish.op.allowance(finish.kernel, fraction, bits)
@@ -207,9 +208,7 @@ def update_check(
     """
     assert step.sink is not None
     name, optimizer = step.sink.parameter, quantized.training.graph.optimizer
-    operands = {key: values[tensor] for key, tensor in step.reads.items()}
-    gradient = step.op.call(f"{step.kernel}_int", operands)
-    formed = gradient.product if isinstance(gradient, Outer) else gradient
+    gradient = gradient_of(quantized, step, values)
     learner = IntegerLearner(quantized, deepcopy(state))
     learner.update(name, gradient)
     before = state.q(name)
@@ -217,7 +216,9 @@ def update_check(
     velocity = np.zeros_like(before.value)
     if name in state.velocity:
         velocity = Q(state.velocity[name], before.f + headroom(quantized, name)).value
-    after, change = optimizer.update(before.value, formed.value, velocity, state.rate.value)
+    after, change = optimizer.update(
+        before.value, formed(gradient).value, velocity, state.rate.value
+    )
     want = np.ldexp(after, before.f)
     limit = 2.0 ** (quantized.formats[name].bits - 1)
     compared = (want > -limit) & (want < limit - 1)
@@ -298,7 +299,7 @@ class _Tally:
         self.equal &= self.device.gradient_of(samples, index) == loss
         for step in self.quantized.training.steps:
             read, want = self.device.read_q(step.output), values[step.output]
-            self.equal &= read.f == want.f and np.array_equal(read.q, want.q)
+            self.equal &= read.f == want.f and np.array_equal(read.q.flat, want.q.flat)
 
     def _compare_gradients(
         self,

@@ -2,11 +2,13 @@
 
 An op is a frozen dataclass; its fields are the keys of the network file. A kernel is a method
 pair: `forward` in floats and, under it, `forward_int` in integers. The names of its parameters say
-what it reads: `x` the input, `y` the output, `dy` the error of the output, `dx` of the input, `w`
-and `b` parameters, `t` the target. Argument order, C signature, live ranges and memory plan follow.
+what it reads: `x` the input (`x1` and `x2` where there are two), `y` the output, `dy` the error of
+the output, `w` and `b` parameters, `t` the target. Argument order, C signature, live ranges and
+memory plan follow. A kernel that must know the shape of what it writes has a keyword `shape`.
 
 Families:
 - LayerOp      accumulates: an integer kernel returns exact accumulators (or pre-shifted ones).
+- ViewOp       gives the same numbers another shape; it has no kernels and costs nothing.
 - ElementwiseOp maps an accumulator to an accumulator, just before a value is stored.
 - LossOp       turns scores and target into a loss and the error of the scores.
 - OptimizerOp  turns a gradient into a change of a parameter.
@@ -20,6 +22,8 @@ from typing import Any, ClassVar, Literal
 from codegen.fixedpoint import Floats, Ints, Q, Rate
 
 Shape = tuple[int, ...]
+Extent = int | tuple[int, ...]  # one number for every axis, or one for each
+Padding = str | int | tuple[int, ...]  # "same", "valid", or numbers
 
 
 class ShapeError(ValueError):
@@ -38,11 +42,14 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Products:
-    """One accumulator of a kernel: `terms` products of the tensors `a` and `b`."""
+    """One accumulator of a kernel: `terms` products of one element of each tensor in `factors`.
+
+    `more` bounds a constant factor: it is at most 2**more.
+    """
 
     terms: int
-    a: str
-    b: str
+    factors: tuple[str, ...]
+    more: int = 0
 
 
 def size(shape: Shape) -> int:
@@ -61,37 +68,74 @@ class Op:
 
     def reads(self, kernel: str) -> tuple[str, ...]:
         """Names of the tensors that a kernel reads, in the order of its arguments."""
-        parameters = inspect.signature(getattr(self, kernel)).parameters
-        return tuple(parameters)
+        parameters = inspect.signature(getattr(self, kernel)).parameters.values()
+        return tuple(p.name for p in parameters if p.kind is not p.KEYWORD_ONLY)
 
     def call(self, kernel: str, operands: Mapping[str, Any], **options: Any) -> Any:
-        """Run the kernel on its operands; the integer twin of `forward` is `forward_int`."""
+        """Run the kernel on its operands; the integer twin of `forward` is `forward_int`.
+
+        Options: `shape` of the result and `shift` of each product, for the kernels that ask.
+        """
+        asked = inspect.signature(getattr(self, kernel)).parameters
         names = self.reads(kernel.removesuffix("_int"))
         arguments = {name: operands[name] for name in names if name in operands}
-        return getattr(self, kernel)(**arguments, **options)
+        arguments |= {name: value for name, value in options.items() if name in asked}
+        return getattr(self, kernel)(**arguments)
 
     def __str__(self) -> str:
         return self.kind
 
 
 @dataclass(frozen=True)
-class LayerOp(Op):
-    """Accumulates. Kernels: `forward`, `grad_x`, and `grad_<parameter>` for each parameter."""
+class ViewOp(Op):
+    """The same numbers in the same order under another shape."""
 
     def output_shape(self, x: Shape) -> Shape:
         raise NotImplementedError
 
-    def parameters(self, x: Shape) -> dict[str, Parameter]:
+
+Shapes = Mapping[str, Shape]  # of a kernel's operands by argument, and of its result as "out"
+
+
+@dataclass(frozen=True)
+class LayerOp(Op):
+    """Accumulates. Kernels: `forward`, and `grad_<name>` for each input and each parameter.
+
+    A kernel writes its results in the order of their index; each is read once, rounded, stored.
+    """
+
+    inputs: ClassVar[tuple[str, ...]] = ("x",)
+    # Each input's error is the output's, number for number: grad_<input> is never run.
+    passes_errors: ClassVar[bool] = False
+    # Kernels whose gradient is an outer product of a row's error and x, and is never formed.
+    outer: ClassVar[tuple[str, ...]] = ()
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        raise NotImplementedError
+
+    def parameters(self, *inputs: Shape) -> dict[str, Parameter]:
         """The op's own tensors by the name that its kernels give them."""
         return {}
 
-    def products(self, kernel: str, x: Shape) -> Products:
+    def products(self, kernel: str, shapes: Shapes) -> Products:
         """The accumulator of a kernel, from which its bound is proved."""
         raise NotImplementedError
 
-    def multiplies(self, kernel: str, x: Shape) -> int:
+    def multiplies(self, kernel: str, shapes: Shapes) -> int:
         """Multiplications in one run of a kernel."""
-        raise NotImplementedError
+        return 0
+
+    def allowance(self, kernel: str, operands: Mapping[str, Q], shapes: Shapes) -> float:
+        """Largest error of an accumulator, where it is not exact."""
+        return 0.0
+
+    def lag(self, kernel: str, shapes: Shapes) -> dict[str, int]:
+        """By operand: how many elements before it the output must begin to lie over it.
+
+        Element k of the output may be written when every operand element below k + 1 - lag has
+        been read for the last time. An operand that is not named must not be overwritten.
+        """
+        return {}
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from codegen.fixedpoint import BIAS_FRACTION, Floats, Outer, Q, rescale
-from codegen.ops.base import LayerOp, Parameter, Products, Shape, ShapeError, size
+from codegen.fixedpoint import Floats, Outer, Q, dot, with_bias
+from codegen.ops.base import LayerOp, Parameter, Products, Shape, ShapeError, Shapes, size
 
 
 @dataclass(frozen=True)
@@ -14,48 +14,48 @@ class Dense(LayerOp):
     """Keys: `units` (outputs), `bias`."""
 
     kind: ClassVar[str] = "dense"
+    outer: ClassVar[tuple[str, ...]] = ("grad_w",)
     units: int
     bias: bool = True
 
-    def output_shape(self, x: Shape) -> Shape:
+    def output_shape(self, *inputs: Shape) -> Shape:
+        (x,) = inputs
         if len(x) != 1:
             raise ShapeError(f"dense needs a vector, its input is {x}; put a flatten before it")
         if self.units < 1:
             raise ShapeError(f"units = {self.units}: at least 1 is needed")
         return (self.units,)
 
-    def parameters(self, x: Shape) -> dict[str, Parameter]:
+    def parameters(self, *inputs: Shape) -> dict[str, Parameter]:
+        (x,) = inputs
         weight = Parameter((self.units, size(x)), "weight", fan_in=size(x), fan_out=self.units)
         bias = Parameter((self.units,), "bias", fan_in=size(x), fan_out=self.units)
         return {"w": weight, "b": bias} if self.bias else {"w": weight}
 
-    def products(self, kernel: str, x: Shape) -> Products:
+    def products(self, kernel: str, shapes: Shapes) -> Products:
         return {
-            "forward": Products(size(x), "w", "x"),
-            "grad_x": Products(self.units, "w", "dy"),
-            "grad_w": Products(1, "dy", "x"),
-            "grad_b": Products(0, "dy", "dy"),
-        }[kernel]
+            "forward": lambda: Products(size(shapes["x"]), ("w", "x")),
+            "grad_x": lambda: Products(self.units, ("w", "dy")),
+            "grad_w": lambda: Products(1, ("dy", "x")),
+            "grad_b": lambda: Products(1, ("dy",)),
+        }[kernel]()
 
-    def multiplies(self, kernel: str, x: Shape) -> int:
-        return 0 if kernel == "grad_b" else self.units * size(x)
+    def multiplies(self, kernel: str, shapes: Shapes) -> int:
+        return 0 if kernel == "grad_b" else self.units * size(shapes.get("x", shapes["out"]))
 
     def forward(self, x: Floats, w: Floats, b: Floats | None = None) -> Floats:
         y: Floats = w @ x
         return y if b is None else y + b
 
     def forward_int(self, x: Q, w: Q, b: Q | None = None, shift: int = 0) -> Q:
-        acc = ((w.q * x.q) >> shift).sum(axis=1)
-        f = w.f + x.f - shift
-        return Q(acc if b is None else acc + rescale(b.q, BIAS_FRACTION - f), f)
+        return with_bias(Q(dot(x.q[None], w.q, shift)[0], w.f + x.f - shift), b)
 
     def grad_x(self, dy: Floats, w: Floats) -> Floats:
         dx: Floats = w.T @ dy
         return dx
 
     def grad_x_int(self, dy: Q, w: Q, shift: int = 0) -> Q:
-        acc = ((w.q * dy.q[:, None]) >> shift).sum(axis=0)
-        return Q(acc, w.f + dy.f - shift)
+        return Q(dot(dy.q[None], w.q.T, shift)[0], w.f + dy.f - shift)
 
     def grad_w(self, dy: Floats, x: Floats) -> Floats:
         return np.multiply.outer(dy, x)

@@ -1,10 +1,10 @@
-"""y = x: an accumulator for an elementwise op that follows no layer of its own."""
+"""y = x: an accumulator for an elementwise op that cannot use one of a layer."""
 
 from dataclasses import dataclass
 from typing import ClassVar
 
 from codegen.fixedpoint import Floats, Q
-from codegen.ops.base import LayerOp, Products, Shape
+from codegen.ops.base import LayerOp, Products, Shape, Shapes
 
 
 @dataclass(frozen=True)
@@ -12,24 +12,19 @@ class Identity(LayerOp):
     """No keys; the generator places it, users do not."""
 
     kind: ClassVar[str] = "identity"
+    passes_errors: ClassVar[bool] = True
 
-    def output_shape(self, x: Shape) -> Shape:
-        return x
+    def output_shape(self, *inputs: Shape) -> Shape:
+        return inputs[0]
 
-    def products(self, kernel: str, x: Shape) -> Products:
-        return Products(0, *(("x", "x") if kernel == "forward" else ("dy", "dy")))
+    def products(self, kernel: str, shapes: Shapes) -> Products:
+        return Products(1, ("x",))
 
-    def multiplies(self, kernel: str, x: Shape) -> int:
-        return 0
+    def lag(self, kernel: str, shapes: Shapes) -> dict[str, int]:
+        return {"x": 0}
 
     def forward(self, x: Floats) -> Floats:
         return x
 
-    def forward_int(self, x: Q, shift: int = 0) -> Q:
+    def forward_int(self, x: Q) -> Q:
         return x
-
-    def grad_x(self, dy: Floats) -> Floats:
-        return dy
-
-    def grad_x_int(self, dy: Q, shift: int = 0) -> Q:
-        return dy

@@ -1,22 +1,21 @@
 """Graph -> TrainingGraph: the chain rule, from the loss back to the first parameter that learns."""
 
-from codegen.graph import Graph, Node, Sink, Step, Tensor, TrainingGraph
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from codegen.graph import Graph, Node, Sink, Step, Tensor, TrainingGraph, Use
+from codegen.ops.add import Add
+from codegen.ops.base import LayerOp, Shape
 
 
 def differentiate(graph: Graph) -> TrainingGraph:
     """Forward steps, the loss, errors and gradients of every node; freeze drops what is idle."""
-    tensors = dict(graph.tensors)
-    forward = [_forward_step(node) for node in graph.nodes]
-    scores = tensors[graph.scores]
-    tensors[_error(scores.name)] = Tensor(_error(scores.name), scores.shape, "error")
-    operands = {"x": scores.name, "t": "target"}
-    loss = Step("loss", "loss", graph.loss, "loss", operands, _error(scores.name))
-    backward: list[Step] = []
+    chain = _Chain(graph)
+    steps = [_forward_step(node, graph) for node in graph.nodes]
+    steps.append(chain.loss())
     for node in reversed(graph.nodes):
-        backward += _gradients(node, tensors)
-        if tensors[node.input].role != "input":
-            backward.append(_backward_step(node, tensors))
-    training = TrainingGraph(graph, tensors, (*forward, loss, *backward))
+        steps += chain.backward(node)
+    training = TrainingGraph(graph, chain.tensors, tuple(steps))
     check(training)
     return training
 
@@ -41,37 +40,97 @@ def _error(name: str) -> str:
     return f"d_{name}"
 
 
-def _operands(node: Node, kernel: str) -> dict[str, str]:
-    known = {"x": node.input, "y": node.output, "dy": _error(node.output), **node.parameters}
-    return {name: known[name] for name in node.op.reads(kernel) if name in known}
+def _forward_step(node: Node, graph: Graph) -> Step:
+    known = {**_inputs(node), **node.parameters}
+    reads = {name: known[name] for name in node.op.reads("forward") if name in known}
+    shapes = {key: graph.tensors[name].shape for key, name in reads.items()}
+    shapes |= {key: use.shape for key, use in node.inputs.items()}
+    shapes["out"] = graph.tensors[node.output].shape
+    return Step(node.name, "forward", node.op, "forward", reads, node.output, shapes)
 
 
-def _forward_step(node: Node) -> Step:
-    return Step(node.name, "forward", node.op, "forward", _operands(node, "forward"), node.output)
+def _inputs(node: Node) -> dict[str, str]:
+    return {key: use.tensor for key, use in node.inputs.items()}
 
 
-def _backward_step(node: Node, tensors: dict[str, Tensor]) -> Step:
-    name = _error(node.input)
-    tensors[name] = Tensor(name, tensors[node.input].shape, "error")
-    return Step(name, "backward", node.op, "grad_x", _operands(node, "grad_x"), name)
+@dataclass
+class _Chain:
+    """The walk back: `parts` has, for each tensor, the errors that its readers pass to it."""
 
+    graph: Graph
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    parts: dict[str, list[str]] = field(default_factory=dict)
 
-def _gradients(node: Node, tensors: dict[str, Tensor]) -> list[Step]:
-    """One step per parameter, into a buffer that fuse_updates may take away again."""
-    steps = []
-    for key, parameter in node.parameters.items():
+    def __post_init__(self) -> None:
+        self.tensors.update(self.graph.tensors)
+
+    def loss(self) -> Step:
+        scores = self.graph.tensors[self.graph.scores]
+        name = self._new_error(scores.name, _error(scores.name), scores.shape)
+        reads = {"x": scores.name, "t": "target"}
+        shapes = {"x": scores.shape, "out": scores.shape}
+        return Step("loss", "loss", self.graph.loss, "loss", reads, name, shapes)
+
+    def backward(self, node: Node) -> list[Step]:
+        """The sum of its readers' errors, its gradients, and what it passes on."""
+        steps, error = self._summed(node.output)
+        steps += [self._gradient(node, key, error) for key in node.parameters]
+        for key, use in node.inputs.items():
+            if self.tensors[use.tensor].role == "input":
+                continue
+            if isinstance(node.op, LayerOp) and node.op.passes_errors:
+                self.parts.setdefault(use.tensor, []).append(error)
+            else:
+                steps.append(self._passed(node, key, use, error))
+        return steps
+
+    def _summed(self, tensor: str) -> tuple[list[Step], str]:
+        """Where a value is used more than once, the errors of its readers are added."""
+        first, *others = self.parts[tensor]
+        shape, steps = self.tensors[tensor].shape, []
+        for i, other in enumerate(others, 1):
+            name = _error(tensor) if i == len(others) else f"{_error(tensor)}_{i}"
+            self.tensors[name] = Tensor(name, shape, "error")
+            reads, shapes = {"x1": first, "x2": other}, dict.fromkeys(("x1", "x2", "out"), shape)
+            steps.append(Step(name, "backward", Add(), "forward", reads, name, shapes))
+            first = name
+        return steps, first
+
+    def _passed(self, node: Node, key: str, use: Use, error: str) -> Step:
+        name = _error(use.tensor)
+        if self._readers(use.tensor) > 1:
+            name += f"_by_{node.name}" if len(node.inputs) == 1 else f"_by_{node.name}_{key}"
+        self._new_error(use.tensor, name, self.tensors[use.tensor].shape)
+        kernel = f"grad_{key}"
+        reads, shapes = self._operands(node, kernel, error)
+        return Step(name, "backward", node.op, kernel, reads, name, {**shapes, "out": use.shape})
+
+    def _readers(self, tensor: str) -> int:
+        return sum(u.tensor == tensor for node in self.graph.nodes for u in node.inputs.values())
+
+    def _new_error(self, tensor: str, name: str, shape: Shape) -> str:
+        self.tensors[name] = Tensor(name, shape, "error")
+        self.parts.setdefault(tensor, []).append(name)
+        return name
+
+    def _gradient(self, node: Node, key: str, error: str) -> Step:
+        """Into a buffer that fuse_updates may take away again."""
+        parameter = node.parameters[key]
         kernel, name = f"grad_{key}", _error(parameter)
-        shape = tensors[parameter].shape
-        tensors[name] = Tensor(name, shape, "gradient", owner=parameter)
-        steps.append(
-            Step(
-                name,
-                "gradient",
-                node.op,
-                kernel,
-                _operands(node, kernel),
-                name,
-                sink=Sink("store", parameter),
-            )
-        )
-    return steps
+        shape = self.tensors[parameter].shape
+        self.tensors[name] = Tensor(name, shape, "gradient", owner=parameter)
+        reads, shapes = self._operands(node, kernel, error)
+        shapes = {**shapes, "out": shape}
+        sink = Sink("store", parameter)
+        return Step(name, "gradient", node.op, kernel, reads, name, shapes, sink=sink)
+
+    def _operands(
+        self, node: Node, kernel: str, error: str
+    ) -> tuple[dict[str, str], Mapping[str, Shape]]:
+        known = {**_inputs(node), "y": node.output, "dy": error, **node.parameters}
+        reads = {name: known[name] for name in node.op.reads(kernel) if name in known}
+        shapes = {key: self.tensors[name].shape for key, name in reads.items()}
+        shapes |= {key: use.shape for key, use in node.inputs.items() if key in reads}
+        # The error may come under another shape, through a view.
+        shapes |= {"dy": self.tensors[node.output].shape} if "dy" in reads else {}
+        return reads, shapes

@@ -16,6 +16,7 @@ from codegen.graph import (
 )
 from codegen.ops.base import LayerOp, LossOp
 
+FROZEN_BITS = 8  # weights that do not learn
 _INT32_BITS = 30  # |sum| <= 2**30 leaves room for one more addend
 _INT64_BITS = 62
 
@@ -28,9 +29,9 @@ def quantize(training: TrainingGraph, numbers: Numbers) -> QuantizedGraph:
         for name, tensor in training.tensors.items()
     }
     accumulators = {
-        step.name: _accumulator(step, training, formats, numbers)
+        step.name: _accumulator(step, formats, numbers)
         for step in training.steps
-        if isinstance(step.op, LayerOp | LossOp) and step.sink is None
+        if isinstance(step.op, LayerOp | LossOp)
     }
     return QuantizedGraph(training, numbers, formats, accumulators)
 
@@ -43,7 +44,8 @@ def _format(
     if tensor.role == "target":
         return TensorFormat(16, "fixed", 0 if training.graph.loss.target_is_label else 15)
     if tensor.role == "weight":
-        return TensorFormat(numbers.weight_bits, "parameter")
+        bits = FROZEN_BITS if tensor.frozen else numbers.weight_bits
+        return TensorFormat(bits, "parameter")
     if tensor.role == "bias":
         return BIAS_FORMAT
     if tensor.role == "gradient":
@@ -80,43 +82,35 @@ def _activation_format(
     return TensorFormat(bits, "adaptive")
 
 
-def _accumulator(
-    step: Step, training: TrainingGraph, formats: Mapping[str, TensorFormat], numbers: Numbers
-) -> Accumulator:
+def _accumulator(step: Step, formats: Mapping[str, TensorFormat], numbers: Numbers) -> Accumulator:
     if isinstance(step.op, LossOp):
         total = raw = step.op.error_bits()
         shift, terms = 0, 1
     else:
         assert isinstance(step.op, LayerOp)
-        total, raw, shift, terms = _sum(step, step.op, training, formats, numbers)
+        total, raw, shift, terms = _sum(step, step.op, formats, numbers)
     bits = raw
     for finish in step.finishes:
         bits = finish.op.grown_bits(finish.kernel, bits)
     assert bits <= _INT64_BITS, (step.name, bits)
     c_type: Literal["int32_t", "int64_t"] = "int32_t" if total <= _INT32_BITS else "int64_t"
-    return Accumulator(total, raw, bits, shift, terms, c_type)
+    narrowing = max(0, total - _INT32_BITS) if step.sink is not None else 0
+    return Accumulator(total, raw, bits, shift, terms, c_type, narrowing)
 
 
 def _sum(
-    step: Step,
-    op: LayerOp,
-    training: TrainingGraph,
-    formats: Mapping[str, TensorFormat],
-    numbers: Numbers,
+    step: Step, op: LayerOp, formats: Mapping[str, TensorFormat], numbers: Numbers
 ) -> tuple[int, int, int, int]:
     """Bits of the sum, bits with the bias, shift of each product, and number of terms."""
-    source = step.reads.get("x", step.output)
-    products = op.products(step.kernel, training.tensors[source].shape)
-    a, b = step.reads[products.a], step.reads[products.b]
-    if products.terms == 0:
-        bits = formats[a].bits - 1
-        return bits, bits, 0, 0
-    product_bits = formats[a].bits + formats[b].bits - 2
+    products = op.products(step.kernel, step.shapes)
+    factors = [formats[step.reads[key]] for key in products.factors]
+    product_bits = sum(factor.bits - 1 for factor in factors) + products.more
     total = sum_bits(product_bits, products.terms)
-    shift = max(0, total - _INT32_BITS) if numbers.accumulate == "shifted" else 0
+    shifts = numbers.accumulate == "shifted" and len(factors) > 1
+    shift = max(0, total - _INT32_BITS) if shifts else 0
     bits = total - shift
-    if "b" in step.reads:
-        fraction = _largest_fraction(formats[a]) + _largest_fraction(formats[b]) - shift
+    if any(formats[name] is BIAS_FORMAT for name in step.reads.values()):
+        fraction = sum(_largest_fraction(factor) for factor in factors) - shift
         bits = max(bits, 31 + fraction - BIAS_FRACTION) + 1
     return total - shift, bits, shift, products.terms
 

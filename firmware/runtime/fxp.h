@@ -165,6 +165,30 @@ static inline void fxp_adapt_errors(fxp_range *range, int ideal)
     fxp_adapt(range, ideal, -64, 8, 1, 64);
 }
 
+/* Fraction bits in which numbers with a and with b of them are added: the finer of the two, but at
+ * most 14 bits more than the coarser one has. */
+static inline int fxp_common(int a, int b)
+{
+    const int low = a < b ? a : b;
+    const int high = a < b ? b : a;
+    return high < low + 14 ? high : low + 14;
+}
+
+/* ---- windows -------------------------------------------------------------------------------- */
+
+/* The first i >= 0 with start + i * step >= 0. */
+static inline int fxp_first(int start, int step)
+{
+    return start >= 0 ? 0 : (step - 1 - start) / step;
+}
+
+/* The i <= n up to which start + i * step < size. */
+static inline int fxp_end(int start, int step, int n, int size)
+{
+    const int end = start >= size ? 0 : (size - start + step - 1) / step;
+    return end < n ? end : n;
+}
+
 /* ---- learning ------------------------------------------------------------------------------- */
 
 /* The next random word (xorshift32); the state is never 0. */

@@ -30,7 +30,7 @@ static const uint16_t tanh_table[257] = {
     32768, 32768, 32768, 32768, 32768, 32768, 32768, 32768
 };
 
-/* sigmoid1: forward of dense, forward of sigmoid; |sum of 1 products| <= 2^30 */
+/* sigmoid1: forward of dense, forward of sigmoid; |product| <= 2^30 */
 static void step_sigmoid1(const int16_t x[1], const int16_t w[1], int w_f, const int32_t b[1],
                           int16_t out[1])
 {
@@ -78,7 +78,7 @@ static fxp_scale step_loss(const int16_t x[1], const int16_t t[1], const int16_t
     return fxp_describe(0, 0, 16, f1 - shift);
 }
 
-/* dense2_b: grad_b of dense, updates dense2_b */
+/* dense2_b: grad_b of dense, updates dense2_b; |product| <= 2^15 */
 static void step_update_dense2_b(const int16_t dy[1], int dy_f, int32_t b[1], fxp_rate rate)
 {
     const int shift = dy_f + rate.s - FXP_BIAS_FRACTION;
@@ -88,7 +88,7 @@ static void step_update_dense2_b(const int16_t dy[1], int dy_f, int32_t b[1], fx
     }
 }
 
-/* d_dense1: grad_x of dense, grad_x of sigmoid; |sum of 1 products| <= 2^30 */
+/* d_dense1: grad_x of dense, grad_x of sigmoid; |product| <= 2^30 */
 static fxp_scale step_d_dense1(const int16_t dy[1], int dy_f, const int16_t w[1], int w_f,
                                const int16_t y[1], int range_f, int16_t out[1])
 {
@@ -112,7 +112,7 @@ static fxp_scale step_d_dense1(const int16_t dy[1], int dy_f, const int16_t w[1]
     return fxp_describe(peak, 0, 16, out_f);
 }
 
-/* dense2_w: grad_w of dense, updates dense2_w */
+/* dense2_w: grad_w of dense, updates dense2_w; |product| <= 2^30 */
 static void step_update_dense2_w(const int16_t dy[1], int dy_f, const int16_t x[1], int16_t w[1],
                                  int w_f, fxp_rate rate, uint32_t *random)
 {

@@ -96,7 +96,7 @@ static fxp_scale step_loss(const int16_t x[1], const int16_t t[1], const int16_t
     return fxp_describe(0, 0, 8, f1 - shift);
 }
 
-/* dense2_b: grad_b of dense, updates dense2_b */
+/* dense2_b: grad_b of dense, updates dense2_b; |product| <= 2^7 */
 static void step_update_dense2_b(const int8_t dy[1], int dy_f, int32_t b[1], fxp_rate rate)
 {
     const int shift = dy_f + rate.s - FXP_BIAS_FRACTION;
@@ -106,7 +106,7 @@ static void step_update_dense2_b(const int8_t dy[1], int dy_f, int32_t b[1], fxp
     }
 }
 
-/* d_dense1: grad_x of dense, grad_x of sigmoid; |sum of 1 products| <= 2^22 */
+/* d_dense1: grad_x of dense, grad_x of sigmoid; |product| <= 2^22 */
 static fxp_scale step_d_dense1(const int8_t dy[1], int dy_f, const int16_t w[3], int w_f,
                                const int8_t y[3], int range_f, int8_t out[3])
 {
@@ -130,7 +130,7 @@ static fxp_scale step_d_dense1(const int8_t dy[1], int dy_f, const int16_t w[3],
     return fxp_describe(peak, 0, 8, out_f);
 }
 
-/* dense2_w: grad_w of dense, updates dense2_w */
+/* dense2_w: grad_w of dense, updates dense2_w; |product| <= 2^14 */
 static void step_update_dense2_w(const int8_t dy[1], int dy_f, const int8_t x[3], int16_t w[3],
                                  int w_f, fxp_rate rate, uint32_t *random)
 {
@@ -149,7 +149,7 @@ static void step_update_dense2_w(const int8_t dy[1], int dy_f, const int8_t x[3]
     }
 }
 
-/* dense1_w: grad_w of dense, updates dense1_w */
+/* dense1_w: grad_w of dense, updates dense1_w; |product| <= 2^14 */
 static void step_update_dense1_w(const int8_t dy[3], int dy_f, const int8_t x[2], int16_t w[6],
                                  int w_f, fxp_rate rate, uint32_t *random)
 {
@@ -168,7 +168,7 @@ static void step_update_dense1_w(const int8_t dy[3], int dy_f, const int8_t x[2]
     }
 }
 
-/* dense1_b: grad_b of dense, updates dense1_b */
+/* dense1_b: grad_b of dense, updates dense1_b; |product| <= 2^7 */
 static void step_update_dense1_b(const int8_t dy[3], int dy_f, int32_t b[3], fxp_rate rate)
 {
     const int shift = dy_f + rate.s - FXP_BIAS_FRACTION;

@@ -22,6 +22,6 @@ void xor_gate_init(xor_gate_params *params)
     memcpy(params->dense2_w, dense2_w, sizeof dense2_w);
     params->dense1_w_f = 15;
     params->dense2_w_f = 13;
-    params->d_dense1_range.f = -43;
+    params->d_dense1_range.f = -42;
     params->d_dense1_range.best = FXP_NO_IDEAL;
 }

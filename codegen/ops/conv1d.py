@@ -1,0 +1,31 @@
+"""One-dimensional convolution of (steps, channels)."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from codegen.ops.base import Extent, Padding, Shape
+from codegen.ops.convolution import Convolution, Geometry
+from codegen.ops.window import ONE, axes
+
+
+@dataclass(frozen=True)
+class Conv1d(Convolution):
+    """Keys: `filters`, `kernel`, `stride`, `padding`, `dilation`, `groups`, `bias`."""
+
+    kind: ClassVar[str] = "conv1d"
+    ranks: ClassVar[tuple[int, ...]] = (2,)
+    looks_like: ClassVar[str] = "(steps, channels)"
+    filters: int
+    kernel: Extent
+    stride: Extent = 1
+    padding: Padding = "valid"
+    dilation: Extent = 1
+    groups: int = 1
+    bias: bool = True
+
+    def _geometry(self, x: Shape) -> Geometry:
+        (steps,) = axes(x[:1], self.kernel, self.stride, self.padding, self.dilation)
+        return Geometry(ONE, steps, x[1], self.filters, self.groups)
+
+    def _has_bias(self) -> bool:
+        return self.bias

@@ -1,0 +1,29 @@
+"""Two-dimensional convolution of (rows, columns, channels)."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from codegen.ops.base import Extent, Padding, Shape
+from codegen.ops.convolution import Convolution, Geometry
+from codegen.ops.window import axes
+
+
+@dataclass(frozen=True)
+class Conv2d(Convolution):
+    """Keys: `filters`, `kernel`, `stride`, `padding`, `dilation`, `groups`, `bias`."""
+
+    kind: ClassVar[str] = "conv2d"
+    filters: int
+    kernel: Extent
+    stride: Extent = 1
+    padding: Padding = "valid"
+    dilation: Extent = 1
+    groups: int = 1
+    bias: bool = True
+
+    def _geometry(self, x: Shape) -> Geometry:
+        grid = axes(x[:2], self.kernel, self.stride, self.padding, self.dilation)
+        return Geometry(grid[0], grid[1], x[2], self.filters, self.groups)
+
+    def _has_bias(self) -> bool:
+        return self.bias

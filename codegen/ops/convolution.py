@@ -1,0 +1,188 @@
+"""What convolutions share: y[r, c, o] = b[o] + sum over a window and a group of channels of w * x.
+
+Weights are stored [out][kernel rows][kernel columns][in of its group]; a signal has one row.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+import numpy as np
+
+from codegen.fixedpoint import Array, Floats, Q, dot, integers, with_bias
+from codegen.ops.base import LayerOp, Parameter, Products, Shape, ShapeError, Shapes, size
+from codegen.ops.window import Axis, Contract, first_reads, lag, patches, scatter
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """All sizes of one convolution."""
+
+    rows: Axis
+    columns: Axis
+    channels: int
+    filters: int
+    groups: int
+
+    @property
+    def group_channels(self) -> int:
+        return self.channels // self.groups
+
+    @property
+    def group_filters(self) -> int:
+        return self.filters // self.groups
+
+    @property
+    def taps(self) -> int:
+        """Weights of one filter."""
+        return self.rows.kernel * self.columns.kernel * self.group_channels
+
+    @property
+    def positions(self) -> int:
+        return self.rows.outputs * self.columns.outputs
+
+    @property
+    def is_dense_in_columns(self) -> bool:
+        """What one kernel row reads lies in one piece."""
+        return self.groups == 1 and self.columns.dilation == 1
+
+
+@dataclass(frozen=True)
+class Convolution(LayerOp):
+    """The kernels; a subclass has the keys and says what its geometry is."""
+
+    ranks: ClassVar[tuple[int, ...]] = (3,)
+    looks_like: ClassVar[str] = "(rows, columns, channels)"
+
+    def _geometry(self, x: Shape) -> Geometry:
+        raise NotImplementedError
+
+    def _has_bias(self) -> bool:
+        raise NotImplementedError
+
+    def geometry(self, shapes: Shapes) -> Geometry:
+        """For a kernel with these operands; grad_x writes what has the shape of x."""
+        return self._of(shapes.get("x", shapes["out"]))
+
+    def _of(self, x: Shape) -> Geometry:
+        if len(x) not in self.ranks:
+            raise ShapeError(f"{self.kind} needs {self.looks_like}, its input is {x}")
+        g = self._geometry(x)
+        if g.filters < 1:
+            raise ShapeError(f"{self.kind} has {g.filters} filters: at least 1 is needed")
+        if g.groups < 1 or g.channels % g.groups or g.filters % g.groups:
+            raise ShapeError(
+                f"groups = {g.groups} divides not both, {g.channels} channels and {g.filters} "
+                "filters; choose a common divisor"
+            )
+        return g
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        (x,) = inputs
+        g = self._of(x)
+        grid = (g.rows.outputs, g.columns.outputs)
+        return (*grid[3 - len(x) :], g.filters)
+
+    def parameters(self, *inputs: Shape) -> dict[str, Parameter]:
+        (x,) = inputs
+        g = self._of(x)
+        shape = (g.filters, g.rows.kernel, g.columns.kernel, g.group_channels)
+        fans = {"fan_in": g.taps, "fan_out": g.taps // g.group_channels * g.group_filters}
+        weight, bias = Parameter(shape, "weight", **fans), Parameter((g.filters,), "bias", **fans)
+        return {"w": weight, "b": bias} if self._has_bias() else {"w": weight}
+
+    def products(self, kernel: str, shapes: Shapes) -> Products:
+        if kernel == "grad_b":
+            return Products(size(shapes["dy"]) // size(shapes["out"]), ("dy",))
+        g = self.geometry(shapes)
+        readers = g.rows.most_readers * g.columns.most_readers
+        return {
+            "forward": Products(g.taps, ("w", "x")),
+            "grad_x": Products(readers * g.group_filters, ("w", "dy")),
+            "grad_w": Products(g.positions, ("dy", "x")),
+        }[kernel]
+
+    def multiplies(self, kernel: str, shapes: Shapes) -> int:
+        if kernel == "grad_b":
+            return 0
+        g = self.geometry(shapes)
+        return g.positions * g.filters * g.taps
+
+    def lag(self, kernel: str, shapes: Shapes) -> dict[str, int]:
+        if kernel not in ("forward", "grad_x"):
+            return {}
+        g = self.geometry(shapes)
+        if kernel == "forward":
+            group = np.arange(g.filters) // g.group_filters
+            starts = g.rows.first_inputs(), g.columns.first_inputs()
+            first = first_reads(*starts, g.columns.size, group * g.group_channels, g.channels)
+            return {"x": lag(first)}
+        group = np.arange(g.channels) // g.group_channels
+        starts = g.rows.first_outputs(), g.columns.first_outputs()
+        first = first_reads(*starts, g.columns.outputs, group * g.group_filters, g.filters)
+        return {"dy": lag(first)}
+
+    # kernels: floats and integers differ in how they contract
+
+    def forward(self, x: Floats, w: Floats, b: Floats | None = None) -> Floats:
+        y = self._forward(x, w, _contract)
+        return y if b is None else y + b
+
+    def forward_int(self, x: Q, w: Q, b: Q | None = None, shift: int = 0) -> Q:
+        acc = self._forward(x.q, w.q, partial(dot, shift=shift))
+        return with_bias(Q(acc, w.f + x.f - shift), b)
+
+    def grad_x(self, dy: Floats, w: Floats, *, shape: Shape) -> Floats:
+        return self._grad_x(dy, w, shape, _contract)
+
+    def grad_x_int(self, dy: Q, w: Q, shift: int = 0, *, shape: Shape) -> Q:
+        return Q(self._grad_x(dy.q, w.q, shape, partial(dot, shift=shift)), w.f + dy.f - shift)
+
+    def grad_w(self, dy: Floats, x: Floats) -> Floats:
+        return self._grad_w(dy, x, _contract)
+
+    def grad_w_int(self, dy: Q, x: Q, shift: int = 0) -> Q:
+        return Q(self._grad_w(dy.q, x.q, partial(dot, shift=shift)), dy.f + x.f - shift)
+
+    def grad_b(self, dy: Floats) -> Floats:
+        total: Floats = dy.reshape(-1, dy.shape[-1]).sum(axis=0)
+        return total
+
+    def grad_b_int(self, dy: Q) -> Q:
+        return Q(integers(dy.q.reshape(-1, dy.q.shape[-1]).sum(axis=0)), dy.f)
+
+    def _forward(self, x: Array, w: Array, contract: Contract) -> Array:
+        g = self._of(x.shape)
+        y = contract(_windows(x, g), _by_group(w, g))  # (groups, positions, filters of a group)
+        return y.transpose(1, 0, 2).reshape(self.output_shape(x.shape))
+
+    def _grad_x(self, dy: Array, w: Array, shape: Shape, contract: Contract) -> Array:
+        g = self._of(shape)
+        error = dy.reshape(g.positions, g.groups, g.group_filters).transpose(1, 0, 2)
+        parts = contract(error, _by_group(w, g).transpose(0, 2, 1))  # (groups, positions, taps)
+        grid = (g.rows.outputs, g.columns.outputs, g.rows.kernel, g.columns.kernel)
+        parts = parts.reshape(g.groups, *grid, g.group_channels).transpose(1, 2, 3, 4, 0, 5)
+        return scatter(parts.reshape(*grid, g.channels), g.rows, g.columns).reshape(shape)
+
+    def _grad_w(self, dy: Array, x: Array, contract: Contract) -> Array:
+        g = self._of(x.shape)
+        error = dy.reshape(g.positions, g.groups, g.group_filters).transpose(1, 2, 0)
+        dw = contract(error, _windows(x, g).transpose(0, 2, 1))  # (groups, filters, taps)
+        return dw.reshape(g.filters, g.rows.kernel, g.columns.kernel, g.group_channels)
+
+
+def _contract(a: Floats, b: Floats) -> Floats:
+    product: Floats = a @ np.swapaxes(b, -1, -2)
+    return product
+
+
+def _windows(x: Array, g: Geometry) -> Array:
+    """(groups, positions, taps of a filter)"""
+    grid = patches(x.reshape(g.rows.size, g.columns.size, g.channels), g.rows, g.columns)
+    split = grid.reshape(g.positions, -1, g.groups, g.group_channels)
+    return split.transpose(2, 0, 1, 3).reshape(g.groups, g.positions, g.taps)
+
+
+def _by_group(w: Array, g: Geometry) -> Array:
+    """(groups, filters of a group, taps of a filter)"""
+    return w.reshape(g.groups, g.group_filters, g.taps)
