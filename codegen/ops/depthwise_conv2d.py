@@ -10,7 +10,7 @@ from codegen.ops.window import axes
 
 @dataclass(frozen=True)
 class DepthwiseConv2d(Convolution):
-    """Keys: `kernel`, `multiplier` (filters of a channel), `stride`, `padding`, `dilation`, `bias`."""
+    """Keys: `kernel`, `multiplier` (filters a channel), `stride`, `padding`, `dilation`, `bias`."""
 
     kind: ClassVar[str] = "depthwise_conv2d"
     kernel: Extent
