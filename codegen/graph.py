@@ -7,6 +7,17 @@ from typing import Literal
 from codegen.fixedpoint import BIAS_FRACTION, Format
 from codegen.ops.base import ElementwiseOp, LayerOp, LossOp, Op, OptimizerOp, Shape, size
 
+
+@dataclass(frozen=True)
+class Part:
+    """Some rows of a parameter that is split in two: those that learn, and those that do not."""
+
+    whole: str  # the parameter's name in files of weights
+    shape: Shape
+    start: int
+    stop: int
+
+
 Role = Literal["input", "target", "activation", "scores", "error", "weight", "bias", "gradient"]
 PARAMETER_ROLES = ("weight", "bias")
 
@@ -26,6 +37,17 @@ class Tensor:
     frozen: bool = False
     owner: str | None = None
     pinned: Format | None = None
+    part: Part | None = None
+
+    @property
+    def whole(self) -> tuple[str, Shape]:
+        """Name and shape of the parameter that this one is cut out of, or its own."""
+        return (self.part.whole, self.part.shape) if self.part else (self.name, self.shape)
+
+    @property
+    def rows(self) -> slice:
+        """Which rows of the whole it has."""
+        return slice(self.part.start, self.part.stop) if self.part else slice(None)
 
     @property
     def size(self) -> int:

@@ -30,8 +30,8 @@ from codegen.fixedpoint import (
     step24,
     weight_fraction,
 )
-from codegen.graph import QuantizedGraph, Step, Tensor, TrainingGraph
-from codegen.ops.base import LossOp
+from codegen.graph import PARAMETER_ROLES, QuantizedGraph, Step, Tensor, TrainingGraph
+from codegen.ops.base import LossOp, Shape
 
 RENORMALISE_EVERY = 16  # samples
 WEYL = 0x9E3779B9  # 2**32 divided by the golden ratio
@@ -456,14 +456,32 @@ def sum_ideal(gradient: Q) -> int:
     return 14 - length + gradient.f if length else NO_IDEAL
 
 
-def initial_parameters(tensors: Iterable[Tensor], seed: int) -> dict[str, Floats]:
-    """Glorot's uniform weights, biases 0. RandomState's stream is the same in every NumPy."""
-    random = np.random.RandomState(seed)
+def initial_parameters(
+    tensors: Iterable[Tensor], seed: int, given: Mapping[str, Floats] | None = None
+) -> dict[str, Floats]:
+    """Those that are given, by name; for the rest Glorot's uniform weights, and biases of 0.
+
+    A tensor that is part of another is cut out of it, so that the split changes no value.
+    """
+    random = np.random.RandomState(seed)  # whose stream is the same in every NumPy
+    wholes: dict[str, Floats] = {}
     parameters: dict[str, Floats] = {}
     for tensor in tensors:
-        if tensor.role == "weight":
-            limit = np.sqrt(6 / (tensor.fan_in + tensor.fan_out))
-            parameters[tensor.name] = random.uniform(-limit, limit, tensor.shape)
-        elif tensor.role == "bias":
-            parameters[tensor.name] = np.zeros(tensor.shape)
+        if tensor.role not in PARAMETER_ROLES:
+            continue
+        name, shape = tensor.whole
+        if name not in wholes:
+            wholes[name] = _initial(tensor, shape, random)
+        if given is not None and tensor.name in given:
+            parameters[tensor.name] = np.asarray(given[tensor.name], np.float64)
+            continue
+        whole = wholes[name] if given is None else given.get(name, wholes[name])
+        parameters[tensor.name] = np.asarray(whole, np.float64)[tensor.rows]
     return parameters
+
+
+def _initial(tensor: Tensor, shape: Shape, random: np.random.RandomState) -> Floats:
+    if tensor.role == "bias":
+        return np.zeros(shape)
+    limit = np.sqrt(6 / (tensor.fan_in + tensor.fan_out))
+    return random.uniform(-limit, limit, shape)

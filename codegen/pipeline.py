@@ -124,8 +124,7 @@ def make_state(
     parameters: Mapping[str, Floats] | None = None,
 ) -> State:
     """Starting parameters, and formats that fit what the samples (or random ones) bring about."""
-    if parameters is None:
-        parameters = initial_parameters(plan.training.tensors.values(), seed)
+    parameters = initial_parameters(plan.training.tensors.values(), seed, parameters)
     rate = learning_rate(spec.learning_rate, spec.batch)
     state = initial_state(plan.quantized, parameters, rate)
     affordable = CALIBRATION_MACS // multiplies(plan)["total"]

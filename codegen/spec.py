@@ -30,6 +30,7 @@ from codegen.ops.sgd import Sgd
 
 MODES = ("int16", "int8", "int8_compact")
 ROUNDINGS = ("stochastic", "nearest")
+UPDATES = ("all", "bias", "none")
 SCORE_BITS = 16  # the output of the last layer, in every mode
 MAX_LEARNING_RATE = 255
 MAX_BATCH = 256
@@ -81,6 +82,7 @@ _TOP: dict[str, object] = {
     "input_max": float,
     "loss": str,
     "target_max": float,
+    "frozen_until": str,
     **dict.fromkeys(_TABLES, dict),
     "layer": list[dict[str, Any]],
 }
@@ -90,6 +92,8 @@ _LAYER: dict[str, object] = {
     "name": str,
     "inputs": Names,
     "frozen": bool,
+    "update": str,
+    "update_channels": float,
     "format": str,
 }
 # What a value must be, for each type; how to write one.
@@ -113,14 +117,18 @@ _EXAMPLES = {
     "kind": next(iter(LAYERS)),
     "format": "Q3.12",
     "inputs": "conv1",
+    "update": "bias",
+    "frozen_until": "conv1",
 }
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer; `frozen` parameters do not learn, `format` pins the format of the output.
+    """One layer; `format` pins the format of its output.
 
     `inputs` names the layers that it reads ("input" is the network's); none: the one before it.
+    `update` says which parameters learn ("all", "bias", "none"; `frozen` is "none"), and
+    `update_channels` which share of its output channels, the first ones, learns its weights.
     """
 
     op: LayerOp | ElementwiseOp | ViewOp
@@ -128,13 +136,26 @@ class Layer:
     frozen: bool = False
     format: Format | None = None
     inputs: tuple[str, ...] = ()
+    update: str = "all"
+    update_channels: float = 1.0
+
+    @property
+    def asks_for(self) -> str | None:
+        """The key that says what learns, where it says anything but "all"."""
+        asked = {
+            "frozen": self.frozen,
+            "update": self.update != "all",
+            "update_channels": self.update_channels != 1,
+        }
+        return next((key for key, is_set in asked.items() if is_set), None)
 
 
 @dataclass(frozen=True)
 class Spec:
     """A network as the user describes it; a value that makes no sense raises UserError.
 
-    Inputs are divided by `input_max`, targets and outputs by `target_max`. `learning_rate` is for
+    Inputs are divided by `input_max`, targets and outputs by `target_max`. Layers before
+    `frozen_until` do not learn. `learning_rate` is for
     the mean gradient of `batch` samples. `source` is the file as the user named it; `digest` is the
     SHA-256 of its text, in hexadecimal.
     """
@@ -145,6 +166,7 @@ class Spec:
     loss: LossOp
     input_max: float = 1.0
     target_max: float = 1.0
+    frozen_until: str = ""
     mode: str = "int16"
     learning_rate: float = 0.05
     momentum: float = 0.0
@@ -165,6 +187,14 @@ class Spec:
         return tuple(
             layer.inputs or (name,) for layer, name in zip(self.layers, before, strict=False)
         )
+
+    def learns(self, layer: Layer, role: str) -> bool:
+        """Whether the layer's parameters of that role change."""
+        names = [layer.name for layer in self.layers]
+        frozen_until = names.index(self.frozen_until) if self.frozen_until else 0
+        if layer.frozen or names.index(layer.name) < frozen_until:
+            return False
+        return layer.update == "all" or layer.update == role
 
     @property
     def optimizer(self) -> OptimizerOp:
@@ -298,8 +328,12 @@ def _parse_layer(place: str, kind: str, table: Mapping[str, Any], default_name: 
     except ShapeError as error:
         raise UserError(f"{place}: {error}") from None
     pinned = _parse_pinned(place, values["format"]) if "format" in values else None
-    name, frozen = values.get("name", default_name), values.get("frozen", False)
-    return Layer(op, name, frozen, pinned, values.get("inputs", ()))
+    given = {
+        key: values[key]
+        for key in ("frozen", "inputs", "update", "update_channels")
+        if key in values
+    }
+    return Layer(op, values.get("name", default_name), format=pinned, **given)
 
 
 def _parse_pinned(place: str, text: str) -> Format:
@@ -364,11 +398,26 @@ def _check_layers(spec: Spec) -> None:
                 f"{place}: layer {first[layer.name]} is called '{layer.name}' too; "
                 "give one of them another name"
             )
-        if layer.frozen and not isinstance(layer.op, LayerOp):
-            raise UserError(f"{place}: {layer.op.kind} has nothing to freeze; remove frozen")
+        _check_update(place, layer)
         if layer.format is not None:
             _check_pinned(place, layer.format, number, spec)
     _check_sources(spec)
+    if spec.frozen_until:
+        _choose(spec.source, "layer in frozen_until", spec.frozen_until, first)
+
+
+def _check_update(place: str, layer: Layer) -> None:
+    _choose(place, "update", layer.update, UPDATES)
+    key, share = layer.asks_for, layer.update_channels
+    if key is not None and not isinstance(layer.op, LayerOp):
+        raise UserError(f"{place}: {layer.op.kind} has no parameters; remove {key}")
+    if not 0 < share <= 1:
+        raise UserError(f"{place}: update_channels = {share}; it must be above 0 and at most 1")
+    if share < 1 and (layer.frozen or layer.update != "all"):
+        raise UserError(
+            f"{place}: update_channels is the share of channels whose weights learn, but none do; "
+            "remove it"
+        )
 
 
 def _check_sources(spec: Spec) -> None:

@@ -42,6 +42,7 @@ from codegen.ops.base import (
     ViewOp,
     size,
 )
+from codegen.ops.concatenate import Concatenate
 from codegen.ops.conv1d import Conv1d
 from codegen.ops.conv2d import Conv2d
 from codegen.ops.curves import TANH_TABLE
@@ -119,6 +120,7 @@ LAYER_EXAMPLES = [
     case(DepthwiseConv2d(3, padding="same"), (5, 4, 3)),
     case(DepthwiseConv2d((2, 1), multiplier=2, stride=2, bias=False), (5, 6, 2)),
     case(Add(), (3, 2), (3, 2)),
+    case(Concatenate(), (3, 2), (3, 4)),
 ]
 VIEW_EXAMPLES = [Flatten(), Reshape((2, 3))]
 ELEMENTWISE = [Relu(), LeakyRelu(), LeakyRelu(0.0), LeakyRelu(0.9999), Sigmoid(), Tanh()]

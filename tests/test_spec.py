@@ -228,13 +228,13 @@ def test_a_syntax_mistake_has_line_and_column(text: str, message: str) -> None:
         ('los = "x"\n' + NET, "unknown key 'los'; did you mean 'loss'?"),
         (
             "zebra = 1\n" + NET,
-            "unknown key 'zebra'; known: name, input, input_max, loss, target_max, numbers, "
+            "unknown key 'zebra'; known: name, input, input_max, loss, target_max, frozen_until, numbers, "
             "training, layer",
         ),
         (
             '"a\\nb" = 1\n' + NET,
             "unknown key 'a\\nb'; known: name, input, "
-            "input_max, loss, target_max, numbers, training, layer",
+            "input_max, loss, target_max, frozen_until, numbers, training, layer",
         ),
         (
             training("rate = 1"),
@@ -245,11 +245,11 @@ def test_a_syntax_mistake_has_line_and_column(text: str, message: str) -> None:
         (NET + "unit = 2\n", "layer 1 (dense): unknown key 'unit'; did you mean 'units'?"),
         (
             NET + 'name = "fc"\nslope = 2\n',
-            "layer 1 (fc): unknown key 'slope'; known: kind, name, inputs, frozen, format, units, bias",
+            "layer 1 (fc): unknown key 'slope'; known: kind, name, inputs, frozen, update, update_channels, format, units, bias",
         ),
         (
             NET + RELU + "units = 2\n",
-            "layer 2 (relu): unknown key 'units'; known: kind, name, inputs, frozen, format",
+            "layer 2 (relu): unknown key 'units'; known: kind, name, inputs, frozen, update, update_channels, format",
         ),
     ],
 )
@@ -571,7 +571,7 @@ def test_a_format_is_given_once(text: str, message: str) -> None:
 
 
 def test_an_elementwise_layer_cannot_be_frozen() -> None:
-    expected = "layer 2 (relu): relu has nothing to freeze; remove frozen"
+    expected = "layer 2 (relu): relu has no parameters; remove frozen"
     assert complaint(NET + RELU + "frozen = true\n") == expected
 
 
@@ -588,5 +588,5 @@ def test_a_frozen_relu_built_in_python_is_refused() -> None:
     layers = (Layer(Dense(2), "fc"), Layer(Relu(), "hidden", frozen=True))
     with pytest.raises(UserError) as caught:
         Spec("net", (4,), layers, SquaredError())
-    expected = "<spec>: layer 2 (hidden): relu has nothing to freeze; remove frozen"
+    expected = "<spec>: layer 2 (hidden): relu has no parameters; remove frozen"
     assert str(caught.value) == expected

@@ -2,6 +2,7 @@
 
 from codegen.ops.add import Add
 from codegen.ops.base import ElementwiseOp, LayerOp, LossOp, OptimizerOp, ViewOp
+from codegen.ops.concatenate import Concatenate
 from codegen.ops.conv1d import Conv1d
 from codegen.ops.conv2d import Conv2d
 from codegen.ops.dense import Dense
@@ -23,7 +24,7 @@ LAYERS: dict[str, LayerKind] = {
     for op in (
         *(Dense, Conv1d, Conv2d, DepthwiseConv2d),
         *(LeakyRelu, Relu, Sigmoid, Tanh),
-        *(Add, Flatten, Reshape),
+        *(Add, Concatenate, Flatten, Reshape),
     )
 }
 LOSSES: dict[str, type[LossOp]] = {op.kind: op for op in (SoftmaxCrossEntropy, SquaredError)}

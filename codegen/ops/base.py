@@ -117,6 +117,10 @@ class LayerOp(Op):
         """The op's own tensors by the name that its kernels give them."""
         return {}
 
+    def split(self, channels: int) -> tuple["LayerOp", "LayerOp"]:
+        """Two ops: one computes the first `channels` output channels, one the others."""
+        raise ShapeError(f"{self.kind} cannot learn some channels only; remove update_channels")
+
     def products(self, kernel: str, shapes: Shapes) -> Products:
         """The accumulator of a kernel, from which its bound is proved."""
         raise NotImplementedError

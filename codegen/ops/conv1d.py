@@ -1,9 +1,9 @@
 """One-dimensional convolution of (steps, channels)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from codegen.ops.base import Extent, Padding, Shape
+from codegen.ops.base import Extent, LayerOp, Padding, Shape, ShapeError
 from codegen.ops.convolution import Convolution, Geometry
 from codegen.ops.window import ONE, axes
 
@@ -26,6 +26,11 @@ class Conv1d(Convolution):
     def _geometry(self, x: Shape) -> Geometry:
         (steps,) = axes(x[:1], self.kernel, self.stride, self.padding, self.dilation)
         return Geometry(ONE, steps, x[1], self.filters, self.groups)
+
+    def split(self, channels: int) -> tuple[LayerOp, LayerOp]:
+        if self.groups > 1:
+            raise ShapeError("update_channels needs groups = 1; remove one of them")
+        return replace(self, filters=channels), replace(self, filters=self.filters - channels)
 
     def _has_bias(self) -> bool:
         return self.bias

@@ -1,9 +1,9 @@
 """Two-dimensional convolution of (rows, columns, channels)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from codegen.ops.base import Extent, Padding, Shape
+from codegen.ops.base import Extent, LayerOp, Padding, Shape, ShapeError
 from codegen.ops.convolution import Convolution, Geometry
 from codegen.ops.window import axes
 
@@ -24,6 +24,11 @@ class Conv2d(Convolution):
     def _geometry(self, x: Shape) -> Geometry:
         grid = axes(x[:2], self.kernel, self.stride, self.padding, self.dilation)
         return Geometry(grid[0], grid[1], x[2], self.filters, self.groups)
+
+    def split(self, channels: int) -> tuple[LayerOp, LayerOp]:
+        if self.groups > 1:
+            raise ShapeError("update_channels needs groups = 1; remove one of them")
+        return replace(self, filters=channels), replace(self, filters=self.filters - channels)
 
     def _has_bias(self) -> bool:
         return self.bias

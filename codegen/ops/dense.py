@@ -1,6 +1,6 @@
 """Fully connected: y = W x + b, with W stored [out][in]."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -31,6 +31,9 @@ class Dense(LayerOp):
         weight = Parameter((self.units, size(x)), "weight", fan_in=size(x), fan_out=self.units)
         bias = Parameter((self.units,), "bias", fan_in=size(x), fan_out=self.units)
         return {"w": weight, "b": bias} if self.bias else {"w": weight}
+
+    def split(self, channels: int) -> tuple[LayerOp, LayerOp]:
+        return replace(self, units=channels), replace(self, units=self.units - channels)
 
     def products(self, kernel: str, shapes: Shapes) -> Products:
         return {

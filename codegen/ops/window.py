@@ -8,7 +8,7 @@ import numpy as np
 from codegen.fixedpoint import Array, Ints, integers
 from codegen.ops.base import Extent, Padding, ShapeError
 
-_NEVER = np.iinfo(np.int64).max  # index of the first read of an element that reads nothing
+NEVER = np.iinfo(np.int64).max  # index of the first read of an element that reads nothing
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Axis:
         return integers(start + skipped * self.dilation)
 
     def first_outputs(self) -> Ints:
-        """For each input the first output position that reads it, or _NEVER; (size,)."""
-        first = np.full(self.size, _NEVER)
+        """For each input the first output position that reads it, or NEVER; (size,)."""
+        first = np.full(self.size, NEVER)
         for o in reversed(range(self.outputs)):
             reads = o * self.stride - self.before + np.arange(self.kernel) * self.dilation
             first[reads[(reads >= 0) & (reads < self.size)]] = o
@@ -163,7 +163,7 @@ def lag(first_reads: Ints) -> int:
     """
     flat = first_reads.reshape(-1)
     later = np.minimum.accumulate(flat[::-1])[::-1][1:]  # after an element is written
-    needed = np.arange(1, flat.size)[later != _NEVER] - later[later != _NEVER]
+    needed = np.arange(1, flat.size)[later != NEVER] - later[later != NEVER]
     return int(max(0, needed.max(initial=0)))
 
 
@@ -173,9 +173,9 @@ def first_reads(rows: Ints, columns: Ints, width: int, channels: Ints, step: int
     rows, columns: its first row and column for each one of ours, or never; `width` columns of
     `step` channels; `channels`: the first channel for each one of ours.
     """
-    never = (rows[:, None] == _NEVER) | (columns[None, :] == _NEVER)
-    pixel = np.where(rows == _NEVER, 0, rows)[:, None] * width + np.where(never, 0, columns)
-    return integers(np.where(never[:, :, None], _NEVER, pixel[:, :, None] * step + channels))
+    never = (rows[:, None] == NEVER) | (columns[None, :] == NEVER)
+    pixel = np.where(rows == NEVER, 0, rows)[:, None] * width + np.where(never, 0, columns)
+    return integers(np.where(never[:, :, None], NEVER, pixel[:, :, None] * step + channels))
 
 
 Contract = Callable[[Array, Array], Array]  # (g, p, n), (g, m, n) -> (g, p, m)

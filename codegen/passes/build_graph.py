@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from codegen.errors import UserError
-from codegen.graph import PARAMETER_ROLES, Graph, Node, Tensor, Use
-from codegen.ops.base import ElementwiseOp, LayerOp, ShapeError, ViewOp
+from codegen.graph import PARAMETER_ROLES, Graph, Node, Part, Tensor, Use
+from codegen.ops.base import ElementwiseOp, LayerOp, Shape, ShapeError, ViewOp
+from codegen.ops.concatenate import Concatenate
 from codegen.spec import INPUT_NAME, Layer, Spec
 
 INPUT = "x"
@@ -54,32 +55,70 @@ class _Building:
 
     def add(self, layer: Layer, sources: tuple[str, ...]) -> None:
         uses = [self.uses[source] for source in sources]
+        if isinstance(layer.op, LayerOp) and layer.asks_for is not None:
+            _check_update(layer, layer.op, [use.shape for use in uses])
         if isinstance(layer.op, ViewOp):
             self.uses[layer.name] = replace(uses[0], shape=layer.op.output_shape(uses[0].shape))
             return
-        # An op of two inputs takes more of them two at a time, from the left.
-        arguments = layer.op.inputs if isinstance(layer.op, LayerOp) else ("x",)
-        use = uses[0]
-        for i in range(len(arguments) - 1, len(uses)):
-            last = i == len(uses) - 1
-            name = layer.name if last else f"{layer.name}_{i}"
-            inputs = (use, uses[i]) if len(arguments) > 1 else (use,)
-            use = self._add(layer, name, dict(zip(arguments, inputs, strict=True)))
-        self.uses[layer.name] = use
+        if layer.update_channels < 1:
+            self.uses[layer.name] = self._add_split(layer, uses[0])
+        elif isinstance(layer.op, LayerOp) and len(layer.op.inputs) > 1:
+            self.uses[layer.name] = self._add_chain(layer, layer.op, layer.name, uses)
+        else:
+            self.uses[layer.name] = self._add(layer, layer.op, layer.name, {"x": uses[0]})
 
-    def _add(self, layer: Layer, name: str, inputs: Mapping[str, Use]) -> Use:
-        op, shapes = layer.op, [use.shape for use in inputs.values()]
-        assert isinstance(op, LayerOp | ElementwiseOp)
+    def _add_chain(self, layer: Layer, op: LayerOp, name: str, uses: list[Use]) -> Use:
+        """An op of two inputs takes more of them two at a time, from the left."""
+        use = uses[0]
+        for i, other in enumerate(uses[1:], 1):
+            step = name if i == len(uses) - 1 else f"{name}_{i}"
+            use = self._add(layer, op, step, dict(zip(op.inputs, (use, other), strict=True)))
+        return use
+
+    def _add_split(self, layer: Layer, use: Use) -> Use:
+        """The channels that learn and the others are layers of their own, joined again."""
+        assert isinstance(layer.op, LayerOp)
+        channels = layer.op.output_shape(use.shape)[-1]
+        count = max(1, round(layer.update_channels * channels))
+        if count == channels:
+            return self._add(layer, layer.op, layer.name, {"x": use})
+        rows = {"_first": (0, count), "_rest": (count, channels)}
+        halves = []
+        for op, (suffix, part) in zip(layer.op.split(count), rows.items(), strict=True):
+            half = replace(layer, frozen=suffix == "_rest", format=None)
+            halves.append(self._add(half, op, layer.name + suffix, {"x": use}))
+            self._mark_parts(layer, layer.op, use, suffix, part)
+        return self._add_chain(layer, Concatenate(), layer.name, halves)
+
+    def _mark_parts(
+        self, layer: Layer, op: LayerOp, use: Use, suffix: str, rows: tuple[int, int]
+    ) -> None:
+        for key, whole in op.parameters(use.shape).items():
+            name = f"{layer.name}{suffix}_{key}"
+            part = Part(f"{layer.name}_{key}", whole.shape, *rows)
+            self.tensors[name] = replace(self.tensors[name], part=part)
+
+    def _add(
+        self, layer: Layer, op: LayerOp | ElementwiseOp, name: str, inputs: Mapping[str, Use]
+    ) -> Use:
+        shapes = [use.shape for use in inputs.values()]
         output = op.output_shape(*shapes) if isinstance(op, LayerOp) else shapes[0]
-        parameters = {}
-        for key, p in (op.parameters(*shapes) if isinstance(op, LayerOp) else {}).items():
-            parameters[key] = f"{name}_{key}"
-            self.tensors[parameters[key]] = Tensor(
-                parameters[key], p.shape, p.role, p.fan_in, p.fan_out, layer.frozen
-            )
+        own = op.parameters(*shapes) if isinstance(op, LayerOp) else {}
+        for key, p in own.items():
+            learns = self.spec.learns(layer, p.role)
+            tensor = Tensor(f"{name}_{key}", p.shape, p.role, p.fan_in, p.fan_out, not learns)
+            self.tensors[tensor.name] = tensor
         self.tensors[name] = Tensor(name, output, "activation", pinned=layer.format)
-        self.nodes.append(Node(name, op, inputs, name, parameters))
+        self.nodes.append(Node(name, op, inputs, name, {key: f"{name}_{key}" for key in own}))
         return Use(name, output)
+
+
+def _check_update(layer: Layer, op: LayerOp, shapes: list[Shape]) -> None:
+    roles = [p.role for p in op.parameters(*shapes[: len(op.inputs)]).values()]
+    if not roles:
+        raise ShapeError(f"{op.kind} has no parameters; remove {layer.asks_for}")
+    if layer.update == "bias" and "bias" not in roles:
+        raise ShapeError("update = 'bias', but the layer has no bias; remove update")
 
 
 def _name_scores(spec: Spec, building: _Building) -> str:
