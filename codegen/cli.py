@@ -2,11 +2,12 @@
 
 import json
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -23,6 +24,7 @@ from codegen.pipeline import (
     make_plan,
     make_state,
     quantize_samples,
+    synthetic_samples,
 )
 from codegen.report import Report, make_report
 from codegen.spec import Spec, load_spec, parse_spec
@@ -37,6 +39,19 @@ _data = click.option("--data", type=_FILE, help="Samples: .npz with x and y, or 
 _board = click.option("--board", "board_name", help="A board, see `mcugrad boards`.")
 _seed = click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**31 - 1))
 _json = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+
+
+class _Bytes(click.ParamType[int]):
+    """A size: bytes, or with kB, MB (1000) or KiB, MiB (1024)."""
+
+    name = "bytes"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        units = {"": 1, "B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "KiB": 2**10, "MiB": 2**20}
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", str(value))
+        if match is None or match[2] not in units:
+            self.fail(f"'{value}' is no size; write bytes, or 141kB, 0.5MB, 64KiB", param, ctx)
+        return int(float(match[1]) * units[match[2]])
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -194,6 +209,38 @@ def report(network: Path, board_name: str | None, as_json: bool) -> None:
         _console().print(table)
     if board is not None:
         click.echo(show.fit_line(result, board))
+
+
+@mcugrad.command("plan")
+@_network
+@click.option("--ram", required=True, type=_Bytes(), help="RAM for training, such as 141kB.")
+@_data
+@click.option("-o", "--output", type=_FILE, help="File to write; NET_plan.toml if not given.")
+@_seed
+@_json
+def plan_command(
+    network: Path, ram: int, data: Path | None, output: Path | None, seed: int, as_json: bool
+) -> None:
+    """Propose which layers, channels and biases learn, so that training fits in RAM."""
+    from codegen.sparse import MEASURED, propose, rewrite
+
+    spec = load_spec(network)
+    output = output or network.with_name(f"{network.stem}_plan.toml")
+    if data is None:
+        samples = synthetic_samples(spec, make_plan(spec), MEASURED, seed)
+    else:
+        loaded = _load(spec, data, seed)
+        samples = quantize_samples(spec, loaded.x, loaded.y)
+    with _progress(not as_json) as bar:
+        task = bar.add_task("layers", total=None, note="")
+        result = propose(spec, samples, ram, lambda name: bar.update(task, advance=1, note=name))
+    text = rewrite(network.read_text(encoding="utf-8-sig"), result.spec)
+    output.write_text(text, encoding="utf-8")
+    if as_json:
+        click.echo(json.dumps(result.as_json() | {"file": str(output)}))
+        return
+    _console().print(show.proposal_table(result))
+    click.echo(f"{result.ram_bytes:,} of {ram:,} bytes of RAM; wrote {output}")
 
 
 @mcugrad.command()

@@ -11,8 +11,8 @@ from codegen.board import Board
 from codegen.data import Data, load_data
 from codegen.emit import Options, emit
 from codegen.errors import UserError
-from codegen.fixedpoint import Floats, Ints, learning_rate, quantize
-from codegen.graph import Numbers, Plan
+from codegen.fixedpoint import Floats, Ints, Q, learning_rate, quantize
+from codegen.graph import Numbers, Plan, QuantizedGraph
 from codegen.interpret import IntegerLearner, State, initial_parameters, initial_state
 from codegen.layout import parameter_fields, struct_bytes, work_bytes
 from codegen.passes.build_graph import build_graph
@@ -104,6 +104,15 @@ def quantize_samples(spec: Spec, x: Floats, y: Any) -> Samples:
     if not spec.loss.target_is_label:
         target = quantize(target, 15, 16)
     return Samples(quantize(x, bits - 1, bits), target.astype(np.int64))
+
+
+def sample_floats(quantized: QuantizedGraph, samples: Samples, index: int) -> tuple[Floats, Any]:
+    """A sample's integers as the numbers that they stand for."""
+    x = Q(samples.x[index], quantized.formats["x"].f).value
+    target = samples.target[index]
+    if quantized.training.graph.loss.target_is_label:
+        return x, int(target)
+    return x, Q(target, quantized.formats["target"].f).value
 
 
 def synthetic_samples(spec: Spec, plan: Plan, count: int, seed: int) -> Samples:

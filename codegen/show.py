@@ -7,6 +7,7 @@ from rich.table import Table
 
 from codegen.board import Board
 from codegen.report import Report
+from codegen.sparse import Proposal
 
 if TYPE_CHECKING:
     from host_sim.check import CheckResult
@@ -57,6 +58,18 @@ def fits_table(report: Report, boards: Iterable[Board]) -> Table:
         share = 100 * report.total / board.ram_bytes
         taken = f"{share:.1f} %" if report.missing_ram(board) == 0 else "does not fit"
         table.add_row(board.title, f"{board.ram_bytes:,}", taken)
+    return table
+
+
+def proposal_table(proposal: Proposal) -> Table:
+    """What learns, and its share of the first-order loss decrease of the whole network."""
+    title = (
+        f"{proposal.spec.name}: {len(proposal.levels)} layers learn, "
+        f"{100 * proposal.gain / proposal.most:.1f} % of the loss decrease of all"
+    )
+    table = _table(title, "layer", "learns", "of the loss decrease")
+    for name, level in proposal.levels.items():
+        table.add_row(name, str(level), f"{100 * level.gain / proposal.most:.1f} %")
     return table
 
 

@@ -24,7 +24,7 @@ from codegen.interpret import (
 )
 from codegen.layout import pack
 from codegen.ops.base import LayerOp, LossOp
-from codegen.pipeline import Samples, make_plan, synthetic_samples
+from codegen.pipeline import Samples, make_plan, sample_floats, synthetic_samples
 from codegen.spec import Spec
 from host_sim.compiler import Compiler
 from host_sim.device import Device
@@ -143,15 +143,6 @@ def finite_difference_error(
             slope = float(np.sum(gradient * way))
             worst = max(worst, abs((ends[0] - ends[1]) / (2 * _STEP) - slope) / length)
     return worst
-
-
-def sample_floats(quantized: QuantizedGraph, samples: Samples, index: int) -> tuple[Floats, Any]:
-    """A sample's integers as the numbers that they stand for."""
-    x = Q(samples.x[index], quantized.formats["x"].f).value
-    target = samples.target[index]
-    if quantized.training.graph.loss.target_is_label:
-        return x, int(target)
-    return x, Q(target, quantized.formats["target"].f).value
 
 
 # ---------------------------------------------------------------- link 2: kernels, in units

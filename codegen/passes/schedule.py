@@ -1,5 +1,6 @@
 """TrainingGraph -> the same steps in an order that frees memory early and keeps updates safe."""
 
+import heapq
 from dataclasses import replace
 
 from codegen.graph import Step, TrainingGraph
@@ -9,13 +10,20 @@ _FIRST = {"forward": 0, "loss": 0, "gradient": 1, "backward": 2, "batch": 3}
 
 def schedule(training: TrainingGraph) -> TrainingGraph:
     """Each gradient as soon as it may run; an update waits for every reader of the old value."""
-    waiting = list(training.steps)
+    steps = training.steps
+    waits = _waits(steps)
+    ready = [(_FIRST[step.phase], i) for i, step in enumerate(steps) if not waits[i]]
+    heapq.heapify(ready)
     order: list[Step] = []
-    while waiting:
-        ready = [step for step in waiting if not _blocked(step, waiting)]
-        chosen = min(ready, key=lambda step: (_FIRST[step.phase], waiting.index(step)))
-        waiting.remove(chosen)
-        order.append(chosen)
+    while ready:
+        _, done = heapq.heappop(ready)
+        order.append(steps[done])
+        for i, waiting in enumerate(waits):
+            if done in waiting:
+                waiting.remove(done)
+                if not waiting:
+                    heapq.heappush(ready, (_FIRST[steps[i].phase], i))
+    assert len(order) == len(steps), "the steps wait for each other"
     scheduled = replace(training, steps=tuple(order))
     check(scheduled)
     return scheduled
@@ -29,12 +37,20 @@ def check(training: TrainingGraph) -> None:
             assert all(step.output not in other.inputs for other in later), step.name
 
 
-def _blocked(step: Step, waiting: list[Step]) -> bool:
-    """Its inputs are not written yet, or another step still reads what it overwrites."""
-    others = [other for other in waiting if other is not step]
-    if any(other.output in step.inputs and not _updates(other) for other in others):
-        return True
-    return _updates(step) and any(step.output in other.inputs for other in others)
+def _waits(steps: tuple[Step, ...]) -> list[set[int]]:
+    """For each step those before it: who writes its inputs, who reads what it overwrites."""
+    writers = {step.output: i for i, step in enumerate(steps) if not _updates(step)}
+    readers: dict[str, set[int]] = {}
+    for i, step in enumerate(steps):
+        for name in step.inputs:
+            readers.setdefault(name, set()).add(i)
+    waits = []
+    for i, step in enumerate(steps):
+        before = {writers[name] for name in step.inputs if name in writers}
+        if _updates(step):
+            before |= readers.get(step.output, set())
+        waits.append(before - {i})
+    return waits
 
 
 def _updates(step: Step) -> bool:
