@@ -180,8 +180,10 @@ def train(
 ) -> None:
     """Let the compiled C learn on this machine, a float reference beside it."""
     spec = load_spec(network)
+    for path in (plot, save):
+        _check_writable(path)
     if plot is not None:
-        _need_matplotlib()
+        _need_matplotlib(plot)
     result = _train(spec, _load(spec, data, seed), epochs, seed, quiet=as_json)
     if plot is not None:
         _plot(result, plot)
@@ -225,6 +227,7 @@ def plan_command(
     from codegen.sparse import MEASURED, propose, rewrite
 
     spec = load_spec(network)
+    _check_writable(output)
     output = output or network.with_name(f"{network.stem}_plan.toml")
     if data is None:
         samples = synthetic_samples(spec, make_plan(spec), MEASURED, seed)
@@ -256,8 +259,9 @@ def demo(seed: int) -> None:
     from host_sim.check import check as run_check
     from host_sim.demo import write_digits
 
-    _need_matplotlib()
     folder = Path("mcugrad-demo")
+    curve = folder / "learning_curve.png"
+    _need_matplotlib(curve)
     folder.mkdir(exist_ok=True)
     network, data = write_digits(folder)
     spec = load_spec(network)
@@ -270,7 +274,7 @@ def demo(seed: int) -> None:
     result = _train(spec, loaded, 12, seed, quiet=False)
     _show_training(result)
     _console().print(show.fits_table(_report(spec, None), all_boards()))
-    _plot(result, folder / "learning_curve.png")
+    _plot(result, curve)
     result.device.save(folder / "parameters.npz")
     click.echo(
         f"Wrote the learning curve, the parameters and the C to {folder}/.\n"
@@ -335,11 +339,26 @@ def _show_training(result: "TrainingResult") -> None:
     )
 
 
-def _need_matplotlib() -> None:
+def _check_writable(path: Path | None) -> None:
+    """Before the work of which the file would be the result."""
+    if path is None:
+        return
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; name a file in it")
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: there is no folder {path.parent}; make it first")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise UserError(f"{path}: cannot be written; choose another place")
+
+
+def _need_matplotlib(path: Path) -> None:
     try:
-        import matplotlib  # noqa: F401
+        from matplotlib.figure import Figure
     except ImportError:
         raise UserError("plots need matplotlib; pip install 'mcugrad[demo]'") from None
+    known = sorted(Figure().canvas.get_supported_filetypes())
+    if path.suffix.removeprefix(".").lower() not in known:
+        raise UserError(f"{path}: no image is called so; end it in one of .{', .'.join(known)}")
 
 
 def _plot(result: "TrainingResult", path: Path) -> None:

@@ -54,6 +54,17 @@ class Tensor:
         return size(self.shape)
 
 
+class NameTakenError(Exception):
+    """A layer has the name that the generator needs for a tensor of its own."""
+
+
+def add_tensor(tensors: dict[str, Tensor], tensor: Tensor) -> None:
+    """Every name once: what a layer is called must not be what the generator calls something."""
+    if tensor.name in tensors:
+        raise NameTakenError(tensor.name)
+    tensors[tensor.name] = tensor
+
+
 @dataclass(frozen=True)
 class Use:
     """A tensor, and the shape under which it is read; views differ from it in nothing else."""

@@ -12,7 +12,7 @@ from codegen.data import Data, load_data
 from codegen.emit import Options, emit
 from codegen.errors import UserError
 from codegen.fixedpoint import Floats, Ints, Q, learning_rate, quantize
-from codegen.graph import Numbers, Plan, QuantizedGraph
+from codegen.graph import NameTakenError, Numbers, Plan, QuantizedGraph, TrainingGraph
 from codegen.interpret import IntegerLearner, State, initial_parameters, initial_state
 from codegen.layout import parameter_fields, struct_bytes, work_bytes
 from codegen.passes.build_graph import build_graph
@@ -20,7 +20,7 @@ from codegen.passes.differentiate import differentiate
 from codegen.passes.freeze import freeze
 from codegen.passes.fuse_elementwise import fuse_elementwise
 from codegen.passes.fuse_updates import fuse_updates
-from codegen.passes.plan_memory import plan_memory
+from codegen.passes.plan_memory import plan_memory, scratch_name
 from codegen.passes.quantize import quantize as quantize_graph
 from codegen.passes.schedule import schedule
 from codegen.report import multiplies
@@ -33,15 +33,38 @@ _WIDTHS = {"int16": (16, 16, 16), "int8": (16, 8, 8), "int8_compact": (8, 8, 8)}
 
 def make_plan(spec: Spec, board: Board | None = None, gradient: bool = False) -> Plan:
     """All passes. `gradient`: gradients are stored and every tensor keeps its bytes."""
-    graph = build_graph(spec)
-    training = fuse_elementwise(freeze(differentiate(graph)))
+    training = fuse_elementwise(freeze(_differentiated(spec)))
     if not gradient:
         training = fuse_updates(training, spec.batch)
     quantized = quantize_graph(schedule(training), _numbers(spec, board))
+    _check_locals(spec, quantized.training)
     plan = plan_memory(quantized, keep=gradient)
     if board is not None:
         _check_address_space(spec, plan, board)
     return plan
+
+
+def _differentiated(spec: Spec) -> TrainingGraph:
+    try:
+        return differentiate(build_graph(spec))
+    except NameTakenError as taken:
+        raise _taken(spec, str(taken)) from None
+
+
+def _check_locals(spec: Spec, training: TrainingGraph) -> None:
+    """The C also has a variable for the scale of each tensor, and one for scratch words."""
+    names = training.tensors
+    derived = {f"{name}_scale" for name in names} | {scratch_name(s) for s in training.steps}
+    clashes = sorted(derived & {*names})
+    if clashes:
+        raise _taken(spec, clashes[0])
+
+
+def _taken(spec: Spec, name: str) -> UserError:
+    return UserError(
+        f"{spec.source}: name = '{name}'; the C code uses that name for a tensor of its own; "
+        "choose another"
+    )
 
 
 def _numbers(spec: Spec, board: Board | None) -> Numbers:

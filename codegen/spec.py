@@ -384,6 +384,11 @@ def _check_training(spec: Spec) -> None:
     if not 1 <= spec.batch <= MAX_BATCH:
         raise UserError(f"{place}: batch = {spec.batch}; it must be from 1 to {MAX_BATCH}")
     _choose(place, "rounding", spec.rounding, ROUNDINGS)
+    if spec.mode == "int8_compact" and spec.rounding == "nearest":
+        raise UserError(
+            f"{place}: rounding = 'nearest' loses every small change of 8-bit weights; "
+            "int8_compact needs rounding = 'stochastic'"
+        )
 
 
 def _check_layers(spec: Spec) -> None:

@@ -83,15 +83,7 @@ def test_new_writes_a_network_that_works(run, tmp_path: Path) -> None:
     assert run("new", "mine") == (2, "", "mine.toml: exists already; choose another name\n")
 
 
-def test_generate_leaves_foreign_folders_alone(run, tmp_path: Path) -> None:
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "letter.txt").write_text("mine")
-    status, _, err = run("generate", XOR, "-o", "out")
-    assert (status, err) == (
-        2,
-        "out: holds letter.txt, which mcugrad would not write; give a folder that is new or empty\n",
-    )
-    assert [p.name for p in (tmp_path / "out").iterdir()] == ["letter.txt"]
+def test_generate_writes_again_into_its_own_folder(run) -> None:
     assert run("generate", XOR, "-o", "new")[0] == 0
     assert run("generate", XOR, "-o", "new")[0] == 0
 
@@ -110,54 +102,210 @@ loss = "softmax_cross_entropy"
 kind = "dense"
 units = 3
 """
+CSV = "0.1,0.2,0.3,0.4,1\n0.4,0.3,0.2,0.1,2\n"
+REPORT = ("report", "net.toml")
+TRAIN = ("train", "net.toml", "--data", "data.csv", "--epochs", "1")
+NAME = "it must be letters, digits and single underscores between them, a letter first"
+RATE = "it must be 0, or from 2**-24 to 255"
+
+
+def edited(old: str, new: str) -> dict[str, str]:
+    """The network with one thing changed."""
+    assert old in NETWORK
+    return {"net.toml": NETWORK.replace(old, new)}
+
+
+def rated(rate: str) -> dict[str, str]:
+    return edited("[[layer]]", f"[training]\nlearning_rate = {rate}\n[[layer]]")
+
+
+def with_data(text: str) -> dict[str, str]:
+    return {"net.toml": NETWORK, "data.csv": text}
+
+
+MISTAKES: list[tuple[tuple[str, ...], dict[str, str], str]] = [
+    (("report", "none.toml"), {}, "none.toml: there is no such file; check the path"),
+    (
+        REPORT,
+        edited("[4]", "[4"),
+        "net.toml: line 3, column 1: Unclosed array",
+    ),
+    (
+        REPORT,
+        edited("units", "unit"),
+        "net.toml: layer 1 (dense): unknown key 'unit'; did you mean 'units'?",
+    ),
+    (
+        REPORT,
+        edited('"dense"', '"denze"'),
+        "net.toml: layer 1: unknown kind 'denze'; did you mean 'dense'?",
+    ),
+    (
+        REPORT,
+        edited("units = 3", ""),
+        "net.toml: layer 1 (dense): key 'units' is missing; write units = 1",
+    ),
+    (
+        REPORT,
+        edited("units = 3", 'units = "3"'),
+        "net.toml: layer 1 (dense): units = '3'; it must be a whole number, such as units = 1",
+    ),
+    (
+        REPORT,
+        edited("[4]", "[2, 2]"),
+        "net.toml: layer 1 (dense1): dense needs a vector, its input is (2, 2); put a flatten "
+        "before it",
+    ),
+    (
+        REPORT,
+        edited('"net"', '"while"'),
+        "net.toml: name = 'while'; that is a keyword of C or C++; choose another",
+    ),
+    (REPORT, edited('"net"', '"my net"'), f"net.toml: name = 'my net'; {NAME}"),
+    (
+        REPORT,
+        edited("units = 3", "units = 0"),
+        "net.toml: layer 1 (dense1): units = 0: at least 1 is needed",
+    ),
+    (
+        REPORT,
+        edited("[4]", "[-4]"),
+        "net.toml: input = [-4]; it must be sizes of at least 1, such as input = [64]",
+    ),
+    (
+        REPORT,
+        edited("units = 3", "units = 1"),
+        "net.toml: layer 1 (dense1): softmax_cross_entropy needs at least 2 outputs, this "
+        "layer has 1; one output goes with squared_error",
+    ),
+    (REPORT, rated("nan"), f"net.toml: [training]: learning_rate = nan; {RATE}"),
+    (REPORT, rated("inf"), f"net.toml: [training]: learning_rate = inf; {RATE}"),
+    (
+        REPORT,
+        edited("units = 3", 'units = 3\nformat = "Q9.9"'),
+        "net.toml: layer 1 (dense): format Q9.9 needs 18 bits, the last layer has 16; choose Qm.n "
+        "with m + n <= 16",
+    ),
+    (
+        REPORT,
+        edited(
+            "[[layer]]",
+            '[numbers]\nmode = "int8_compact"\n[training]\nrounding = "nearest"\n[[layer]]',
+        ),
+        "net.toml: [training]: rounding = 'nearest' loses every small change of 8-bit weights; "
+        "int8_compact needs rounding = 'stochastic'",
+    ),
+    (
+        REPORT,
+        edited("units = 3", 'units = 3\n[[layer]]\nkind = "dense"\nunits = 3\nname = "dense1_w"'),
+        "net.toml: name = 'dense1_w'; the C code uses that name for a tensor of its own; choose "
+        "another",
+    ),
+    (
+        REPORT,
+        edited("units = 3", 'units = 3\n[[layer]]\nkind = "dense"\nunits = 3\nname = "d_dense1"'),
+        "net.toml: name = 'd_dense1'; the C code uses that name for a tensor of its own; choose "
+        "another",
+    ),
+    (
+        REPORT,
+        edited(
+            "units = 3", 'units = 3\n[[layer]]\nkind = "dense"\nunits = 3\nname = "loss_scratch"'
+        ),
+        "net.toml: name = 'loss_scratch'; the C code uses that name for a tensor of its own; "
+        "choose another",
+    ),
+    (
+        (*REPORT, "--board", "arduino_mega"),
+        edited("[4]", "[9000]"),
+        "net.toml: the parameters of net take 54028 bytes, but an object on arduino_mega has "
+        "at most 32767 (16-bit sizes); take fewer units or another board",
+    ),
+    (
+        (*REPORT, "--board", "arduino_meta"),
+        {"net.toml": NETWORK},
+        "unknown board 'arduino_meta': did you mean arduino_mega? (boards: arduino_mega, "
+        "arduino_nano33ble, arduino_uno, esp32c3, microbit, nucleo_f446re, nucleo_h743zi, "
+        "raspberry_pi_pico)",
+    ),
+    (
+        ("train", "net.toml"),
+        {"net.toml": NETWORK},
+        "mcugrad train: Missing option '--data'; see mcugrad train --help",
+    ),
+    (TRAIN, {"net.toml": NETWORK}, "data.csv: file: does not exist; check the path"),
+    (
+        TRAIN,
+        with_data("1,2,3,0\n"),
+        "data.csv: line 1: has 4 columns instead of 5; write 4 inputs, then 1 label",
+    ),
+    (
+        TRAIN,
+        with_data(CSV + "0,nan,0,0,1\n"),
+        "data.csv: line 3: nan is not a finite number; correct it or remove the sample",
+    ),
+    (
+        TRAIN,
+        with_data(CSV + "0,0,0,0,3\n"),
+        "data.csv: line 3: label 3 is not a whole number from 0 to 2; correct it or change the "
+        "number of outputs",
+    ),
+    (TRAIN, with_data(""), "data.csv: file: holds no samples; add samples"),
+    (
+        (*TRAIN, "--save", "nowhere/p.npz"),
+        with_data(CSV),
+        "nowhere/p.npz: there is no folder nowhere; make it first",
+    ),
+    (
+        (*TRAIN, "--plot", "nowhere/p.png"),
+        with_data(CSV),
+        "nowhere/p.png: there is no folder nowhere; make it first",
+    ),
+    (
+        ("generate", "net.toml", "-o", "net.toml"),
+        {"net.toml": NETWORK},
+        "net.toml: is a file; give a folder that is new or empty",
+    ),
+    (
+        ("generate", "net.toml", "-o", "out"),
+        {"net.toml": NETWORK, "out/letter.txt": "mine"},
+        "out: holds letter.txt, which mcugrad would not write; give a folder that is new or empty",
+    ),
+    (
+        ("plan", "net.toml", "--ram", "10B"),
+        {"net.toml": NETWORK},
+        "net.toml: does not fit in 10 bytes of RAM whatever learns; with only dense1 (bias) "
+        "learning it takes 52; give that much, or shrink the network",
+    ),
+    (
+        ("plan", "net.toml", "--ram", "lots"),
+        {"net.toml": NETWORK},
+        "mcugrad plan: Invalid value for '--ram': 'lots' is no size; write bytes, or 141kB, 0.5MB, "
+        "64KiB; see mcugrad plan --help",
+    ),
+]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "text", "message"),
-    [
-        (("report", "none.toml"), None, "none.toml: there is no such file; check the path"),
-        (
-            ("report", "net.toml"),
-            NETWORK.replace("[4]", "[2, 2]"),
-            "net.toml: layer 1 (dense1): dense needs a vector, its input is (2, 2); put a flatten "
-            "before it",
-        ),
-        (
-            ("report", "net.toml"),
-            NETWORK.replace("units = 3", "units = 0"),
-            "net.toml: layer 1 (dense1): units = 0: at least 1 is needed",
-        ),
-        (
-            ("report", "net.toml"),
-            NETWORK.replace("units = 3", "units = 1"),
-            "net.toml: layer 1 (dense1): softmax_cross_entropy needs at least 2 outputs, this "
-            "layer has 1; one output goes with squared_error",
-        ),
-        (
-            ("report", "net.toml", "--board", "arduino_mega"),
-            NETWORK.replace("[4]", "[9000]"),
-            "net.toml: the parameters of net take 54028 bytes, but an object on arduino_mega has "
-            "at most 32767 (16-bit sizes); take fewer units or another board",
-        ),
-        (
-            ("train", "net.toml"),
-            NETWORK,
-            "mcugrad train: Missing option '--data'; see mcugrad train --help",
-        ),
-        (
-            ("train", "net.toml", "--data", "none.csv"),
-            NETWORK,
-            "none.csv: file: does not exist; check the path",
-        ),
-    ],
+    ("arguments", "files", "message"), MISTAKES, ids=[m[2].split(";")[0][:60] for m in MISTAKES]
 )
-def test_a_mistake_is_one_line(
-    run, tmp_path: Path, arguments: tuple[str, ...], text: str | None, message: str
+def test_a_mistake_is_one_line_and_nothing_is_written(
+    run, tmp_path: Path, arguments: tuple[str, ...], files: dict[str, str], message: str
 ) -> None:
-    if text is not None:
-        (tmp_path / "net.toml").write_text(text)
-    status, out, err = run(*arguments)
-    assert (status, out, err) == (2, "", message + "\n")
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert run(*arguments) == (2, "", message + "\n")
+    found = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
+    assert found == set(files)
+    assert all((tmp_path / name).read_text() == text for name, text in files.items())
+
+
+def test_an_image_of_no_known_kind_is_refused_before_training(run, tmp_path: Path) -> None:
+    data = write_xor_data(tmp_path)
+    status, out, err = run("train", XOR, "--data", data, "--plot", "curve.xyz")
+    assert (status, out) == (2, "")
+    assert err.startswith("curve.xyz: no image is called so; end it in one of .")
 
 
 def test_without_a_compiler_the_way_out_is_named(run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from codegen.errors import UserError
-from codegen.graph import PARAMETER_ROLES, Graph, Node, Part, Tensor, Use
+from codegen.graph import PARAMETER_ROLES, Graph, Node, Part, Tensor, Use, add_tensor
 from codegen.ops.base import ElementwiseOp, LayerOp, Shape, ShapeError, ViewOp
 from codegen.ops.concatenate import Concatenate
 from codegen.spec import INPUT_NAME, Layer, Spec
@@ -107,8 +107,8 @@ class _Building:
         for key, p in own.items():
             learns = self.spec.learns(layer, p.role)
             tensor = Tensor(f"{name}_{key}", p.shape, p.role, p.fan_in, p.fan_out, not learns)
-            self.tensors[tensor.name] = tensor
-        self.tensors[name] = Tensor(name, output, "activation", pinned=layer.format)
+            add_tensor(self.tensors, tensor)
+        add_tensor(self.tensors, Tensor(name, output, "activation", pinned=layer.format))
         self.nodes.append(Node(name, op, inputs, name, {key: f"{name}_{key}" for key in own}))
         return Use(name, output)
 

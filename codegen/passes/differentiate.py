@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from codegen.graph import Graph, Node, Sink, Step, Tensor, TrainingGraph, Use
+from codegen.graph import Graph, Node, Sink, Step, Tensor, TrainingGraph, Use, add_tensor
 from codegen.ops.add import Add
 from codegen.ops.base import LayerOp, Shape
 
@@ -90,7 +90,7 @@ class _Chain:
         shape, steps = self.tensors[tensor].shape, []
         for i, other in enumerate(others, 1):
             name = _error(tensor) if i == len(others) else f"{_error(tensor)}_{i}"
-            self.tensors[name] = Tensor(name, shape, "error")
+            add_tensor(self.tensors, Tensor(name, shape, "error"))
             reads, shapes = {"x1": first, "x2": other}, dict.fromkeys(("x1", "x2", "out"), shape)
             steps.append(Step(name, "backward", Add(), "forward", reads, name, shapes))
             first = name
@@ -109,7 +109,7 @@ class _Chain:
         return sum(u.tensor == tensor for node in self.graph.nodes for u in node.inputs.values())
 
     def _new_error(self, tensor: str, name: str, shape: Shape) -> str:
-        self.tensors[name] = Tensor(name, shape, "error")
+        add_tensor(self.tensors, Tensor(name, shape, "error"))
         self.parts.setdefault(tensor, []).append(name)
         return name
 
@@ -118,7 +118,7 @@ class _Chain:
         parameter = node.parameters[key]
         kernel, name = f"grad_{key}", _error(parameter)
         shape = self.tensors[parameter].shape
-        self.tensors[name] = Tensor(name, shape, "gradient", owner=parameter)
+        add_tensor(self.tensors, Tensor(name, shape, "gradient", owner=parameter))
         reads, shapes = self._operands(node, kernel, error)
         shapes = {**shapes, "out": shape}
         sink = Sink("store", parameter)
