@@ -1,0 +1,254 @@
+"""Each pass alone: what goes in, what must hold of what comes out."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from codegen.graph import Plan, Step, TrainingGraph
+from codegen.interpret import IntegerLearner, accumulate, run_float
+from codegen.ops.base import LayerOp
+from codegen.passes import differentiate as differentiate_pass
+from codegen.passes import plan_memory as memory
+from codegen.passes import schedule as schedule_pass
+from codegen.passes.build_graph import build_graph
+from codegen.passes.differentiate import differentiate
+from codegen.passes.freeze import freeze
+from codegen.passes.fuse_elementwise import fuse_elementwise
+from codegen.passes.fuse_updates import fuse_updates
+from codegen.passes.plan_memory import Block
+from codegen.passes.schedule import schedule
+from codegen.pipeline import Samples, make_plan, make_state, synthetic_samples
+from codegen.spec import Spec, parse_spec
+
+HEAD = 'name = "net"\ninput = [4]\nloss = "squared_error"\n'
+
+
+def network(*layers: str) -> Spec:
+    """Layers as `dense name key=value ...`, in short."""
+    text = HEAD
+    for layer in layers:
+        kind, *keys = layer.split()
+        text += f'[[layer]]\nkind = "{kind}"\n' + "".join(f"{k}\n" for k in keys)
+    return parse_spec(text, "net.toml")
+
+
+# c is read three times, and once more under another shape.
+SHARED = network(
+    "dense units=6 name='c'",
+    "tanh name='h'",
+    "dense units=6 name='d'",
+    "add name='s' inputs=['d','h','c']",
+    "dense units=2",
+)
+
+
+def names(steps: tuple[Step, ...]) -> list[str]:
+    return [step.name for step in steps]
+
+
+# ---------------------------------------------------------------- build_graph
+
+
+def test_a_layer_that_reads_many_is_folded_two_at_a_time() -> None:
+    graph = build_graph(SHARED)
+    add = [(node.name, [u.tensor for u in node.inputs.values()]) for node in graph.nodes[3:5]]
+    assert add == [("s_1", ["d", "h"]), ("s", ["s_1", "c"])]
+
+
+def test_a_view_is_no_node() -> None:
+    text = HEAD.replace("[4]", "[2, 2]") + (
+        '[[layer]]\nkind = "flatten"\n[[layer]]\nkind = "dense"\nunits = 2\n'
+    )
+    graph = build_graph(parse_spec(text, "net.toml"))
+    assert [node.name for node in graph.nodes] == ["dense1"]
+    use = graph.nodes[0].inputs["x"]
+    assert (use.tensor, use.shape, graph.tensors["x"].shape) == ("x", (4,), (2, 2))
+
+
+# ---------------------------------------------------------------- differentiate
+
+
+def test_errors_of_all_readers_are_summed() -> None:
+    training = differentiate(build_graph(SHARED))
+    sums = [s for s in training.steps if s.phase == "backward" and s.op.kind == "add"]
+    # c: its error through h, and that of the sum, which needs no step of its own.
+    assert {s.output: sorted(s.reads.values()) for s in sums} == {
+        "d_h": ["d_h_by_d", "d_s"],
+        "d_c": ["d_c_by_h", "d_s"],
+    }
+
+
+def test_the_sum_of_errors_is_the_slope_of_the_loss() -> None:
+    """Moved along each shared value's own gradient, the loss changes as the error says."""
+    training = differentiate(build_graph(SHARED))
+    random = np.random.RandomState(0)
+    parameters = {t.name: random.standard_normal(t.shape) for t in training.trained}
+    x, target = random.uniform(-1, 1, 4), random.uniform(-1, 1, 2)
+    _, values = run_float(training, parameters, x, target)
+    way, step = random.standard_normal(6), 1e-6
+    ends = []
+    for sign in (1, -1):
+        moved = {**parameters, "c_b": parameters["c_b"] + sign * step * way}
+        ends.append(run_float(training, moved, x, target)[0])
+    assert (ends[0] - ends[1]) / (2 * step) == pytest.approx(float(way @ values["d_c"]), rel=1e-6)
+
+
+def test_a_missing_input_would_be_noticed() -> None:
+    training = differentiate(build_graph(SHARED))
+    with pytest.raises(AssertionError):
+        differentiate_pass.check(replace(training, steps=training.steps[1:]))
+
+
+# ---------------------------------------------------------------- freeze, fuse
+
+
+def frozen_prefix() -> TrainingGraph:
+    spec = network("dense units=3 frozen=true", "relu", "dense units=3", "relu", "dense units=2")
+    return freeze(differentiate(build_graph(spec)))
+
+
+def test_a_frozen_prefix_has_no_backward_steps_and_keeps_nothing() -> None:
+    training = fuse_elementwise(frozen_prefix())
+    assert "d_relu1" not in training.tensors
+    assert not [s for s in training.steps if "dense1" in s.output and s.phase != "forward"]
+    first = training.step("relu1")
+    readers = [s.name for s in training.steps if first.output in s.inputs]
+    assert readers == ["relu2", "d_dense2_w"]  # its own weights' gradients, nobody else's
+
+
+def test_the_first_layer_that_learns_has_no_input_gradient() -> None:
+    training = freeze(differentiate(build_graph(network("dense units=3", "dense units=2"))))
+    assert "d_x" not in training.tensors
+    assert [s.output for s in training.phase("backward")] == ["d_dense1"]
+
+
+def test_an_elementwise_step_on_a_shared_value_works_on_a_copy() -> None:
+    training = fuse_elementwise(freeze(differentiate(build_graph(SHARED))))
+    assert training.step("h").op.kind == "identity"
+    assert training.step("c").finishes == ()
+
+
+def test_at_batch_1_no_gradient_exists() -> None:
+    training = fuse_updates(fuse_elementwise(frozen_prefix()), batch=1)
+    assert not [t for t in training.tensors.values() if t.role == "gradient"]
+    updated = [s.output for s in training.steps if s.sink is not None]
+    assert sorted(updated) == ["dense2_b", "dense2_w", "dense3_b", "dense3_w"]
+
+
+def test_a_batch_sums_first_and_updates_after() -> None:
+    training = fuse_updates(fuse_elementwise(frozen_prefix()), batch=4)
+    kinds = {s.sink.kind for s in training.phase("gradient") if s.sink is not None}
+    assert kinds == {"accumulate"}
+    assert len(training.phase("batch")) == 4
+
+
+# ---------------------------------------------------------------- schedule
+
+
+def test_an_update_waits_for_the_last_reader(spec: Spec) -> None:
+    training = make_plan(spec).training
+    for i, step in enumerate(training.steps):
+        if step.sink is not None and step.sink.kind == "update":
+            assert not [s for s in training.steps[i + 1 :] if step.output in s.inputs]
+    assert len(set(names(training.steps))) == len(training.steps)
+
+
+def test_an_update_before_a_reader_would_be_noticed() -> None:
+    fused = fuse_updates(fuse_elementwise(frozen_prefix()), batch=1)
+    ordered = schedule(fused)
+    early = sorted(ordered.steps, key=lambda s: s.name != "update_dense3_w")
+    with pytest.raises(AssertionError, match="update_dense3_w"):
+        schedule_pass.check(replace(ordered, steps=tuple(early)))
+
+
+def test_the_order_does_not_depend_on_the_order_that_comes_in() -> None:
+    """But for steps that could change places: all inputs are there when a step runs."""
+    fused = fuse_updates(fuse_elementwise(frozen_prefix()), batch=1)
+    backwards = schedule(replace(fused, steps=tuple(reversed(fused.steps))))
+    ready = {
+        "x",
+        "target",
+        *(t.name for t in fused.tensors.values() if t.role in ("weight", "bias")),
+    }
+    for step in backwards.steps:
+        assert set(step.inputs) <= ready
+        ready.add(step.output)
+
+
+# ---------------------------------------------------------------- quantize
+
+
+def extremes(spec: Spec, plan: Plan) -> Samples:
+    """Every input at an end of its range."""
+    samples = synthetic_samples(spec, plan, 4, seed=1)
+    rail = 2 ** (plan.quantized.formats["x"].bits - 1)
+    return replace(samples, x=np.where(samples.x < 0, -rail, rail - 1))
+
+
+def test_no_accumulator_leaves_its_bound(spec: Spec) -> None:
+    """With weights, biases and errors at the ends of their range too."""
+    plan = make_plan(spec, gradient=True)
+    state = make_state(spec, plan)
+    for name, values in state.values.items():
+        rail = 2 ** (plan.quantized.formats[name].bits - 1)
+        state.values[name] = np.where(values % 2 == 0, -rail, rail - 1)
+    samples = extremes(spec, plan)
+    learner = IntegerLearner(plan.quantized, state)
+    _, values, _ = learner.gradients(samples.x[0], samples.target[0])
+    for step in plan.training.steps:
+        if isinstance(step.op, LayerOp) and step.kernel not in step.op.outer:
+            bound = plan.quantized.accumulators[step.name].raw_bits
+            acc = accumulate(plan.quantized, step, values).q
+            assert int(np.max(np.abs(acc))) <= 2**bound, step.name
+
+
+# ---------------------------------------------------------------- plan_memory
+
+
+def test_the_arena_is_near_its_lower_bound(spec: Spec) -> None:
+    plan = make_plan(spec)
+    assert plan.arena_lower_bound <= plan.arena <= 1.02 * plan.arena_lower_bound
+
+
+blocks = st.lists(
+    st.tuples(st.integers(1, 40), st.sampled_from([1, 2, 4]), st.integers(0, 9), st.integers(0, 4)),
+    min_size=1,
+    max_size=12,
+).map(
+    lambda rows: [
+        Block(f"b{i}", units * width, width, first, first + length)
+        for i, (units, width, first, length) in enumerate(rows)
+    ]
+)
+
+
+@given(blocks)
+def test_blocks_that_live_together_never_overlap(some: list[Block]) -> None:
+    for order in memory._orders(some)[:6]:
+        offsets = memory._place(order)
+        live = sorted((offsets[b.name], b) for b in some if b.first <= 5 <= b.last)
+        for (at, block), (next_at, _) in pairwise(sorted(live, key=lambda pair: pair[0])):
+            assert at + block.bytes <= next_at
+        assert memory._extent(some, offsets) >= memory._lower_bound(some) - 3
+
+
+def test_a_block_may_lie_over_the_one_that_it_reads_last() -> None:
+    x = Block("x", 100, 1, 0, 1)
+    y = Block("y", 80, 1, 1, 2, {"x": 10})
+    assert memory._lower_bound([x, y]) == 112  # 10 before x, and all of x, in whole words
+    offsets = memory._place([y, x])
+    assert offsets == {"y": 0, "x": 10}
+
+
+def test_an_overlap_would_be_noticed(spec: Spec) -> None:
+    plan = make_plan(spec)
+    blocks_ = memory._blocks(plan.quantized, keep=False)
+    same = replace(plan, offsets=dict.fromkeys(plan.offsets, 0))
+    pairs = [(a, b) for a in blocks_ for b in blocks_ if a is not b and a.meets(b) and not a.over]
+    assert pairs
+    with pytest.raises(AssertionError):
+        memory.check(same, blocks_)
