@@ -20,7 +20,7 @@ from codegen.layout import (
     parameter_fields,
     work_fields,
 )
-from codegen.ops.base import ElementwiseOp, LayerOp, LossOp, Shape
+from codegen.ops.base import ElementwiseOp, LayerOp, LossOp, Op, Shape
 from codegen.passes.plan_memory import scratch_name
 from codegen.report import make_report
 from codegen.spec import Spec
@@ -74,6 +74,12 @@ def _environment() -> Environment:
 def _render(template: str, n: "_NetworkView") -> str:
     text = _environment().get_template(template).render(n=n)
     return re.sub(r"\n\s*\n(\s*})", r"\n\1", re.sub(r"[ \t]+\n", "\n", text))
+
+
+def _helpers(op: Op) -> str:
+    """C functions of an op's own."""
+    module: Any = _environment().get_template(f"ops/{op.kind}.c.j2").module
+    return str(module.helpers(op)).strip("\n")
 
 
 def _numbers(values: Iterable[int]) -> str:
@@ -356,7 +362,7 @@ class _StepView:
             yield f"{velocity} v[{self.sizes['out']}]", f"params->{name}_v"
         if self.role == "weight":
             yield "int w_f", f"params->{name}_f"
-        yield "fxp_rate rate", "params->rate"
+        yield "fxp_rate rate", "rate"
         if self.role == "weight" and (self.step.phase != "batch" or self.stochastic):
             yield "uint32_t *random", "&params->random"
 
@@ -562,13 +568,19 @@ class _NetworkView:
 
     @property
     def tables(self) -> tuple[Table, ...]:
-        return op_tables(self.plan)
+        return op_tables(self.plan, learns=not self.gradient)
 
     @property
     def helpers(self) -> str:
-        loss = self.plan.training.graph.loss
-        module: Any = _environment().get_template(f"ops/{loss.kind}.c.j2").module
-        return str(module.helpers(loss))
+        graph = self.plan.training.graph
+        texts = [_helpers(op) for op in (graph.loss, *([] if self.gradient else [graph.schedule]))]
+        return "\n\n".join(text for text in texts if text)
+
+    @property
+    def rate(self) -> str:
+        """The learning rate of a step."""
+        factor = "rate_factor(params->steps)" if _helpers(self.plan.training.graph.schedule) else ""
+        return f"fxp_scale_rate(params->rate, {factor})" if factor else "params->rate"
 
     @cached_property
     def _views(self) -> dict[str, _StepView]:

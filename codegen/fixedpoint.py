@@ -167,6 +167,10 @@ class Rate:
     def value(self) -> float:
         return float(np.ldexp(float(self.m), -self.s))
 
+    def scaled(self, factor: int) -> "Rate":
+        """Times a factor with 16 fraction bits; twin of fxp_scale_rate."""
+        return _encode(self.m * factor, self.s + 16)
+
 
 def learning_rate(rate: float, batch: int = 1) -> Rate:
     """The rate per sample as the C stores it: from 24 fraction bits, shared over the batch.
@@ -179,14 +183,18 @@ def learning_rate(rate: float, batch: int = 1) -> Rate:
 
 def encode_rate(fixed: int, batch: int) -> Rate:
     """`fixed` has LEARNING_RATE_FRACTION fraction bits; 16 more make the division by batch fine."""
-    wide = (fixed << 16) // batch
+    return _encode((fixed << 16) // batch, LEARNING_RATE_FRACTION + 16)
+
+
+def _encode(wide: int, fraction: int) -> Rate:
+    """8 significant bits of a number with `fraction` fraction bits; twin of fxp_encode_rate."""
     if wide == 0:
         return Rate(0, 0)
     shift = wide.bit_length() - 8
     m = (wide + (1 << (shift - 1))) >> shift if shift > 0 else wide << -shift
     if m == 256:
         m, shift = 128, shift + 1
-    return Rate(m, LEARNING_RATE_FRACTION + 16 - shift)
+    return Rate(m, fraction - shift)
 
 
 @dataclass(frozen=True)

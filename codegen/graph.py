@@ -5,7 +5,16 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from codegen.fixedpoint import BIAS_FRACTION, Format
-from codegen.ops.base import ElementwiseOp, LayerOp, LossOp, Op, OptimizerOp, Shape, size
+from codegen.ops.base import (
+    ElementwiseOp,
+    LayerOp,
+    LossOp,
+    Op,
+    OptimizerOp,
+    ScheduleOp,
+    Shape,
+    size,
+)
 
 
 @dataclass(frozen=True)
@@ -94,6 +103,7 @@ class Graph:
     scores: str
     loss: LossOp
     optimizer: OptimizerOp
+    schedule: ScheduleOp
 
     @property
     def outputs(self) -> int:

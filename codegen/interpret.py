@@ -99,6 +99,7 @@ class FloatLearner:
     sums: dict[str, Floats] = field(default_factory=dict)
     velocity: dict[str, Floats] = field(default_factory=dict)
     count: int = 0
+    steps: int = 0
 
     def train(self, x: Floats, target: Any) -> float:
         """One sample; the parameters change when a batch is full. Returns the loss."""
@@ -110,14 +111,16 @@ class FloatLearner:
         self.count += 1
         if self.count == self.batch:
             self._update()
+        self.steps += 1
         return loss
 
     def _update(self) -> None:
         optimizer = self.training.graph.optimizer
+        rate = self.rate * self.training.graph.schedule.factor(self.steps)
         for name, total in self.sums.items():
             velocity = self.velocity.get(name, np.zeros_like(total))
             self.parameters[name], self.velocity[name] = optimizer.update(
-                self.parameters[name], total / self.batch, velocity, self.rate
+                self.parameters[name], total / self.batch, velocity, rate
             )
         self.sums, self.count = {}, 0
 
@@ -378,7 +381,7 @@ class IntegerLearner:
         state = self.state
         velocity = state.velocity.get(name, integers(0))
         state.values[name], velocity = self._optimizer.update_bias_int(
-            state.values[name], gradient, velocity, state.rate
+            state.values[name], gradient, velocity, self.rate
         )
         if self._optimizer.has_velocity:
             state.velocity[name] = velocity
@@ -413,7 +416,7 @@ class IntegerLearner:
 
     def _delta(self, gradient: Q | Outer, row: int, target: int) -> Ints | None:
         """Changes of a row with `target` + 16 fraction bits; None where the row is skipped."""
-        rate, random = self.state.rate, self.state.random
+        rate, random = self.rate, self.state.random
         if isinstance(gradient, Q):
             return step24(gradient.q[row], gradient.f + rate.s - target - 16) * rate.m
         widen = 16 - self.quantized.numbers.activation_bits  # 8-bit values are used as x << 8
@@ -444,6 +447,12 @@ class IntegerLearner:
             state.values[tensor.name] = rescale(state.values[tensor.name], 1)
             if tensor.name in state.velocity:
                 state.velocity[tensor.name] = rescale(state.velocity[tensor.name], 1)
+
+    @property
+    def rate(self) -> Rate:
+        """The learning rate as the schedule has it now."""
+        schedule = self.quantized.training.graph.schedule
+        return self.state.rate.scaled(schedule.factor_int(self.state.steps))
 
     @property
     def _optimizer(self) -> Any:

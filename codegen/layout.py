@@ -171,8 +171,8 @@ def initial_tables(plan: Plan, state: State) -> tuple[Table, ...]:
     return tuple(tables)
 
 
-def op_tables(plan: Plan) -> tuple[Table, ...]:
-    """Tables of the ops, each once."""
+def op_tables(plan: Plan, learns: bool = True) -> tuple[Table, ...]:
+    """Tables of the ops, each once; where nothing `learns`, those of the schedule are not there."""
     tables: dict[str, Table] = {}
     for step in plan.training.steps:
         for finish in step.finishes:
@@ -181,4 +181,6 @@ def op_tables(plan: Plan) -> tuple[Table, ...]:
         if isinstance(step.op, LossOp):
             for name, values in step.op.tables().items():
                 tables[name] = Table(name, "uint32_t", values, 4 * len(values))
+    for name, values in plan.training.graph.schedule.tables().items() if learns else ():
+        tables[name] = Table(name, "uint32_t", values, 4 * len(values))
     return tuple(tables.values())

@@ -13,18 +13,21 @@ from typing import Any, get_type_hints
 
 from codegen.errors import UserError
 from codegen.fixedpoint import LEARNING_RATE_FRACTION, Format, parse_format
-from codegen.ops import LAYERS, LOSSES
+from codegen.ops import LAYERS, LOSSES, SCHEDULES
 from codegen.ops.base import (
     ElementwiseOp,
     Extent,
     LayerOp,
     LossOp,
+    Op,
     OptimizerOp,
     Padding,
+    ScheduleOp,
     Shape,
     ShapeError,
     ViewOp,
 )
+from codegen.ops.constant import Constant
 from codegen.ops.momentum import Momentum
 from codegen.ops.sgd import Sgd
 
@@ -34,6 +37,7 @@ UPDATES = ("all", "bias", "none")
 SCORE_BITS = 16  # the output of the last layer, in every mode
 MAX_LEARNING_RATE = 255
 MAX_BATCH = 256
+CONSTANT = Constant()
 INPUT_NAME = "input"  # under which a layer reads the input of the network
 MAX_NAME = 31  # characters that C99 tells apart in a name that the linker sees
 
@@ -45,7 +49,7 @@ def _set(words: str) -> frozenset[str]:
 # What the generated C calls its own variables and functions.
 RESERVED_NAMES = _set(
     "x input params work target label scores arena rate random steps seen init predict train "
-    "gradient main t loss"
+    "gradient main forward rate_factor t loss"
 )
 _KEYWORDS = _set(
     "alignas alignof and and_eq asm auto bitand bitor bool break case catch char char16_t char32_t "
@@ -71,16 +75,24 @@ _FILE_NAMES = _set(
 )
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9]*(_[A-Za-z0-9]+)*")
 
+Choice = str | dict[str, Any]  # a kind, alone or with its keys
+
 # The keys of each table and their types; those of an op are the fields of its dataclass.
 _TABLES: dict[str, dict[str, object]] = {
     "numbers": {"mode": str},
-    "training": {"learning_rate": float, "momentum": float, "batch": int, "rounding": str},
+    "training": {
+        "learning_rate": float,
+        "schedule": Choice,
+        "momentum": float,
+        "batch": int,
+        "rounding": str,
+    },
 }
 _TOP: dict[str, object] = {
     "name": str,
     "input": Shape,
     "input_max": float,
-    "loss": str,
+    "loss": Choice,
     "target_max": float,
     "frozen_until": str,
     **dict.fromkeys(_TABLES, dict),
@@ -107,6 +119,7 @@ _WORDS: list[tuple[object, str, str]] = [
     (Padding, "'same', 'valid', a whole number or a list of them", '{key} = "same"'),
     (Names, "a list of layer names", '{key} = ["{text}"]'),
     (dict, "a table", "[{key}]"),
+    (Choice, "a text in quotes or a table with a kind", '{key} = "{text}"'),
     (list[dict[str, Any]], "a list of tables", "[[{key}]]"),
 ]
 _EXAMPLES = {
@@ -115,6 +128,7 @@ _EXAMPLES = {
     "mode": MODES[0],
     "rounding": ROUNDINGS[0],
     "kind": next(iter(LAYERS)),
+    "schedule": next(iter(SCHEDULES)),
     "format": "Q3.12",
     "inputs": "conv1",
     "update": "bias",
@@ -169,6 +183,7 @@ class Spec:
     frozen_until: str = ""
     mode: str = "int16"
     learning_rate: float = 0.05
+    schedule: ScheduleOp = CONSTANT
     momentum: float = 0.0
     batch: int = 1
     rounding: str = "stochastic"
@@ -226,10 +241,13 @@ def parse_spec(text: str, source: str) -> Spec:
     values = _read(source, _parse_toml(text, source), _TOP, ("name", "input", "loss"))
     for key, types in _TABLES.items():
         values |= _read(f"{source}: [{key}]", values.pop(key, {}), types)
-    loss = _choose(source, "loss", values.pop("loss"), LOSSES)
+    values["loss"] = _parse_choice(source, "loss", values["loss"], LOSSES)
+    if "schedule" in values:
+        place = f"{source}: [training]"
+        values["schedule"] = _parse_choice(place, "schedule", values["schedule"], SCHEDULES)
     layers = _parse_layers(source, values.pop("layer", []))
     digest = hashlib.sha256(text.encode()).hexdigest()
-    return Spec(**values, layers=layers, loss=LOSSES[loss](), source=source, digest=digest)
+    return Spec(**values, layers=layers, source=source, digest=digest)
 
 
 # From here on: TOML to values of the right types. `place` is where we are, for messages.
@@ -284,6 +302,8 @@ def _convert(place: str, key: str, value: Any, wanted: object) -> Any:
 
 def _fits(value: Any, wanted: object) -> bool:
     """True and false are no numbers; an integer has 64 bits, and does for a float."""
+    if wanted == Choice:
+        return type(value) in (str, dict)
     if wanted in (Extent, Padding) and type(value) is not list:
         return _fits(value, int) or (wanted == Padding and type(value) is str)
     if wanted in (Shape, Extent, Padding, Names):
@@ -312,6 +332,32 @@ def _parse_layers(source: str, tables: Iterable[Mapping[str, Any]]) -> tuple[Lay
     return tuple(layers)
 
 
+def _parse_choice(place: str, key: str, value: Any, known: Mapping[str, type[Op]]) -> Any:
+    """An op by its kind alone, or from a table with its kind and its keys."""
+    if isinstance(value, str):
+        return _build(f"{place}: {key}", known[_choose(place, key, value, known)], {})
+    place = f"{place}: {key}"
+    _require(place, "kind", value, str)
+    kind = _choose(place, "kind", _convert(place, "kind", value["kind"], str), known)
+    return _build(place, known[kind], {k: v for k, v in value.items() if k != "kind"})
+
+
+def _build(place: str, op: type[Op], table: Mapping[str, Any]) -> Any:
+    """The op whose fields are these keys."""
+    types, required = _keys(op)
+    try:
+        return op(**_read(place, table, types, required))
+    except ShapeError as error:
+        raise UserError(f"{place}: {error}") from None
+
+
+def _keys(op: type[Op]) -> tuple[dict[str, object], list[str]]:
+    """Types of an op's keys, and those that must be there."""
+    hints = get_type_hints(op)
+    types = {key.name: hints[key.name] for key in fields(op)}
+    return types, [key.name for key in fields(op) if key.default is MISSING]
+
+
 def _parse_kind(place: str, table: Mapping[str, Any]) -> str:
     _require(place, "kind", table, str)
     return _choose(place, "kind", _convert(place, "kind", table["kind"], str), LAYERS)
@@ -319,14 +365,9 @@ def _parse_kind(place: str, table: Mapping[str, Any]) -> str:
 
 def _parse_layer(place: str, kind: str, table: Mapping[str, Any], default_name: str) -> Layer:
     """The fields of the op's dataclass are its keys."""
-    keys = fields(LAYERS[kind])
-    hints = get_type_hints(LAYERS[kind])
-    required = [key.name for key in keys if key.default is MISSING]
-    values = _read(place, table, _LAYER | {key.name: hints[key.name] for key in keys}, required)
-    try:
-        op = LAYERS[kind](**{key.name: values[key.name] for key in keys if key.name in values})
-    except ShapeError as error:
-        raise UserError(f"{place}: {error}") from None
+    types, required = _keys(LAYERS[kind])
+    values = _read(place, table, _LAYER | types, required)
+    op = _build(place, LAYERS[kind], {key: table[key] for key in types if key in table})
     pinned = _parse_pinned(place, values["format"]) if "format" in values else None
     given = {
         key: values[key]

@@ -202,19 +202,17 @@ def update_check(
     gradient = gradient_of(quantized, step, values)
     learner = IntegerLearner(quantized, deepcopy(state))
     learner.update(name, gradient)
-    before = state.q(name)
+    before, rate = state.q(name), learner.rate.value
     is_weight = quantized.training.tensors[name].role == "weight"
     velocity = np.zeros_like(before.value)
     if name in state.velocity:
         velocity = Q(state.velocity[name], before.f + headroom(quantized, name)).value
-    after, change = optimizer.update(
-        before.value, formed(gradient).value, velocity, state.rate.value
-    )
+    after, change = optimizer.update(before.value, formed(gradient).value, velocity, rate)
     want = np.ldexp(after, before.f)
     limit = 2.0 ** (quantized.formats[name].bits - 1)
     compared = (want > -limit) & (want < limit - 1)
     if is_weight:
-        compared &= _unclipped(quantized, state, name, gradient)
+        compared &= _unclipped(quantized, before.f, rate, name, gradient)
         compared &= np.abs(np.ldexp(change, before.f + headroom(quantized, name))) < 2.0**15 - 2
     error = np.abs(learner.state.values[name] - want)
     worst = float(np.max(error, where=compared, initial=0.0))
@@ -231,15 +229,15 @@ def headroom(quantized: QuantizedGraph, name: str) -> int:
 
 
 def _unclipped(
-    quantized: QuantizedGraph, state: State, name: str, gradient: Q | Outer
+    quantized: QuantizedGraph, f: int, rate: float, name: str, gradient: Q | Outer
 ) -> NDArray[np.bool_]:
     """Where the rate times the error fits the 16 bits that an update has for it."""
     bits = quantized.formats[name].bits
-    target = state.f[name] + quantized.training.graph.optimizer.headroom(bits) + 16
+    target = f + quantized.training.graph.optimizer.headroom(bits) + 16
     if isinstance(gradient, Q):
-        return np.abs(np.ldexp(gradient.value * state.rate.value, target)) < 2.0**30
+        return np.abs(np.ldexp(gradient.value * rate, target)) < 2.0**30
     x_f = gradient.columns.f + 16 - quantized.numbers.activation_bits
-    n = np.ldexp(gradient.rows.value * state.rate.value, target - x_f)
+    n = np.ldexp(gradient.rows.value * rate, target - x_f)
     return (np.abs(n) < 2.0**15 - 1)[:, None]
 
 

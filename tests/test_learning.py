@@ -8,10 +8,16 @@ import pytest
 from sklearn.datasets import load_digits
 
 from codegen.data import Data
-from codegen.pipeline import load_spec_data, make_plan, make_state, quantize_samples
+from codegen.pipeline import (
+    load_spec_data,
+    make_plan,
+    make_state,
+    quantize_samples,
+    synthetic_samples,
+)
 from codegen.report import make_report
 from codegen.spec import MODES, Spec, load_spec
-from host_sim.check import check
+from host_sim.check import CheckResult, check
 from host_sim.device import Device
 from host_sim.training import train
 
@@ -30,35 +36,44 @@ def network(name: str, mode: str) -> Spec:
     return replace(load_spec(NETWORKS / f"{name}.toml"), mode=mode)
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("lesson", "lesson_wide", "xor_gate", "digits", "mnist", "deep", "regression"),
-        *("batch_momentum", "frozen_prefix", "activations_in_a_row"),
-    ],
-)
-def test_gradients_of_a_fresh_network(name: str, mode: str) -> None:
-    result = check(network(name, mode), count=8)
+# W1, W2 and W3 are XOR, 64-32-10 and 784-128-10; then an MLP of four layers, and the lesson.
+ANCHORS = ("xor_gate", "digits", "mnist", "deep", "lesson", "lesson_wide")
+# Small differences of rounded numbers have large relative errors: a format of 8 bits is pinned
+# there, or many layers follow one another.
+COARSE = ("frozen_prefix", "sparse")
+
+
+def assert_gradients(result: CheckResult, most: float) -> None:
     assert result.c_equals_integers
     assert [kernel for kernel in result.kernels if not kernel.ok] == []
     # The step of the central differences is 1e-6: its cancellation costs about 1e-10 / 1e-3.
     assert result.finite_difference_error < 1e-6
-    if mode == "int16" and name != "frozen_prefix":  # whose format of 8 bits is pinned
-        assert max(tensor.relative_error_mean for tensor in result.tensors) <= 1e-3
+    errors = [tensor.relative_error_mean for tensor in result.tensors]
+    assert 0 < max(errors) <= most
+
+
+def test_gradients_of_a_fresh_network(spec: Spec) -> None:
+    result = check(spec, count=8)
+    small = spec.mode == "int16" and spec.name not in COARSE
+    assert_gradients(result, (1e-3 if spec.name in ANCHORS else 2e-3) if small else np.inf)
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_gradients_of_a_trained_network(mode: str, digits_file: Path) -> None:
-    spec = network("digits", mode)
-    data = load_spec_data(spec, digits_file)
-    samples = quantize_samples(spec, data.x, data.y)
+@pytest.mark.parametrize("name", ANCHORS)
+def test_gradients_of_a_trained_network(name: str, mode: str, digits_file: Path) -> None:
+    spec = network(name, mode)
+    if name == "digits":
+        data = load_spec_data(spec, digits_file)
+        samples = quantize_samples(spec, data.x, data.y)
+    elif name == "xor_gate":
+        x = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+        samples = quantize_samples(spec, x, x[:, :1] ^ x[:, 1:])
+    else:
+        samples = synthetic_samples(spec, make_plan(spec), 200, seed=5)
     device = Device(spec, samples=samples)
-    device.train_samples(samples, range(1000))
-    result = check(spec, samples=samples, count=24, device=device)
-    assert result.ok
-    if mode == "int16":
-        assert max(tensor.relative_error_mean for tensor in result.tensors) <= 1e-3
+    device.train_samples(samples, [i % len(samples) for i in range(1000)])
+    result = check(spec, samples=samples, count=12, device=device)
+    assert_gradients(result, 1e-3 if mode == "int16" else np.inf)
 
 
 @pytest.mark.parametrize(("mode", "points"), [("int16", 0.5), ("int8", 0.5), ("int8_compact", 1.0)])

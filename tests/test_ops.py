@@ -29,7 +29,7 @@ from codegen.fixedpoint import (
     saturate,
     step24,
 )
-from codegen.ops import LAYERS, LOSSES, OPTIMIZERS
+from codegen.ops import LAYERS, LOSSES, OPTIMIZERS, SCHEDULES
 from codegen.ops.add import Add
 from codegen.ops.base import (
     ElementwiseOp,
@@ -37,14 +37,17 @@ from codegen.ops.base import (
     LossOp,
     Op,
     OptimizerOp,
+    ScheduleOp,
     Shape,
     ShapeError,
     ViewOp,
     size,
 )
 from codegen.ops.concatenate import Concatenate
+from codegen.ops.constant import Constant
 from codegen.ops.conv1d import Conv1d
 from codegen.ops.conv2d import Conv2d
+from codegen.ops.cosine import COSINE_ERROR, Cosine
 from codegen.ops.curves import TANH_TABLE
 from codegen.ops.dense import Dense
 from codegen.ops.depthwise_conv2d import DepthwiseConv2d
@@ -64,7 +67,9 @@ from codegen.ops.softmax_cross_entropy import (
     log2,
 )
 from codegen.ops.squared_error import SquaredError
+from codegen.ops.step import Step
 from codegen.ops.tanh import Tanh
+from codegen.ops.warm_up import WarmUp
 
 
 class Case(NamedTuple):
@@ -122,6 +127,10 @@ LAYER_EXAMPLES = [
     case(Add(), (3, 2), (3, 2)),
     case(Concatenate(), (3, 2), (3, 4)),
 ]
+SCHEDULE_EXAMPLES = [
+    *(Constant(), WarmUp(7), WarmUp(1), Cosine(100), Cosine(33)),
+    *(Step(10), Step(1, by=0.99), Step(3, by=0.0)),
+]
 VIEW_EXAMPLES = [Flatten(), Reshape((2, 3))]
 ELEMENTWISE = [Relu(), LeakyRelu(), LeakyRelu(0.0), LeakyRelu(0.9999), Sigmoid(), Tanh()]
 LOSS_EXAMPLES = [SoftmaxCrossEntropy(), SquaredError()]
@@ -150,6 +159,7 @@ def test_every_op_has_an_example() -> None:
     assert examples == set(LAYERS)
     assert {op.kind for op in LOSS_EXAMPLES} == set(LOSSES)
     assert {op.kind for op in OPTIMIZER_EXAMPLES} == set(OPTIMIZERS)
+    assert {op.kind for op in SCHEDULE_EXAMPLES} == set(SCHEDULES)
 
 
 # ---------------------------------------------------------------- link 1: finite differences
@@ -239,6 +249,30 @@ def test_momentum_is_kept_with_15_fraction_bits_below_1(momentum: float) -> None
     kept = Momentum(momentum).momentum_q
     assert kept < 2**15
     assert abs(kept / 2**15 - momentum) <= 2.0**-15
+
+
+@pytest.mark.parametrize("op", SCHEDULE_EXAMPLES, ids=name_of)
+def test_a_schedule_in_integers_is_its_float_twin(op: ScheduleOp) -> None:
+    """16 fraction bits: a cosine has its table's error, a power one rounding a step, a line one."""
+    steps = [*range(40), 99, 100, 101, 199, 200, 10**6, 2**32 - 1]
+    allowed = {"cosine": COSINE_ERROR, "step": 64 * 0.5 * 2**-16, "warm_up": 2**-16}
+    for step in steps:
+        error = abs(op.factor_int(step) / op.ONE - op.factor(step))
+        assert error <= allowed.get(op.kind, 0.0), step
+        assert 0 <= op.factor_int(step) <= op.ONE
+
+
+def test_schedules_have_their_textbook_values() -> None:
+    assert [Step(10, by=0.5).factor(i) for i in (0, 9, 10, 20)] == [1, 1, 0.5, 0.25]
+    assert [WarmUp(4).factor(i) for i in (0, 1, 3, 9)] == [0.25, 0.5, 1, 1]
+    assert [Cosine(8).factor(i) for i in (0, 4, 8, 99)] == pytest.approx([1, 0.5, 0, 0])
+    assert Constant().factor(7) == 1
+
+
+@pytest.mark.parametrize("make", [lambda: Step(0), lambda: WarmUp(0), lambda: Cosine(-1)])
+def test_a_schedule_needs_samples(make: Any) -> None:
+    with pytest.raises(ShapeError, match="at least 1 is needed"):
+        make()
 
 
 # ---------------------------------------------------------------- link 2: layers
@@ -709,7 +743,7 @@ def test_a_summed_gradient_becomes_a_change_within_the_weight_allowance() -> Non
 WITH_KERNELS = [kind for kind, op in LAYERS.items() if not issubclass(op, ViewOp)]
 
 
-@pytest.mark.parametrize("kind", [*WITH_KERNELS, *LOSSES, *OPTIMIZERS, "identity"])
+@pytest.mark.parametrize("kind", [*WITH_KERNELS, *LOSSES, *OPTIMIZERS, *SCHEDULES, "identity"])
 def test_every_op_has_a_template_of_its_name(kind: str) -> None:
     assert (paths.TEMPLATES / "ops" / f"{kind}.c.j2").is_file()
 

@@ -238,7 +238,7 @@ def test_a_syntax_mistake_has_line_and_column(text: str, message: str) -> None:
         ),
         (
             training("rate = 1"),
-            "[training]: unknown key 'rate'; known: learning_rate, momentum, batch, rounding",
+            "[training]: unknown key 'rate'; known: learning_rate, schedule, momentum, batch, rounding",
         ),
         (training("momemtum = 0"), "[training]: unknown key 'momemtum'; did you mean 'momentum'?"),
         (HEAD + "[numbers]\nbits = 3\n" + LAYER, "[numbers]: unknown key 'bits'; known: mode"),
@@ -348,7 +348,7 @@ def test_a_missing_key_is_named(text: str, message: str) -> None:
         ),
         (
             NET.replace('"squared_error"', "[]"),
-            'loss = []; it must be a text in quotes, such as loss = "softmax_cross_entropy"',
+            'loss = []; it must be a text in quotes or a table with a kind, such as loss = "softmax_cross_entropy"',
         ),
         ("training = 3\n" + NET, "training = 3; it must be a table, such as [training]"),
         (

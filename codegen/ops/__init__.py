@@ -1,10 +1,12 @@
 """Every op under the name that the network file gives it."""
 
 from codegen.ops.add import Add
-from codegen.ops.base import ElementwiseOp, LayerOp, LossOp, OptimizerOp, ViewOp
+from codegen.ops.base import ElementwiseOp, LayerOp, LossOp, OptimizerOp, ScheduleOp, ViewOp
 from codegen.ops.concatenate import Concatenate
+from codegen.ops.constant import Constant
 from codegen.ops.conv1d import Conv1d
 from codegen.ops.conv2d import Conv2d
+from codegen.ops.cosine import Cosine
 from codegen.ops.dense import Dense
 from codegen.ops.depthwise_conv2d import DepthwiseConv2d
 from codegen.ops.flatten import Flatten
@@ -16,7 +18,9 @@ from codegen.ops.sgd import Sgd
 from codegen.ops.sigmoid import Sigmoid
 from codegen.ops.softmax_cross_entropy import SoftmaxCrossEntropy
 from codegen.ops.squared_error import SquaredError
+from codegen.ops.step import Step
 from codegen.ops.tanh import Tanh
+from codegen.ops.warm_up import WarmUp
 
 LayerKind = type[LayerOp] | type[ElementwiseOp] | type[ViewOp]
 LAYERS: dict[str, LayerKind] = {
@@ -29,3 +33,4 @@ LAYERS: dict[str, LayerKind] = {
 }
 LOSSES: dict[str, type[LossOp]] = {op.kind: op for op in (SoftmaxCrossEntropy, SquaredError)}
 OPTIMIZERS: dict[str, type[OptimizerOp]] = {op.kind: op for op in (Momentum, Sgd)}
+SCHEDULES: dict[str, type[ScheduleOp]] = {op.kind: op for op in (Constant, Cosine, Step, WarmUp)}

@@ -12,6 +12,7 @@ Families:
 - ElementwiseOp maps an accumulator to an accumulator, just before a value is stored.
 - LossOp       turns scores and target into a loss and the error of the scores.
 - OptimizerOp  turns a gradient into a change of a parameter.
+- ScheduleOp   says by which factor the learning rate is multiplied, and when.
 """
 
 import inspect
@@ -239,4 +240,21 @@ class OptimizerOp(Op):
 
     def update_bias_int(self, b: Ints, g: Q, v: Ints, rate: Rate) -> tuple[Ints, Ints]:
         """Integer twin for biases: int32 with BIAS_FRACTION fraction bits, rounded to nearest."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class ScheduleOp(Op):
+    """The factor of the learning rate after `step` samples: a float, or with 16 fraction bits."""
+
+    ONE: ClassVar[int] = 1 << 16
+
+    def tables(self) -> dict[str, tuple[int, ...]]:
+        """Constant tables (uint32) that the C reads, by name."""
+        return {}
+
+    def factor(self, step: int) -> float:
+        raise NotImplementedError
+
+    def factor_int(self, step: int) -> int:
         raise NotImplementedError

@@ -23,7 +23,13 @@ def build_graph(spec: Spec) -> Graph:
             raise UserError(f"{spec.source}: layer {number} ({layer.name}): {error}") from None
     scores = _name_scores(spec, building)
     graph = Graph(
-        spec.name, tuple(building.nodes), building.tensors, scores, spec.loss, spec.optimizer
+        spec.name,
+        tuple(building.nodes),
+        building.tensors,
+        scores,
+        spec.loss,
+        spec.optimizer,
+        spec.schedule,
     )
     check(graph)
     return graph

@@ -202,18 +202,29 @@ static inline uint32_t fxp_draw(uint32_t *state)
     return v;
 }
 
-/* A rate with 24 fraction bits, shared over a batch, as m * 2^-s with 128 <= m <= 255, or 0. */
-static inline fxp_rate fxp_learning_rate(uint32_t rate, unsigned batch)
+/* A rate with `fraction` fraction bits as m * 2^-s with 128 <= m <= 255, or 0. */
+static inline fxp_rate fxp_encode_rate(uint64_t wide, int fraction)
 {
-    const uint64_t wide = ((uint64_t)rate << 16) / batch;
     const int shift = fxp_bit_length(wide) - 8;
     fxp_rate result = {0, 0};
     uint64_t m = fxp_bit_length(wide) == 0 ? 0 : (uint64_t)fxp_rescale((int64_t)wide, shift);
     if (m != 0) {
-        result.s = (int8_t)(40 - shift - (m == 256 ? 1 : 0));
+        result.s = (int8_t)(fraction - shift - (m == 256 ? 1 : 0));
         result.m = (uint8_t)(m == 256 ? 128 : m);
     }
     return result;
+}
+
+/* A rate with 24 fraction bits, shared over a batch. */
+static inline fxp_rate fxp_learning_rate(uint32_t rate, unsigned batch)
+{
+    return fxp_encode_rate(((uint64_t)rate << 16) / batch, 40);
+}
+
+/* A rate times a factor with 16 fraction bits. */
+static inline fxp_rate fxp_scale_rate(fxp_rate rate, uint32_t factor)
+{
+    return fxp_encode_rate((uint64_t)rate.m * factor, rate.s + 16);
 }
 
 /* -error * rate as 16 bits, k bits shorter than the product, stochastically rounded. */

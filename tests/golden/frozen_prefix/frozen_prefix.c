@@ -135,13 +135,14 @@ int32_t frozen_prefix_train(frozen_prefix_params *params, frozen_prefix_work *wo
     int16_t *const dense2 = &work->arena.i16[14];
     int16_t *const d_dense2 = &work->arena.i16[17];
 
+    const fxp_rate rate = params->rate;
     step_relu1(x, frozen_prefix_dense1_w, frozen_prefix_dense1_b, relu1);
     step_dense2(relu1, params->dense2_w, params->dense2_w_f, params->dense2_b, dense2);
     const fxp_scale d_dense2_scale = step_loss(dense2, target, &loss, d_dense2);
     step_update_dense2_w(d_dense2, d_dense2_scale.f, relu1, params->dense2_w,
-                         params->dense2_w_v, params->dense2_w_f, params->rate, &params->random);
+                         params->dense2_w_v, params->dense2_w_f, rate, &params->random);
     step_update_dense2_b(d_dense2, d_dense2_scale.f, params->dense2_b, params->dense2_b_v,
-                         params->rate);
+                         rate);
 
     params->steps++;
     if ((params->steps & 15u) == 0) {

@@ -214,18 +214,19 @@ int32_t xor_gate_train(xor_gate_params *params, xor_gate_work *work, const int8_
     int16_t *const sigmoid2 = &work->arena.i16[2];
     int8_t *const d_dense2 = &work->arena.i8[6];
 
+    const fxp_rate rate = params->rate;
     step_sigmoid1(x, params->dense1_w, params->dense1_w_f, params->dense1_b, sigmoid1);
     step_sigmoid2(sigmoid1, params->dense2_w, params->dense2_w_f, params->dense2_b, sigmoid2);
     const fxp_scale d_dense2_scale = step_loss(sigmoid2, target, sigmoid2, &loss, d_dense2);
-    step_update_dense2_b(d_dense2, d_dense2_scale.f, params->dense2_b, params->rate);
+    step_update_dense2_b(d_dense2, d_dense2_scale.f, params->dense2_b, rate);
     const fxp_scale d_dense1_scale = step_d_dense1(d_dense2, d_dense2_scale.f, params->dense2_w,
                                                    params->dense2_w_f, sigmoid1,
                                                    params->d_dense1_range.f, d_dense1);
     step_update_dense2_w(d_dense2, d_dense2_scale.f, sigmoid1, params->dense2_w,
-                         params->dense2_w_f, params->rate, &params->random);
+                         params->dense2_w_f, rate, &params->random);
     step_update_dense1_w(d_dense1, d_dense1_scale.f, x, params->dense1_w, params->dense1_w_f,
-                         params->rate, &params->random);
-    step_update_dense1_b(d_dense1, d_dense1_scale.f, params->dense1_b, params->rate);
+                         rate, &params->random);
+    step_update_dense1_b(d_dense1, d_dense1_scale.f, params->dense1_b, rate);
 
     fxp_adapt_errors(&params->d_dense1_range, d_dense1_scale.ideal);
     params->steps++;
