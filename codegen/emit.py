@@ -171,6 +171,10 @@ class _StepView:
         return {**types, "out": C_TYPES[self.bits]}
 
     @property
+    def bits_of(self) -> dict[str, int]:
+        return {key: self._format(name).bits for key, name in self.step.reads.items()}
+
+    @property
     def f(self) -> dict[str, str]:
         """Fraction bits of each argument: a literal, or an argument of its own."""
         return {
@@ -345,7 +349,8 @@ class _StepView:
             yield "int t", "target"
             return
         yield self._pointer("const ", key, name)
-        if self._constant_f(name) is None:
+        idle = self.step.phase != "batch" and key not in self.op.exponents(self.kernel)
+        if self._constant_f(name) is None and not idle:
             yield f"int {key}_f", self._exponent(tensor)
 
     def _pointer(self, const: str, key: str, name: str) -> tuple[str, str]:

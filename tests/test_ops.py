@@ -31,6 +31,7 @@ from codegen.fixedpoint import (
 )
 from codegen.ops import LAYERS, LOSSES, OPTIMIZERS, SCHEDULES
 from codegen.ops.add import Add
+from codegen.ops.average_pool import AveragePool
 from codegen.ops.base import (
     ElementwiseOp,
     LayerOp,
@@ -52,8 +53,10 @@ from codegen.ops.curves import TANH_TABLE
 from codegen.ops.dense import Dense
 from codegen.ops.depthwise_conv2d import DepthwiseConv2d
 from codegen.ops.flatten import Flatten
+from codegen.ops.global_average_pool import GlobalAveragePool
 from codegen.ops.identity import Identity
 from codegen.ops.leaky_relu import LeakyRelu
+from codegen.ops.max_pool import MaxPool
 from codegen.ops.momentum import Momentum
 from codegen.ops.relu import Relu
 from codegen.ops.reshape import Reshape
@@ -124,6 +127,14 @@ LAYER_EXAMPLES = [
     case(Conv1d(2, 2, padding=(1, 0), groups=2, bias=False), (5, 4)),
     case(DepthwiseConv2d(3, padding="same"), (5, 4, 3)),
     case(DepthwiseConv2d((2, 1), multiplier=2, stride=2, bias=False), (5, 6, 2)),
+    case(MaxPool(2), (4, 6, 2)),
+    case(MaxPool((2, 3), stride=(1, 2), padding=(1, 0, 1, 2)), (4, 6, 2)),
+    case(MaxPool(3, stride=2, padding="same"), (7, 3)),
+    case(AveragePool((2, 3)), (4, 6, 2)),
+    case(AveragePool(3, stride=2, padding="same"), (5, 6, 2)),
+    case(AveragePool(3, stride=1, padding=1), (6, 2)),
+    case(GlobalAveragePool(), (3, 5, 2)),
+    case(GlobalAveragePool(), (7, 3)),
     case(Add(), (3, 2), (3, 2)),
     case(Concatenate(), (3, 2), (3, 4)),
 ]

@@ -1,6 +1,7 @@
 """Every op under the name that the network file gives it."""
 
 from codegen.ops.add import Add
+from codegen.ops.average_pool import AveragePool
 from codegen.ops.base import ElementwiseOp, LayerOp, LossOp, OptimizerOp, ScheduleOp, ViewOp
 from codegen.ops.concatenate import Concatenate
 from codegen.ops.constant import Constant
@@ -10,7 +11,9 @@ from codegen.ops.cosine import Cosine
 from codegen.ops.dense import Dense
 from codegen.ops.depthwise_conv2d import DepthwiseConv2d
 from codegen.ops.flatten import Flatten
+from codegen.ops.global_average_pool import GlobalAveragePool
 from codegen.ops.leaky_relu import LeakyRelu
+from codegen.ops.max_pool import MaxPool
 from codegen.ops.momentum import Momentum
 from codegen.ops.relu import Relu
 from codegen.ops.reshape import Reshape
@@ -28,6 +31,7 @@ LAYERS: dict[str, LayerKind] = {
     for op in (
         *(Dense, Conv1d, Conv2d, DepthwiseConv2d),
         *(LeakyRelu, Relu, Sigmoid, Tanh),
+        *(MaxPool, AveragePool, GlobalAveragePool),
         *(Add, Concatenate, Flatten, Reshape),
     )
 }

@@ -72,6 +72,10 @@ class Op:
         parameters = inspect.signature(getattr(self, kernel)).parameters.values()
         return tuple(p.name for p in parameters if p.kind is not p.KEYWORD_ONLY)
 
+    def exponents(self, kernel: str) -> tuple[str, ...]:
+        """Of these the kernel must know how many fraction bits they have."""
+        return self.reads(kernel)
+
     def call(self, kernel: str, operands: Mapping[str, Any], **options: Any) -> Any:
         """Run the kernel on its operands; the integer twin of `forward` is `forward_int`.
 
