@@ -34,6 +34,7 @@ from codegen.ops.add import Add
 from codegen.ops.average_pool import AveragePool
 from codegen.ops.base import (
     ElementwiseOp,
+    FoldOp,
     LayerOp,
     LossOp,
     Op,
@@ -44,6 +45,7 @@ from codegen.ops.base import (
     ViewOp,
     size,
 )
+from codegen.ops.batch_norm import BatchNorm
 from codegen.ops.concatenate import Concatenate
 from codegen.ops.constant import Constant
 from codegen.ops.conv1d import Conv1d
@@ -58,8 +60,12 @@ from codegen.ops.identity import Identity
 from codegen.ops.leaky_relu import LeakyRelu
 from codegen.ops.max_pool import MaxPool
 from codegen.ops.momentum import Momentum
+from codegen.ops.multiply import Multiply
+from codegen.ops.pad import Pad
 from codegen.ops.relu import Relu
+from codegen.ops.relu6 import Relu6
 from codegen.ops.reshape import Reshape
+from codegen.ops.scale_shift import ScaleShift
 from codegen.ops.sgd import Sgd
 from codegen.ops.sigmoid import Sigmoid
 from codegen.ops.softmax_cross_entropy import (
@@ -135,6 +141,10 @@ LAYER_EXAMPLES = [
     case(AveragePool(3, stride=1, padding=1), (6, 2)),
     case(GlobalAveragePool(), (3, 5, 2)),
     case(GlobalAveragePool(), (7, 3)),
+    case(Pad((1, 0, 2, 1)), (2, 3, 2)),
+    case(Pad(1), (4, 3)),
+    case(Multiply(), (3, 2), (3, 2)),
+    case(ScaleShift(), (3, 2, 4)),
     case(Add(), (3, 2), (3, 2)),
     case(Concatenate(), (3, 2), (3, 4)),
 ]
@@ -142,8 +152,9 @@ SCHEDULE_EXAMPLES = [
     *(Constant(), WarmUp(7), WarmUp(1), Cosine(100), Cosine(33)),
     *(Step(10), Step(1, by=0.99), Step(3, by=0.0)),
 ]
+FOLD_EXAMPLES = [BatchNorm((0.5, 0.0), (1.0, 4.0))]
 VIEW_EXAMPLES = [Flatten(), Reshape((2, 3))]
-ELEMENTWISE = [Relu(), LeakyRelu(), LeakyRelu(0.0), LeakyRelu(0.9999), Sigmoid(), Tanh()]
+ELEMENTWISE = [Relu(), Relu6(), LeakyRelu(), LeakyRelu(0.0), LeakyRelu(0.9999), Sigmoid(), Tanh()]
 LOSS_EXAMPLES = [SoftmaxCrossEntropy(), SquaredError()]
 OPTIMIZER_EXAMPLES = [Sgd(), Momentum(0.9), Momentum(0.5), Momentum(0.99999)]
 STEP = 1e-6
@@ -166,7 +177,9 @@ def label_or_target(loss: LossOp, outputs: int, random: np.random.RandomState) -
 
 def test_every_op_has_an_example() -> None:
     layers = [example.op for example in LAYER_EXAMPLES]
-    examples = {op.kind for op in (*layers, *ELEMENTWISE, *VIEW_EXAMPLES)} - {"identity"}
+    examples = {op.kind for op in (*layers, *ELEMENTWISE, *VIEW_EXAMPLES, *FOLD_EXAMPLES)} - {
+        "identity"
+    }
     assert examples == set(LAYERS)
     assert {op.kind for op in LOSS_EXAMPLES} == set(LOSSES)
     assert {op.kind for op in OPTIMIZER_EXAMPLES} == set(OPTIMIZERS)
@@ -751,7 +764,7 @@ def test_a_summed_gradient_becomes_a_change_within_the_weight_allowance() -> Non
 # ---------------------------------------------------------------- what an op promises to the C
 
 
-WITH_KERNELS = [kind for kind, op in LAYERS.items() if not issubclass(op, ViewOp)]
+WITH_KERNELS = [kind for kind, op in LAYERS.items() if not issubclass(op, ViewOp | FoldOp)]
 
 
 @pytest.mark.parametrize("kind", [*WITH_KERNELS, *LOSSES, *OPTIMIZERS, *SCHEDULES, "identity"])
