@@ -52,6 +52,7 @@ STEPS = 50
 WILD = 100 << 24  # a learning rate of 100
 LEVELS = ("-O0", "-O2", "-O3")
 STEP_MACS = 2**22  # multiplications that the Python integers may take for one comparison
+HUGE = 4_000_000  # above which sanitizers see a few steps only
 LARGE = 400_000  # multiplications a step, above which not every compiler sees every level
 SHIFTED = load_board("microbit")  # accumulates shifted products in 32 bits
 LABELS = ("batch_momentum", "digits")  # networks that are trained on labels
@@ -217,8 +218,12 @@ def test_training_does_change_the_parameters(spec: Spec) -> None:
     plan, start = planned(spec)
     before = deepcopy(start)
     unpack(plan, expected(spec).params, before)
-    for tensor in plan.training.trained:
-        assert not np.array_equal(before.values[tensor.name], start.values[tensor.name])
+    changed = [
+        not np.array_equal(before.values[tensor.name], start.values[tensor.name])
+        for tensor in plan.training.trained
+    ]
+    # A few steps leave some tensors of a large network as they were.
+    assert all(changed) if steps_of(spec) > 10 else any(changed)
 
 
 def test_shifted_products_compute_the_python_integers(spec: Spec, any_compiler: Compiler) -> None:
@@ -363,7 +368,7 @@ def program(spec: Spec) -> str:
         type=f"int{bits}_t",
         low=f"INT{bits}_MIN",
         high=f"INT{bits}_MAX",
-        steps=8 * steps_of(spec),
+        steps=8 * steps_of(spec) if macs_of(spec) < HUGE else 4,
         target=target,
     )
 
