@@ -132,8 +132,8 @@ def finite_difference_error(
     """Largest error of a directional derivative, relative to the length of its gradient.
 
     Near the given parameters, not at them: where a bias is exactly 0, so may be what a ReLU gets. A
-    wrong gradient agrees in no direction and at no step, a right one at the best of them. Of a large
-    network some parameters are drawn, for one sample.
+    wrong gradient agrees in no direction and at no step, a right one at the best of them. Of a
+    large network some parameters are drawn, for one sample.
     """
     random = np.random.RandomState(seed)
     tensors = quantized.training.trained
