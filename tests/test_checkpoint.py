@@ -183,7 +183,7 @@ def test_cuts_one_after_the_other_never_lose_what_a_load_has_returned(geometry: 
     dice = random.Random(1)
     count = operations_of_a_save(checkpoints, states[0])
     admissible: set[bytes | None] = {None}
-    for number in range(3000):
+    for number in range(10_000):
         state = states[number % len(states)]
         for start in range(3):
             checkpoints.flash.boot()

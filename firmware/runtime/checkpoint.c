@@ -4,6 +4,7 @@
 #define MAGIC 0x6D670000u /* marks a checkpoint; the lower half is the version */
 #define LONGEST 32        /* bytes of a word */
 #define NONE 255          /* no slot */
+#define UNSEALED UINT32_MAX
 
 /* The first bytes of a slot. */
 typedef struct {
@@ -18,9 +19,9 @@ typedef char header_has_no_gaps[sizeof(header) == 20 ? 1 : -1];
 /* The newest complete state, and a later one that was cut. */
 typedef struct {
     header head;
+    uint32_t seal;
     uint32_t torn_sequence;
     uint8_t slot;
-    uint8_t sealed;
     uint8_t torn;
 } newest;
 
@@ -29,7 +30,7 @@ typedef struct {
     uint32_t at;
     uint8_t word[LONGEST];
     uint8_t fill;
-    uint8_t failed;
+    int failed;
 } writer;
 
 /* CRC-32 (reflected, polynomial 0xEDB88320): one byte more, before the final inversion. */
@@ -86,7 +87,7 @@ static int complete(uint32_t base, uint32_t at, uint32_t bytes)
 
 static newest find_newest(void)
 {
-    newest found = {{0, 0, 0, {0}}, 0, NONE, 0, NONE};
+    newest found = {{0, 0, 0, {0}}, 0, 0, NONE, NONE};
     for (uint8_t slot = 0; slot < checkpoint_memory.slots; slot++) {
         const uint32_t base = slot * checkpoint_memory.slot_bytes;
         header head;
@@ -97,11 +98,9 @@ static newest find_newest(void)
             continue;
         }
         if (complete(base, at, head.bytes)) {
-            uint32_t seal;
-            checkpoint_flash_read(base + at + whole_words(4), (uint8_t *)&seal, sizeof seal);
             found.head = head;
             found.slot = slot;
-            found.sealed = seal != UINT32_MAX;
+            checkpoint_flash_read(base + at + whole_words(4), (uint8_t *)&found.seal, 4);
         } else if (head.sequence > found.torn_sequence) {
             found.torn_sequence = head.sequence;
             found.torn = slot;
@@ -178,6 +177,20 @@ static int write_slot(uint8_t slot, const header *head, const uint8_t *state)
     return w.failed;
 }
 
+/* Makes sure that no later start finds the newest state gone: 0 where that worked. */
+static int settle(const newest *found, const uint8_t *state)
+{
+    if (found->seal == UNSEALED) {
+        return write_slot(found->slot, &found->head, state);
+    }
+    writer w = {found->slot * checkpoint_memory.slot_bytes, {0}, 0, 0};
+    w.at += commit_at(found->head.bytes) + whole_words(4);
+    for (uint8_t i = 0; i < 4 && found->seal != 0 && checkpoint_memory.word_bytes < 4; i++) {
+        put(&w, 0); /* its first word may be a torn one that later reads as ones */
+    }
+    return w.failed;
+}
+
 int checkpoint_load(const uint8_t hash[8], void *state, uint32_t bytes)
 {
     const newest found = find_newest();
@@ -192,7 +205,7 @@ int checkpoint_load(const uint8_t hash[8], void *state, uint32_t bytes)
     if (found.head.version != (MAGIC | CHECKPOINT_VERSION)) {
         return CHECKPOINT_OTHER_VERSION;
     }
-    uint8_t differs = found.head.bytes != bytes;
+    int differs = found.head.bytes != bytes;
     for (uint8_t i = 0; i < sizeof found.head.hash; i++) {
         differs |= found.head.hash[i] != hash[i];
     }
@@ -200,10 +213,7 @@ int checkpoint_load(const uint8_t hash[8], void *state, uint32_t bytes)
         return CHECKPOINT_OTHER_NETWORK;
     }
     checkpoint_flash_read(found.slot * checkpoint_memory.slot_bytes + sizeof(header), state, bytes);
-    if (!found.sealed && write_slot(found.slot, &found.head, state) != 0) {
-        return CHECKPOINT_FLASH_ERROR;
-    }
-    return CHECKPOINT_OK;
+    return settle(&found, state) == 0 ? CHECKPOINT_OK : CHECKPOINT_FLASH_ERROR;
 }
 
 int checkpoint_save(const uint8_t hash[8], const void *state, uint32_t bytes)
@@ -213,20 +223,19 @@ int checkpoint_save(const uint8_t hash[8], const void *state, uint32_t bytes)
     for (uint8_t i = 0; i < sizeof head.hash; i++) {
         head.hash[i] = hash[i];
     }
-    const uint8_t slots = checkpoint_memory.slots;
+    const int slots = checkpoint_memory.slots;
     if (slots < 2 || commit_at(bytes) == 0) {
         return CHECKPOINT_NO_ROOM;
     }
-    /* An unsealed slot is written again, because the one before it may be the only firm one. */
-    uint8_t slot = found.slot == NONE ? slots - 1 : found.slot;
-    uint8_t tries = found.slot == NONE ? slots : slots - 1;
-    if (found.slot != NONE && !found.sealed) {
-        slot = slot == 0 ? slots - 1 : slot - 1;
+    int before = found.slot == NONE ? slots - 1 : found.slot;
+    int tries = found.slot == NONE ? slots : slots - 1;
+    if (found.slot != NONE && found.seal == UNSEALED) {
+        before--; /* that one again: the state before may be the only firm one */
         tries = 1;
     }
-    for (; tries > 0; tries--) {
-        slot = slot + 1 < slots ? slot + 1 : 0;
-        if (write_slot(slot, &head, state) == 0) {
+    for (int i = 1; i <= tries; i++) {
+        const int next = before + i < slots ? before + i : before + i - slots;
+        if (write_slot((uint8_t)next, &head, state) == 0) {
             return CHECKPOINT_OK;
         }
     }

@@ -29,8 +29,8 @@
  * The commit makes the save count; the seal says that the commit is not one that power left half
  * programmed. A load that finds a commit without a seal writes that slot again before it returns,
  * and a load that finds a later state without a commit erases that.
- * Every word is read back after it was programmed, and programmed once between two erases: memory
- * with error correction, which allows no more, is served too.
+ * Every word is read back after it was programmed, and programmed once between two erases, as memory
+ * with error correction wants it. (Words of 1 or 2 bytes: those of a torn seal twice, to zeros.)
  *
  * The trade. It needs twice the memory, and no variables: every call reads the slots anew and
  * computes their CRC bit by bit, some 100 cycles a byte, which erasing and programming exceed. It
@@ -70,8 +70,9 @@ extern "C" {
     CHECKPOINT_WORDS(CHECKPOINT_WORDS(20 + (bytes), word) + 2 * CHECKPOINT_WORDS(4, word),         \
                      (page) > 0 ? (page) : (word))
 
-/* Newest state into `state`. On an error `state` is as it was; only when CHECKPOINT_FLASH_ERROR is
- * returned may it be the newest state, which then could not be written again to make it firm. */
+/* Newest state into `state`; to be called once after every start, before the first save.
+ * On an error `state` is as it was; only after CHECKPOINT_FLASH_ERROR it is the newest state, which
+ * a power cut had left in doubt and which could not be made firm. */
 int checkpoint_load(const uint8_t hash[8], void *state, uint32_t bytes);
 
 /* `state` becomes the newest state. After an error that is still the one before, or this one. */
