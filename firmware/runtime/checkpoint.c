@@ -227,15 +227,10 @@ int checkpoint_save(const uint8_t hash[8], const void *state, uint32_t bytes)
     if (slots < 2 || commit_at(bytes) == 0) {
         return CHECKPOINT_NO_ROOM;
     }
-    int before = found.slot == NONE ? slots - 1 : found.slot;
-    int tries = found.slot == NONE ? slots : slots - 1;
-    if (found.slot != NONE && found.seal == UNSEALED) {
-        before--; /* that one again: the state before may be the only firm one */
-        tries = 1;
-    }
-    for (int i = 1; i <= tries; i++) {
-        const int next = before + i < slots ? before + i : before + i - slots;
-        if (write_slot((uint8_t)next, &head, state) == 0) {
+    int slot = found.slot == NONE ? slots - 1 : found.slot;
+    for (int tries = found.slot == NONE ? slots : slots - 1; tries > 0; tries--) {
+        slot = slot + 1 < slots ? slot + 1 : 0;
+        if (write_slot((uint8_t)slot, &head, state) == 0) {
             return CHECKPOINT_OK;
         }
     }
