@@ -8,6 +8,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from codegen.data import Data
+from codegen.ops.step import Step
 from codegen.pipeline import (
     load_spec_data,
     make_plan,
@@ -15,7 +16,7 @@ from codegen.pipeline import (
     quantize_samples,
     synthetic_samples,
 )
-from codegen.report import make_report
+from codegen.report import make_report, multiplies
 from codegen.spec import MODES, Spec, load_spec
 from host_sim.check import CheckResult, check
 from host_sim.device import Device
@@ -38,9 +39,6 @@ def network(name: str, mode: str) -> Spec:
 
 # W1, W2 and W3 are XOR, 64-32-10 and 784-128-10; then an MLP of four layers, and the lesson.
 ANCHORS = ("xor_gate", "digits", "mnist", "deep", "lesson", "lesson_wide")
-# Small differences of rounded numbers have large relative errors: a format of 8 bits is pinned
-# there, or many layers follow one another.
-COARSE = ("frozen_prefix", "sparse")
 
 
 def assert_gradients(result: CheckResult, most: float) -> None:
@@ -52,10 +50,14 @@ def assert_gradients(result: CheckResult, most: float) -> None:
     assert 0 < max(errors) <= most
 
 
+def small(spec: Spec) -> bool:
+    return multiplies(make_plan(spec))["total"] < 400_000
+
+
 def test_gradients_of_a_fresh_network(spec: Spec) -> None:
-    result = check(spec, count=8)
-    small = spec.mode == "int16" and spec.name not in COARSE
-    assert_gradients(result, (1e-3 if spec.name in ANCHORS else 2e-3) if small else np.inf)
+    result = check(spec, count=32 if small(spec) else 4)
+    fine = spec.mode == "int16" and not any(layer.format for layer in spec.layers)
+    assert_gradients(result, (1e-3 if spec.name in ANCHORS else 2e-3) if fine else np.inf)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -80,10 +82,11 @@ def test_gradients_of_a_trained_network(name: str, mode: str, digits_file: Path)
 def test_digits_are_learnt_as_well_as_in_floats(
     mode: str, points: float, digits_file: Path
 ) -> None:
-    spec = network("digits", mode)
-    lost = []
+    """At a tenth of the rate in the last third: constant rates leave 8-bit weights noisy."""
+    spec, lost = network("digits", mode), []
     for seed in range(5):
         data = load_spec_data(spec, digits_file, seed)
+        spec = replace(spec, schedule=Step(samples=10 * len(data.x)))
         result = train(spec, data, epochs=15, seed=seed)
         lost.append(100 * (result.float_.score - result.fixed.score))
     assert np.mean(lost) <= points

@@ -31,8 +31,10 @@ from codegen.fixedpoint import (
 )
 from codegen.ops import LAYERS, LOSSES, OPTIMIZERS, SCHEDULES
 from codegen.ops.add import Add
+from codegen.ops.average_pool import AveragePool
 from codegen.ops.base import (
     ElementwiseOp,
+    FoldOp,
     LayerOp,
     LossOp,
     Op,
@@ -43,6 +45,7 @@ from codegen.ops.base import (
     ViewOp,
     size,
 )
+from codegen.ops.batch_norm import BatchNorm
 from codegen.ops.concatenate import Concatenate
 from codegen.ops.constant import Constant
 from codegen.ops.conv1d import Conv1d
@@ -52,11 +55,17 @@ from codegen.ops.curves import TANH_TABLE
 from codegen.ops.dense import Dense
 from codegen.ops.depthwise_conv2d import DepthwiseConv2d
 from codegen.ops.flatten import Flatten
+from codegen.ops.global_average_pool import GlobalAveragePool
 from codegen.ops.identity import Identity
 from codegen.ops.leaky_relu import LeakyRelu
+from codegen.ops.max_pool import MaxPool
 from codegen.ops.momentum import Momentum
+from codegen.ops.multiply import Multiply
+from codegen.ops.pad import Pad
 from codegen.ops.relu import Relu
+from codegen.ops.relu6 import Relu6
 from codegen.ops.reshape import Reshape
+from codegen.ops.scale_shift import ScaleShift
 from codegen.ops.sgd import Sgd
 from codegen.ops.sigmoid import Sigmoid
 from codegen.ops.softmax_cross_entropy import (
@@ -124,6 +133,18 @@ LAYER_EXAMPLES = [
     case(Conv1d(2, 2, padding=(1, 0), groups=2, bias=False), (5, 4)),
     case(DepthwiseConv2d(3, padding="same"), (5, 4, 3)),
     case(DepthwiseConv2d((2, 1), multiplier=2, stride=2, bias=False), (5, 6, 2)),
+    case(MaxPool(2), (4, 6, 2)),
+    case(MaxPool((2, 3), stride=(1, 2), padding=(1, 0, 1, 2)), (4, 6, 2)),
+    case(MaxPool(3, stride=2, padding="same"), (7, 3)),
+    case(AveragePool((2, 3)), (4, 6, 2)),
+    case(AveragePool(3, stride=2, padding="same"), (5, 6, 2)),
+    case(AveragePool(3, stride=1, padding=1), (6, 2)),
+    case(GlobalAveragePool(), (3, 5, 2)),
+    case(GlobalAveragePool(), (7, 3)),
+    case(Pad((1, 0, 2, 1)), (2, 3, 2)),
+    case(Pad(1), (4, 3)),
+    case(Multiply(), (3, 2), (3, 2)),
+    case(ScaleShift(), (3, 2, 4)),
     case(Add(), (3, 2), (3, 2)),
     case(Concatenate(), (3, 2), (3, 4)),
 ]
@@ -131,8 +152,9 @@ SCHEDULE_EXAMPLES = [
     *(Constant(), WarmUp(7), WarmUp(1), Cosine(100), Cosine(33)),
     *(Step(10), Step(1, by=0.99), Step(3, by=0.0)),
 ]
+FOLD_EXAMPLES = [BatchNorm((0.5, 0.0), (1.0, 4.0))]
 VIEW_EXAMPLES = [Flatten(), Reshape((2, 3))]
-ELEMENTWISE = [Relu(), LeakyRelu(), LeakyRelu(0.0), LeakyRelu(0.9999), Sigmoid(), Tanh()]
+ELEMENTWISE = [Relu(), Relu6(), LeakyRelu(), LeakyRelu(0.0), LeakyRelu(0.9999), Sigmoid(), Tanh()]
 LOSS_EXAMPLES = [SoftmaxCrossEntropy(), SquaredError()]
 OPTIMIZER_EXAMPLES = [Sgd(), Momentum(0.9), Momentum(0.5), Momentum(0.99999)]
 STEP = 1e-6
@@ -155,7 +177,9 @@ def label_or_target(loss: LossOp, outputs: int, random: np.random.RandomState) -
 
 def test_every_op_has_an_example() -> None:
     layers = [example.op for example in LAYER_EXAMPLES]
-    examples = {op.kind for op in (*layers, *ELEMENTWISE, *VIEW_EXAMPLES)} - {"identity"}
+    examples = {op.kind for op in (*layers, *ELEMENTWISE, *VIEW_EXAMPLES, *FOLD_EXAMPLES)} - {
+        "identity"
+    }
     assert examples == set(LAYERS)
     assert {op.kind for op in LOSS_EXAMPLES} == set(LOSSES)
     assert {op.kind for op in OPTIMIZER_EXAMPLES} == set(OPTIMIZERS)
@@ -740,7 +764,7 @@ def test_a_summed_gradient_becomes_a_change_within_the_weight_allowance() -> Non
 # ---------------------------------------------------------------- what an op promises to the C
 
 
-WITH_KERNELS = [kind for kind, op in LAYERS.items() if not issubclass(op, ViewOp)]
+WITH_KERNELS = [kind for kind, op in LAYERS.items() if not issubclass(op, ViewOp | FoldOp)]
 
 
 @pytest.mark.parametrize("kind", [*WITH_KERNELS, *LOSSES, *OPTIMIZERS, *SCHEDULES, "identity"])

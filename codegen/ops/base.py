@@ -8,6 +8,7 @@ memory plan follow. A kernel that must know the shape of what it writes has a ke
 
 Families:
 - LayerOp      accumulates: an integer kernel returns exact accumulators (or pre-shifted ones).
+- FoldOp       scales and shifts channels with given numbers; the layer before it takes them up.
 - ViewOp       gives the same numbers another shape; it has no kernels and costs nothing.
 - ElementwiseOp maps an accumulator to an accumulator, just before a value is stored.
 - LossOp       turns scores and target into a loss and the error of the scores.
@@ -24,6 +25,7 @@ from codegen.fixedpoint import Floats, Ints, Q, Rate
 
 Shape = tuple[int, ...]
 Extent = int | tuple[int, ...]  # one number for every axis, or one for each
+Numbers = tuple[float, ...]
 Padding = str | int | tuple[int, ...]  # "same", "valid", or numbers
 
 
@@ -39,6 +41,7 @@ class Parameter:
     role: Literal["weight", "bias"]
     fan_in: int
     fan_out: int
+    initial: float | None = None  # where it is not drawn at random, nor 0 as a bias is
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,10 @@ class Op:
         parameters = inspect.signature(getattr(self, kernel)).parameters.values()
         return tuple(p.name for p in parameters if p.kind is not p.KEYWORD_ONLY)
 
+    def exponents(self, kernel: str) -> tuple[str, ...]:
+        """Of these the kernel must know how many fraction bits they have."""
+        return self.reads(kernel)
+
     def call(self, kernel: str, operands: Mapping[str, Any], **options: Any) -> Any:
         """Run the kernel on its operands; the integer twin of `forward` is `forward_int`.
 
@@ -92,6 +99,30 @@ class ViewOp(Op):
     """The same numbers in the same order under another shape."""
 
     def output_shape(self, x: Shape) -> Shape:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class FoldOp(Op):
+    """A factor and an addend for each channel, which the layer before it takes up if it can."""
+
+    @property
+    def channels(self) -> int:
+        raise NotImplementedError
+
+    @property
+    def stays_apart(self) -> bool:
+        """It is to be a layer of its own."""
+        raise NotImplementedError
+
+    def scale(self) -> Numbers:
+        raise NotImplementedError
+
+    def shift(self) -> Numbers:
+        raise NotImplementedError
+
+    def alone(self) -> "LayerOp":
+        """The layer that it is where nothing takes it up; its weights start at scale."""
         raise NotImplementedError
 
 
@@ -117,6 +148,10 @@ class LayerOp(Op):
     def parameters(self, *inputs: Shape) -> dict[str, Parameter]:
         """The op's own tensors by the name that its kernels give them."""
         return {}
+
+    def with_bias(self) -> "LayerOp | None":
+        """The same with a bias, where weights and bias can take up a FoldOp."""
+        return None
 
     def split(self, channels: int) -> tuple["LayerOp", "LayerOp"]:
         """Two ops: one computes the first `channels` output channels, one the others."""
@@ -154,6 +189,8 @@ class ElementwiseOp(Op):
     keeps_positive: ClassVar[bool] = (
         False  # a positive value may not round to 0 (the mask is y > 0)
     )
+
+    knows_fraction: ClassVar[bool] = False  # backward uses how many fraction bits y has
 
     def output_fraction(self, bits: int) -> int | None:
         """Fraction bits of the stored output, where they are fixed by the function's range."""

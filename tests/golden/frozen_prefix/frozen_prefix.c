@@ -146,10 +146,8 @@ int32_t frozen_prefix_train(frozen_prefix_params *params, frozen_prefix_work *wo
 
     params->steps++;
     if ((params->steps & 15u) == 0) {
-        if (fxp_near_rail16(params->dense2_w, 42) && params->dense2_w_f > -8) {
-            fxp_halve16(params->dense2_w, 42);
+        if (fxp_renormalise16(params->dense2_w, 42, &params->dense2_w_f)) {
             fxp_halve16(params->dense2_w_v, 42);
-            params->dense2_w_f--;
         }
     }
     return loss;

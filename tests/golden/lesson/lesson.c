@@ -184,14 +184,8 @@ int32_t lesson_train(lesson_params *params, lesson_work *work, const int16_t x[1
     fxp_adapt_errors(&params->d_dense1_range, d_dense1_scale.ideal);
     params->steps++;
     if ((params->steps & 15u) == 0) {
-        if (fxp_near_rail16(params->dense1_w, 1) && params->dense1_w_f > -8) {
-            fxp_halve16(params->dense1_w, 1);
-            params->dense1_w_f--;
-        }
-        if (fxp_near_rail16(params->dense2_w, 1) && params->dense2_w_f > -8) {
-            fxp_halve16(params->dense2_w, 1);
-            params->dense2_w_f--;
-        }
+        fxp_renormalise16(params->dense1_w, 1, &params->dense1_w_f);
+        fxp_renormalise16(params->dense2_w, 1, &params->dense2_w_f);
     }
     return loss;
 }

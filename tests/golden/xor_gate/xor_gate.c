@@ -231,14 +231,8 @@ int32_t xor_gate_train(xor_gate_params *params, xor_gate_work *work, const int8_
     fxp_adapt_errors(&params->d_dense1_range, d_dense1_scale.ideal);
     params->steps++;
     if ((params->steps & 15u) == 0) {
-        if (fxp_near_rail16(params->dense1_w, 6) && params->dense1_w_f > -8) {
-            fxp_halve16(params->dense1_w, 6);
-            params->dense1_w_f--;
-        }
-        if (fxp_near_rail16(params->dense2_w, 3) && params->dense2_w_f > -8) {
-            fxp_halve16(params->dense2_w, 3);
-            params->dense2_w_f--;
-        }
+        fxp_renormalise16(params->dense1_w, 6, &params->dense1_w_f);
+        fxp_renormalise16(params->dense2_w, 3, &params->dense2_w_f);
     }
     return loss;
 }

@@ -1,0 +1,54 @@
+"""What pools share: windows over one or two axes, channel by channel."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from codegen.ops.base import Extent, Padding, Shape, ShapeError
+from codegen.ops.window import ONE, Axis, axes, first_reads, lag
+
+
+@dataclass(frozen=True)
+class Pool:
+    """All sizes of one pool."""
+
+    rows: Axis
+    columns: Axis
+    channels: int
+
+    @property
+    def grid(self) -> Shape:
+        """The input as (rows, columns, channels)."""
+        return (self.rows.size, self.columns.size, self.channels)
+
+    @property
+    def most_readers(self) -> int:
+        return self.rows.most_readers * self.columns.most_readers
+
+    @property
+    def is_padded(self) -> bool:
+        return self.rows.is_padded or self.columns.is_padded
+
+    def output_shape(self, x: Shape) -> Shape:
+        grid = (self.rows.outputs, self.columns.outputs)
+        return (*grid[3 - len(x) :], self.channels)
+
+    def lag_forward(self) -> int:
+        starts = self.rows.first_inputs(), self.columns.first_inputs()
+        channels = np.arange(self.channels)
+        return lag(first_reads(*starts, self.columns.size, channels, self.channels))
+
+    def lag_backward(self) -> int:
+        starts = self.rows.first_outputs(), self.columns.first_outputs()
+        channels = np.arange(self.channels)
+        return lag(first_reads(*starts, self.columns.outputs, channels, self.channels))
+
+
+def pool_geometry(kind: str, x: Shape, kernel: Extent, stride: Extent, padding: Padding) -> Pool:
+    """For an input (steps, channels) or (rows, columns, channels); stride 0 is the kernel."""
+    if len(x) not in (2, 3):
+        raise ShapeError(
+            f"{kind} needs (steps, channels) or (rows, columns, channels), its input is {x}"
+        )
+    grid = axes(x[:-1], kernel, stride or kernel, padding)
+    return Pool(grid[0] if len(x) == 3 else ONE, grid[-1], x[-1])
