@@ -58,6 +58,12 @@ def emit_harness(spec: Spec, plan: Plan, state: State, options: Options) -> dict
     return {"host_harness.c": _render("host_harness.c.j2", n)}
 
 
+def emit_host_link(spec: Spec, plan: Plan, state: State, options: Options) -> dict[str, str]:
+    """What the host simulator compiles beside a network with a link."""
+    n = _NetworkView(spec, plan, state, options)
+    return {"host_link.c": _render("host_link.c.j2", n)}
+
+
 def emit_link(spec: Spec, plan: Plan, state: State, options: Options) -> dict[str, str]:
     """What connects the network with firmware/runtime/link.c."""
     n = _NetworkView(spec, plan, state, options)

@@ -5,10 +5,7 @@ as after a reset and compared with the states before and after the save, byte fo
 """
 
 import random
-import re
-import shutil
 import struct
-import subprocess
 import zlib
 from collections.abc import Iterator
 from functools import cache
@@ -17,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from codegen import paths
 from codegen.pipeline import Samples, synthetic_samples
 from codegen.spec import load_spec
 from host_sim.device import Device
