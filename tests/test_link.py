@@ -1,6 +1,7 @@
 """Learning over a line: the same bytes as without it, and a device that survives anything on it."""
 
 import binascii
+import ctypes
 import errno
 import importlib.util
 import io
@@ -32,7 +33,7 @@ from codegen.layout import network_hash
 from codegen.pipeline import Samples, make_plan, make_state, synthetic_samples
 from codegen.spec import MODES, Spec, load_spec
 from host_sim import link as link_module
-from host_sim.compiler import STRICT, Compiler
+from host_sim.compiler import STRICT, Compiler, build_library
 from host_sim.device import Device
 from host_sim.flash import Geometry
 from host_sim.link import (
@@ -176,6 +177,144 @@ def test_what_was_cut_does_not_spoil_the_next_host() -> None:
     for length in range(1, 12):
         loopback.write(frame(bytes([TRAIN, 1]) + bytes(6))[:length])
         assert linked(loopback, named("xor_gate"), tries=1).statistics().trained == 0
+
+
+# ---------------------------------------------------------------- byte by byte
+
+STUB = """\
+#include "link.h"
+
+const link_facts link_network = {{1, 2, 3, 4, 5, 6, 7, 8}, 8, 2, 1, 2, 1};
+static uint8_t params[8];
+static uint16_t buffer[LINK_BUFFER(4, 1)];
+static link_state state;
+
+void start(void);
+void receive(uint8_t byte);
+void run(void);
+int transmit(void);
+uint32_t buffer_bytes(void);
+
+void start(void)
+{
+    link_init(&state, params, params, buffer, sizeof buffer);
+}
+
+void receive(uint8_t byte)
+{
+    link_receive(&state, byte);
+}
+
+void run(void)
+{
+    link_run(&state);
+}
+
+int transmit(void)
+{
+    return link_transmit(&state);
+}
+
+uint32_t buffer_bytes(void)
+{
+    return sizeof buffer;
+}
+
+int16_t link_network_predict(const void *p, void *work, const void *x)
+{
+    (void)p;
+    (void)work;
+    return *(const int16_t *)x;
+}
+
+void link_network_scores(const void *p, void *work, const void *x, int16_t *scores)
+{
+    scores[0] = link_network_predict(p, work, x);
+}
+
+int32_t link_network_train(void *p, void *work, const int16_t *target, const void *x)
+{
+    return target[0] + link_network_predict(p, work, x);
+}
+
+void link_network_set_rate(void *p, uint32_t rate)
+{
+    ((uint8_t *)p)[0] = (uint8_t)rate;
+}
+
+int link_network_is_between_batches(const void *p)
+{
+    (void)p;
+    return 1;
+}
+"""
+
+
+class Wire:
+    """link.c alone, with a network that only echoes; each end of the line moves when told to."""
+
+    def __init__(self) -> None:
+        names = ("link.h", "link.c", "link_no_checkpoint.c")
+        files = {name: (paths.RUNTIME / name).read_text() for name in names}
+        self.library = ctypes.CDLL(str(build_library(files | {"stub.c": STUB})))
+        self.library.start()
+        assert self.ask(bytes([HELLO, 0]))[0] == 0x80
+
+    def receive(self, data: bytes) -> None:
+        for byte in data:
+            self.library.receive(ctypes.c_uint8(byte))
+
+    def transmit(self) -> bytes:
+        return bytes(iter(self.library.transmit, -1))
+
+    def ask(self, content: bytes) -> bytes:
+        """The answer, without its tag."""
+        self.receive(frame(content))
+        self.library.run()
+        answer = unframe(self.transmit()[:-1])
+        assert answer is not None
+        assert answer[1] == content[1]
+        return answer[:1] + answer[2:]
+
+
+def test_what_arrives_before_the_answer_has_gone_is_lost_and_harms_nothing() -> None:
+    wire = Wire()
+    other = frame(bytes([PREDICT, 9]) + struct.pack("<hh", 5, 6))
+    wire.receive(frame(bytes([PREDICT, 2]) + struct.pack("<hh", 7, 8)) + other)
+    assert wire.transmit() == b""
+    wire.library.run()
+    wire.receive(other)
+    first = bytes([wire.library.transmit()])
+    wire.receive(other)
+    assert unframe((first + wire.transmit())[:-1]) == b"\x80\x02" + struct.pack("<h", 7)
+    wire.library.run()
+    assert wire.transmit() == b""
+    assert wire.ask(bytes([PREDICT, 9]) + struct.pack("<hh", 5, 6)) == b"\x80\x05\x00"
+
+
+def test_a_frame_that_is_too_long_is_dropped_even_if_its_beginning_is_sound() -> None:
+    wire = Wire()
+    room = wire.library.buffer_bytes()
+    content = bytes([WRITE, 3]) + bytes(4) + bytes(room - 8)
+    sound = cobs.decode(frame(content)[1:-1])
+    assert len(sound) == room
+    for more in (1, 2, 300):
+        wire.receive(cobs.encode(sound + b"x" * more) + b"\0")
+        wire.library.run()
+        assert wire.transmit() == b""
+    assert wire.ask(content)[0] == 0x82  # more than there is of parameters
+    assert struct.unpack("<III", wire.ask(bytes([STATISTICS, 4]))[1:13]) == (2, 3, 0)
+
+
+def test_every_length_but_the_right_one_is_refused() -> None:
+    wire = Wire()
+    right = {HELLO: 0, PREDICT: 4, SCORES: 4, TRAIN: 6, RATE: 4, STATISTICS: 0, READ: 6}
+    right |= {SAVE: 0, LOAD: 0}
+    for message, length in right.items():
+        for other in range(20):
+            status = wire.ask(bytes([message, other]) + bytes(other))[0] - 0x80
+            answered = 15 if message in (SAVE, LOAD) else 0
+            assert status == (answered if other == length else 2), (message, other)
 
 
 # ---------------------------------------------------------------- 10 000 frames of anything
@@ -418,6 +557,7 @@ def test_refusals_of_the_device_are_said() -> None:
     complains(link.load, "loopback: the device has nothing saved; save first")
     message = "loopback: the device refuses a label out of range; check the labels of the data"
     complains(lambda: link.train(samples.x[0], 10), message)
+    assert link.statistics().trained == 0
     message = f"loopback: 3 bytes of parameters, but the network has {loopback.params.size}; take those of this network"
     complains(lambda: link.write_parameters(b"abc"), message)
     message = "loopback: the device expects another length of this message; flash the firmware anew"
