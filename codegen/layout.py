@@ -173,21 +173,6 @@ def initial_tables(plan: Plan, state: State) -> tuple[Table, ...]:
     return tuple(tables)
 
 
-def op_tables(plan: Plan, learns: bool = True) -> tuple[Table, ...]:
-    """Tables of the ops, each once; where nothing `learns`, those of the schedule are not there."""
-    tables: dict[str, Table] = {}
-    for step in plan.training.steps:
-        for finish in step.finishes:
-            for name, values in finish.op.tables(finish.kernel).items():
-                tables[name] = Table(name, "uint16_t", values, 2 * len(values))
-        if isinstance(step.op, LossOp):
-            for name, values in step.op.tables().items():
-                tables[name] = Table(name, "uint32_t", values, 4 * len(values))
-    for name, values in plan.training.graph.schedule.tables().items() if learns else ():
-        tables[name] = Table(name, "uint32_t", values, 4 * len(values))
-    return tuple(tables.values())
-
-
 def network_hash(spec: Spec, plan: Plan, state: State) -> bytes:
     """8 bytes that differ where saved parameters would not fit, or would mean something else.
 
@@ -197,3 +182,21 @@ def network_hash(spec: Spec, plan: Plan, state: State) -> bytes:
     frozen = [table for table in initial_tables(plan, state) if table.frozen]
     described = replace(spec, source="", digest="")
     return hashlib.sha256(repr((described, parameter_fields(plan), frozen)).encode()).digest()[:8]
+
+
+def op_tables(plan: Plan, learns: bool = True) -> tuple[Table, ...]:
+    """Tables of the ops, each once; where nothing `learns`, those of the schedule are not there."""
+    tables: dict[str, tuple[int, ...]] = {}
+    for step in plan.training.steps:
+        for finish in step.finishes:
+            tables |= finish.op.tables(finish.kernel)
+        if isinstance(step.op, LossOp):
+            tables |= step.op.tables()
+    if learns:
+        tables |= plan.training.graph.schedule.tables()
+    return tuple(_unsigned(name, values) for name, values in tables.items())
+
+
+def _unsigned(name: str, values: tuple[int, ...]) -> Table:
+    width = 2 if max(values) < 2**16 else 4
+    return Table(name, f"uint{8 * width}_t", values, width * len(values))

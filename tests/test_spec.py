@@ -280,7 +280,8 @@ def test_an_unknown_kind_is_told_the_nearest_one_or_all(text: str, message: str)
         ),
         (
             NET.replace("squared_error", "MSE"),
-            "unknown loss 'MSE'; known: softmax_cross_entropy, squared_error",
+            "unknown loss 'MSE'; known: softmax_cross_entropy, squared_error, "
+            "binary_cross_entropy, huber, absolute_error, hinge",
         ),
         (in_mode("INT8", LAYER), "[numbers]: unknown mode 'INT8'; did you mean 'int8'?"),
         (

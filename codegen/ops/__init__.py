@@ -1,9 +1,11 @@
 """Every op under the name that the network file gives it."""
 
+from codegen.ops.absolute_error import AbsoluteError
 from codegen.ops.add import Add
 from codegen.ops.average_pool import AveragePool
 from codegen.ops.base import ElementwiseOp, FoldOp, LayerOp, LossOp, OptimizerOp, ScheduleOp, ViewOp
 from codegen.ops.batch_norm import BatchNorm
+from codegen.ops.binary_cross_entropy import BinaryCrossEntropy
 from codegen.ops.concatenate import Concatenate
 from codegen.ops.constant import Constant
 from codegen.ops.conv1d import Conv1d
@@ -13,6 +15,8 @@ from codegen.ops.dense import Dense
 from codegen.ops.depthwise_conv2d import DepthwiseConv2d
 from codegen.ops.flatten import Flatten
 from codegen.ops.global_average_pool import GlobalAveragePool
+from codegen.ops.hinge import Hinge
+from codegen.ops.huber import Huber
 from codegen.ops.leaky_relu import LeakyRelu
 from codegen.ops.max_pool import MaxPool
 from codegen.ops.momentum import Momentum
@@ -41,6 +45,12 @@ LAYERS: dict[str, LayerKind] = {
         *(BatchNorm, ScaleShift),
     )
 }
-LOSSES: dict[str, type[LossOp]] = {op.kind: op for op in (SoftmaxCrossEntropy, SquaredError)}
+LOSSES: dict[str, type[LossOp]] = {
+    op.kind: op
+    for op in (
+        *(SoftmaxCrossEntropy, SquaredError, BinaryCrossEntropy),
+        *(Huber, AbsoluteError, Hinge),
+    )
+}
 OPTIMIZERS: dict[str, type[OptimizerOp]] = {op.kind: op for op in (Momentum, Sgd)}
 SCHEDULES: dict[str, type[ScheduleOp]] = {op.kind: op for op in (Constant, Cosine, Step, WarmUp)}

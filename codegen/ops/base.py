@@ -205,7 +205,7 @@ class ElementwiseOp(Op):
         return 0.0
 
     def tables(self, kernel: str) -> dict[str, tuple[int, ...]]:
-        """Constant tables (int16) that the C of a kernel reads, by name."""
+        """Constant tables that the C of a kernel reads, by name."""
         return {}
 
 
@@ -214,11 +214,19 @@ class LossOp(Op):
     """Kernel `loss(x, t)` in floats, `loss_int(x, t)` in integers: both -> (value, error of x)."""
 
     target_is_label: ClassVar[bool]
+    score_name: ClassVar[str]  # what `score` is called in results
     # Fraction bits of the 16-bit scores that the caller sees, unless the last layer fixes them;
     # with `scores_adapt` the loss reads them in a format that follows their range instead.
     score_fraction: ClassVar[int]
     scores_adapt: ClassVar[bool] = False
     uses_scratch: ClassVar[bool] = False  # one 32-bit word per score while it runs
+
+    def accepts(self, outputs: int) -> None:
+        """ShapeError where the loss cannot do with that many outputs."""
+
+    def score(self, scores: Floats, targets: Any) -> float:
+        """How good scores (samples, outputs) are, at most 1."""
+        raise NotImplementedError
 
     def loss(self, x: Floats, t: Any) -> tuple[float, Floats]:
         """The loss and its gradient with respect to the scores x."""
@@ -241,8 +249,28 @@ class LossOp(Op):
         return 0.0
 
     def tables(self) -> dict[str, tuple[int, ...]]:
-        """Constant tables (uint32) that the C reads, by name."""
+        """Constant tables that the C reads, by name."""
         return {}
+
+
+@dataclass(frozen=True)
+class LabelLoss(LossOp):
+    """The target is the label, 0 .. outputs - 1; the largest score should be its."""
+
+    target_is_label: ClassVar[bool] = True
+    score_fraction: ClassVar[int] = 8
+    scores_adapt: ClassVar[bool] = True
+    score_name: ClassVar[str] = "accuracy"
+
+    def accepts(self, outputs: int) -> None:
+        if outputs < 2:
+            raise ShapeError(
+                f"{self.kind} needs at least 2 outputs, this layer has {outputs}; one output goes "
+                "with squared_error"
+            )
+
+    def score(self, scores: Floats, targets: Any) -> float:
+        return float((scores.argmax(axis=1) == targets).mean())
 
 
 @dataclass(frozen=True)
@@ -287,7 +315,7 @@ class ScheduleOp(Op):
     ONE: ClassVar[int] = 1 << 16
 
     def tables(self) -> dict[str, tuple[int, ...]]:
-        """Constant tables (uint32) that the C reads, by name."""
+        """Constant tables that the C reads, by name."""
         return {}
 
     def factor(self, step: int) -> float:

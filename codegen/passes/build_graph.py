@@ -170,11 +170,10 @@ def _name_scores(spec: Spec, building: _Building) -> str:
     place = f"{spec.source}: layer {len(spec.layers)} ({spec.layers[-1].name})"
     if len(last.shape) != 1:
         raise UserError(f"{place}: the network ends in {last.shape}; it must end in a vector")
-    if spec.loss.target_is_label and last.shape[0] < 2:
-        raise UserError(
-            f"{place}: {spec.loss.kind} needs at least 2 outputs, this layer has {last.shape[0]}; "
-            "one output goes with squared_error"
-        )
+    try:
+        spec.loss.accepts(last.shape[0])
+    except ShapeError as error:
+        raise UserError(f"{place}: {error}") from None
     if not any(t.role in PARAMETER_ROLES and not t.frozen for t in tensors.values()):
         raise UserError(
             f"{spec.source}: nothing learns; one layer must have parameters and frozen = false"
