@@ -63,7 +63,7 @@ def mcugrad() -> None:
 def main() -> None:
     """Runs a command; a mistake of the user is one line on standard error and exit status 2."""
     try:
-        status = mcugrad.main(standalone_mode=False)
+        status = mcugrad.main(prog_name="mcugrad", standalone_mode=False)
     except UserError as error:
         _fail(str(error))
     except click.UsageError as error:

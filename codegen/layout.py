@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from codegen.fixedpoint import Range, Rate, integers
-from codegen.graph import PARAMETER_ROLES, Plan, Tensor
+from codegen.graph import PARAMETER_ROLES, Plan, Tensor, TrainingGraph
 from codegen.interpret import State
 from codegen.ops.base import LossOp
 
@@ -171,16 +171,16 @@ def initial_tables(plan: Plan, state: State) -> tuple[Table, ...]:
     return tuple(tables)
 
 
-def op_tables(plan: Plan, learns: bool = True) -> tuple[Table, ...]:
+def op_tables(training: TrainingGraph, learns: bool = True) -> tuple[Table, ...]:
     """Tables of the ops, each once; where nothing `learns`, those of the schedule are not there."""
     tables: dict[str, Table] = {}
-    for step in plan.training.steps:
+    for step in training.steps:
         for finish in step.finishes:
             for name, values in finish.op.tables(finish.kernel).items():
                 tables[name] = Table(name, "uint16_t", values, 2 * len(values))
         if isinstance(step.op, LossOp):
             for name, values in step.op.tables().items():
                 tables[name] = Table(name, "uint32_t", values, 4 * len(values))
-    for name, values in plan.training.graph.schedule.tables().items() if learns else ():
+    for name, values in training.graph.schedule.tables().items() if learns else ():
         tables[name] = Table(name, "uint32_t", values, 4 * len(values))
     return tuple(tables.values())

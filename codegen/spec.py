@@ -49,7 +49,7 @@ def _set(words: str) -> frozenset[str]:
 # What the generated C calls its own variables and functions.
 RESERVED_NAMES = _set(
     "x input params work target label scores arena rate random steps seen init predict train "
-    "gradient main forward rate_factor t loss"
+    "gradient main forward rate_factor t loss set_learning_rate"
 )
 _KEYWORDS = _set(
     "alignas alignof and and_eq asm auto bitand bitor bool break case catch char char16_t char32_t "
@@ -61,6 +61,8 @@ _KEYWORDS = _set(
     "this thread_local throw true try typedef typeid typename typeof typeof_unqual union unsigned "
     "using virtual void volatile wchar_t while xor xor_eq"
 )
+# Forms of names: of macros, of types, and of what is in fxp.h.
+_C_FORMS = re.compile(r"[A-Z0-9_]+|.*_t|fxp(_.*)?")
 # Types, functions and macros that are visible where the generated C is.
 _C_NAMES = _set(
     "EOF NULL abort abs calloc errno exit free int16_t int32_t int64_t int8_t intptr_t linux main "
@@ -544,6 +546,8 @@ def _check_name(place: str, name: str, reserved: frozenset[str] = frozenset()) -
         problem = "that is a keyword of C or C++; choose another"
     elif name in _C_NAMES or name in reserved:
         problem = "the C code uses that name itself; choose another"
+    elif reserved and _C_FORMS.fullmatch(name):
+        problem = "C has macros and types that look so; choose another"
     if problem is not None:
         raise UserError(f"{place}: name = {_show(name)}; {problem}")
 

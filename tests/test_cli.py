@@ -198,22 +198,22 @@ MISTAKES: list[tuple[tuple[str, ...], dict[str, str], str]] = [
     (
         REPORT,
         edited("units = 3", 'units = 3\n[[layer]]\nkind = "dense"\nunits = 3\nname = "dense1_w"'),
-        "net.toml: name = 'dense1_w'; the C code uses that name for a tensor of its own; choose "
-        "another",
+        "net.toml: layer 2 (dense1_w): name = 'dense1_w'; the C code would have two things "
+        "called 'dense1_w'; choose another",
     ),
     (
         REPORT,
         edited("units = 3", 'units = 3\n[[layer]]\nkind = "dense"\nunits = 3\nname = "d_dense1"'),
-        "net.toml: name = 'd_dense1'; the C code uses that name for a tensor of its own; choose "
-        "another",
+        "net.toml: layer 2 (d_dense1): name = 'd_dense1'; the C code would have two things "
+        "called 'd_dense1'; choose another",
     ),
     (
         REPORT,
         edited(
             "units = 3", 'units = 3\n[[layer]]\nkind = "dense"\nunits = 3\nname = "loss_scratch"'
         ),
-        "net.toml: name = 'loss_scratch'; the C code uses that name for a tensor of its own; "
-        "choose another",
+        "net.toml: layer 2 (loss_scratch): name = 'loss_scratch'; the C code would have two things "
+        "called 'loss_scratch'; choose another",
     ),
     (
         (*REPORT, "--board", "arduino_mega"),
