@@ -265,7 +265,7 @@ def _parse_toml(text: str, source: str) -> dict[str, Any]:
 
 
 def _locate(message: str, text: str) -> str:
-    """`Invalid value (at line 3, column 5)` -> `line 3, column 5: Invalid value`."""
+    """`Invalid value (at line 3, column 5)` -> `line 3, column 5: Invalid value; ...`."""
     match = re.fullmatch(r"(.*) \(at (line \d+, column \d+|end of document)\)", message, re.DOTALL)
     if match is None:
         return message
@@ -273,7 +273,7 @@ def _locate(message: str, text: str) -> str:
     if where == "end of document":
         lines = text.split("\n")
         where = f"line {len(lines)}, column {len(lines[-1]) + 1}"
-    return f"{where}: {what}"
+    return f"{where}: {what}; see toml.io for how to write it"
 
 
 def _read(

@@ -1,6 +1,7 @@
 """The command line: its JSON, and one line for every mistake."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +81,6 @@ def test_report_says_whether_a_board_has_room(run) -> None:
 def test_new_writes_a_network_that_works(run, tmp_path: Path) -> None:
     assert run("new", "mine")[0] == 0
     assert load_spec(tmp_path / "mine.toml").name == "mine"
-    assert run("new", "mine") == (2, "", "mine.toml: exists already; choose another name\n")
 
 
 def test_generate_writes_again_into_its_own_folder(run) -> None:
@@ -123,12 +123,17 @@ def with_data(text: str) -> dict[str, str]:
     return {"net.toml": NETWORK, "data.csv": text}
 
 
+def contents(folder: Path) -> dict[Path, bytes | None]:
+    """Every file with its bytes, and every folder."""
+    return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
 MISTAKES: list[tuple[tuple[str, ...], dict[str, str], str]] = [
     (("report", "none.toml"), {}, "none.toml: there is no such file; check the path"),
     (
         REPORT,
         edited("[4]", "[4"),
-        "net.toml: line 3, column 1: Unclosed array",
+        "net.toml: line 3, column 1: Unclosed array; see toml.io for how to write it",
     ),
     (
         REPORT,
@@ -252,6 +257,58 @@ MISTAKES: list[tuple[tuple[str, ...], dict[str, str], str]] = [
     ),
     (TRAIN, with_data(""), "data.csv: file: holds no samples; add samples"),
     (
+        TRAIN,
+        with_data(CSV + "0,0,a,0,1\n"),
+        "data.csv: line 3: 'a' is not a number; write a number (a header has none, on the first "
+        "line)",
+    ),
+    (
+        ("train", "net.toml", "--data", "data.txt"),
+        {"net.toml": NETWORK, "data.txt": CSV},
+        "data.txt: file: is neither .npz nor .csv; save the samples as one of them",
+    ),
+    (
+        ("generate", "net.toml", "-o", "out", "--data", "data.npz"),
+        {"net.toml": NETWORK, "data.npz": "no archive"},
+        "data.npz: file: is not an .npz archive or is damaged; save it with np.savez",
+    ),
+    (
+        ("check", "net.toml", "--parameters", "p.npz"),
+        {"net.toml": NETWORK},
+        "p.npz: there is no such file; check the path",
+    ),
+    (
+        ("check", "net.toml", "--parameters", "p.npz"),
+        {"net.toml": NETWORK, "p.npz": "no archive"},
+        "p.npz: no parameters in it; mcugrad train --save FILE.npz writes them",
+    ),
+    (
+        (*TRAIN, "--save", "out"),
+        with_data(CSV) | {"out/letter.txt": "mine"},
+        "out: is a folder; name a file in it",
+    ),
+    (
+        ("plan", "net.toml", "--ram", "9kB", "-o", "nowhere/net.toml"),
+        {"net.toml": NETWORK},
+        "nowhere/net.toml: there is no folder nowhere; make it first",
+    ),
+    (
+        ("generate", "net.toml", "-o", "net.toml/c"),
+        {"net.toml": NETWORK},
+        "net.toml: is a file; give a folder that is new or empty",
+    ),
+    (
+        ("demo",),
+        {"mcugrad-demo": "a file"},
+        "mcugrad-demo: is a file; give a folder that is new or empty",
+    ),
+    (
+        ("new", "my-net"),
+        {},
+        f"my-net.toml: name = 'my-net'; {NAME}",
+    ),
+    (("new", "net"), {"net.toml": NETWORK}, "net.toml: exists already; choose another name"),
+    (
         (*TRAIN, "--save", "nowhere/p.npz"),
         with_data(CSV),
         "nowhere/p.npz: there is no folder nowhere; make it first",
@@ -295,10 +352,9 @@ def test_a_mistake_is_one_line_and_nothing_is_written(
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
+    before = contents(tmp_path)
     assert run(*arguments) == (2, "", message + "\n")
-    found = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
-    assert found == set(files)
-    assert all((tmp_path / name).read_text() == text for name, text in files.items())
+    assert contents(tmp_path) == before
 
 
 def test_an_image_of_no_known_kind_is_refused_before_training(run, tmp_path: Path) -> None:
@@ -308,12 +364,44 @@ def test_an_image_of_no_known_kind_is_refused_before_training(run, tmp_path: Pat
     assert err.startswith("curve.xyz: no image is called so; end it in one of .")
 
 
-def test_without_a_compiler_the_way_out_is_named(run, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("train", XOR, "--data", "xor.csv", "--save", "p.npz", "--plot", "p.png"),
+        ("generate", XOR, "-o", "out/c"),
+        ("plan", XOR, "--ram", "9kB", "-o", "plan.toml"),
+        ("demo",),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_where_nothing_can_be_written_nothing_is_worked(
+    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    write_xor_data(tmp_path)
+    before = contents(tmp_path)
+    place = {"train": "p.npz", "generate": "out/c", "plan": "plan.toml", "demo": "mcugrad-demo/c"}
+    monkeypatch.setattr("os.access", lambda path, mode: mode != os.W_OK)
+    monkeypatch.setattr("codegen.cli.load_spec_data", None)  # the work would begin with it
+    message = f"{place[arguments[0]]}: cannot be written; choose another place\n"
+    assert run(*arguments) == (2, "", message)
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("check", XOR, "--samples", "1"), ("train", XOR, "--data", "xor.csv", "--save", "p.npz")],
+    ids=lambda arguments: arguments[0],
+)
+def test_without_a_compiler_the_way_out_is_named(
+    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    write_xor_data(tmp_path)
+    before = contents(tmp_path)
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    status, _, err = run("check", XOR, "--samples", "1")
-    assert (status, err) == (
-        2,
+    message = (
         "no C compiler: there is no cc on the PATH and the package ziglang is not installed; "
-        "pip install ziglang\n",
+        "pip install ziglang\n"
     )
+    assert run(*arguments) == (2, "", message)
+    assert contents(tmp_path) == before
