@@ -312,7 +312,7 @@ def _train(spec: Spec, data: Data, epochs: int, seed: int, quiet: bool) -> "Trai
     from host_sim.training import Epoch
     from host_sim.training import train as run_training
 
-    score = "accuracy" if spec.loss.target_is_label else "R2"
+    score = spec.loss.score_name
     with _progress(not quiet) as bar:
         task = bar.add_task("epochs", total=epochs, note="")
 

@@ -120,8 +120,16 @@ def wrap(start: str, words: list[str], indent: str, end: str = "", columns: int 
 
 
 def _call(start: str, arguments: list[str], end: str, columns: int = _COLUMNS) -> str:
-    """A call or a signature, continued under its first argument."""
-    return wrap(start, arguments, " " * len(start), end, columns)
+    """A call or a signature, continued under its first argument where there is room."""
+    if len(start) + max(map(len, arguments)) + len(end) <= columns:
+        return wrap(start, arguments, " " * len(start), end, columns)
+    return f"{start}\n{wrap('    ', arguments, '    ', end, columns)}"
+
+
+def _line(start: str, arguments: list[str], end: str, indent: int) -> str:
+    """A call that the template indents; its further lines are indented here."""
+    text = _call(start, arguments, end, _COLUMNS - indent)
+    return text.replace("\n", "\n" + " " * indent)
 
 
 @dataclass(frozen=True)
@@ -129,7 +137,7 @@ class _FinishView:
     op: ElementwiseOp
     kernel: str
     bits: int
-    y_f: int
+    y_f: int | str
 
 
 @dataclass(frozen=True)
@@ -234,7 +242,10 @@ class _StepView:
         views = []
         bits = self.plan.quantized.accumulators[self.step.name].raw_bits
         for finish in self.step.finishes:
-            y_f = self._format(finish.y).f if finish.y is not None else 0
+            y_f: int | str = 0
+            if finish.y is not None:
+                fixed = self._constant_f(finish.y)
+                y_f = "y_f" if fixed is None else fixed
             views.append(_FinishView(finish.op, finish.kernel, bits, y_f))
             bits = finish.op.grown_bits(finish.kernel, bits)
         return views
@@ -351,6 +362,8 @@ class _StepView:
         for finish in self.step.finishes:
             if finish.y is not None:
                 yield self._pointer("const ", "y", finish.y)
+                if finish.op.knows_fraction and self._constant_f(finish.y) is None:
+                    yield "int y_f", self._exponent(self._tensor(finish.y))
         if isinstance(self.step.op, LossOp):
             if self.step.op.uses_scratch:
                 words = f"int8_t scratch[{4 * self.sizes['x']}]"
@@ -697,7 +710,8 @@ class _NetworkView:
             lines += self._lines([step], 8)
             if view.returns_scale:
                 range_ = f"params->{step.reads['g']}_range"
-                lines.append(f"fxp_adapt_values(&{range_}, {_scale_name(step.output)}.ideal);")
+                arguments = [f"&{range_}", f"{_scale_name(step.output)}.ideal"]
+                lines.append(_line("fxp_adapt_values(", arguments, ");", 8))
         return lines
 
     @property
@@ -713,7 +727,8 @@ class _NetworkView:
                 )
             if tensor_format.adapts:
                 kind = "errors" if tensor_format.policy == "relative" else "values"
-                lines.append(f"fxp_adapt_{kind}(&{range_}, {_scale_name(name)}.ideal);")
+                arguments = [f"&{range_}", f"{_scale_name(name)}.ideal"]
+                lines.append(_line(f"fxp_adapt_{kind}(", arguments, ");", 4))
         return lines
 
     @property
@@ -723,11 +738,12 @@ class _NetworkView:
             if tensor.role != "weight":
                 continue
             name, bits = f"params->{tensor.name}", self.plan.quantized.formats[tensor.name].bits
-            lines.append(f"if (fxp_near_rail{bits}({name}, {tensor.size}) && {name}_f > -8) {{")
-            lines.append(f"    fxp_halve{bits}({name}, {tensor.size});")
-            if self.plan.training.graph.optimizer.has_velocity:
-                lines.append(f"    fxp_halve16({name}_v, {tensor.size});")
-            lines += [f"    {name}_f--;", "}"]
+            arguments = [name, str(tensor.size), f"&{name}_f"]
+            if not self.plan.training.graph.optimizer.has_velocity:
+                lines.append(_line(f"fxp_renormalise{bits}(", arguments, ");", 8))
+                continue
+            lines.append(_line(f"if (fxp_renormalise{bits}(", arguments, ")) {", 8))
+            lines += [_line("    fxp_halve16(", [f"{name}_v", str(tensor.size)], ");", 8), "}"]
         return lines
 
     # starting values

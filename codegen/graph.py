@@ -7,6 +7,7 @@ from typing import Literal
 from codegen.fixedpoint import BIAS_FRACTION, Format
 from codegen.ops.base import (
     ElementwiseOp,
+    FoldOp,
     LayerOp,
     LossOp,
     Op,
@@ -47,6 +48,8 @@ class Tensor:
     owner: str | None = None
     pinned: Format | None = None
     part: Part | None = None
+    initial: float | None = None
+    fold: FoldOp | None = None  # by which the starting values are scaled and shifted
 
     @property
     def whole(self) -> tuple[str, Shape]:

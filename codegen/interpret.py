@@ -470,7 +470,8 @@ def initial_parameters(
 ) -> dict[str, Floats]:
     """Those that are given, by name; for the rest Glorot's uniform weights, and biases of 0.
 
-    A tensor that is part of another is cut out of it, so that the split changes no value.
+    A tensor that is part of another is cut out of it, so that the split changes no value. What is
+    given under the name of a whole is as it was before a FoldOp was taken up.
     """
     random = np.random.RandomState(seed)  # whose stream is the same in every NumPy
     wholes: dict[str, Floats] = {}
@@ -481,15 +482,27 @@ def initial_parameters(
         name, shape = tensor.whole
         if name not in wholes:
             wholes[name] = _initial(tensor, shape, random)
-        if given is not None and tensor.name in given:
+        if given is not None and tensor.part and tensor.name in given:
             parameters[tensor.name] = np.asarray(given[tensor.name], np.float64)
             continue
         whole = wholes[name] if given is None else given.get(name, wholes[name])
-        parameters[tensor.name] = np.asarray(whole, np.float64)[tensor.rows]
+        parameters[tensor.name] = _folded(tensor, np.asarray(whole, np.float64))[tensor.rows]
     return parameters
 
 
+def _folded(tensor: Tensor, values: Floats) -> Floats:
+    """Rows times scale; biases also plus shift."""
+    if tensor.fold is None:
+        return values
+    scale = np.reshape(tensor.fold.scale(), (-1,) + (1,) * (values.ndim - 1))
+    shift = np.array(tensor.fold.shift()) if tensor.role == "bias" else 0.0
+    folded: Floats = values * scale + shift
+    return folded
+
+
 def _initial(tensor: Tensor, shape: Shape, random: np.random.RandomState) -> Floats:
+    if tensor.initial is not None:
+        return np.full(shape, tensor.initial)
     if tensor.role == "bias":
         return np.zeros(shape)
     limit = np.sqrt(6 / (tensor.fan_in + tensor.fan_out))

@@ -173,14 +173,17 @@ def initial_tables(plan: Plan, state: State) -> tuple[Table, ...]:
 
 def op_tables(training: TrainingGraph, learns: bool = True) -> tuple[Table, ...]:
     """Tables of the ops, each once; where nothing `learns`, those of the schedule are not there."""
-    tables: dict[str, Table] = {}
+    tables: dict[str, tuple[int, ...]] = {}
     for step in training.steps:
         for finish in step.finishes:
-            for name, values in finish.op.tables(finish.kernel).items():
-                tables[name] = Table(name, "uint16_t", values, 2 * len(values))
+            tables |= finish.op.tables(finish.kernel)
         if isinstance(step.op, LossOp):
-            for name, values in step.op.tables().items():
-                tables[name] = Table(name, "uint32_t", values, 4 * len(values))
-    for name, values in training.graph.schedule.tables().items() if learns else ():
-        tables[name] = Table(name, "uint32_t", values, 4 * len(values))
-    return tuple(tables.values())
+            tables |= step.op.tables()
+    if learns:
+        tables |= training.graph.schedule.tables()
+    return tuple(_unsigned(name, values) for name, values in tables.items())
+
+
+def _unsigned(name: str, values: tuple[int, ...]) -> Table:
+    width = 2 if max(values) < 2**16 else 4
+    return Table(name, f"uint{8 * width}_t", values, width * len(values))

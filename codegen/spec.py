@@ -17,8 +17,10 @@ from codegen.ops import LAYERS, LOSSES, SCHEDULES
 from codegen.ops.base import (
     ElementwiseOp,
     Extent,
+    FoldOp,
     LayerOp,
     LossOp,
+    Numbers,
     Op,
     OptimizerOp,
     Padding,
@@ -119,6 +121,7 @@ _WORDS: list[tuple[object, str, str]] = [
     (Shape, "a list of whole numbers", "{key} = [64]"),
     (Extent, "a whole number or a list of them", "{key} = 3"),
     (Padding, "'same', 'valid', a whole number or a list of them", '{key} = "same"'),
+    (Numbers, "a list of numbers", "{key} = [0.5, 1.0]"),
     (Names, "a list of layer names", '{key} = ["{text}"]'),
     (dict, "a table", "[{key}]"),
     (Choice, "a text in quotes or a table with a kind", '{key} = "{text}"'),
@@ -147,7 +150,7 @@ class Layer:
     `update_channels` which share of its output channels, the first ones, learns its weights.
     """
 
-    op: LayerOp | ElementwiseOp | ViewOp
+    op: LayerOp | ElementwiseOp | FoldOp | ViewOp
     name: str
     frozen: bool = False
     format: Format | None = None
@@ -308,8 +311,8 @@ def _fits(value: Any, wanted: object) -> bool:
         return type(value) in (str, dict)
     if wanted in (Extent, Padding) and type(value) is not list:
         return _fits(value, int) or (wanted == Padding and type(value) is str)
-    if wanted in (Shape, Extent, Padding, Names):
-        each = str if wanted == Names else int
+    if wanted in (Shape, Extent, Padding, Names, Numbers):
+        each = str if wanted == Names else float if wanted == Numbers else int
         return type(value) is list and all(_fits(v, each) for v in value)
     if wanted == list[dict[str, Any]]:
         return type(value) is list and all(type(v) is dict for v in value)
@@ -457,7 +460,7 @@ def _check_layers(spec: Spec) -> None:
 def _check_update(place: str, layer: Layer) -> None:
     _choose(place, "update", layer.update, UPDATES)
     key, share = layer.asks_for, layer.update_channels
-    if key is not None and not isinstance(layer.op, LayerOp):
+    if key is not None and not isinstance(layer.op, LayerOp | FoldOp):
         raise UserError(f"{place}: {layer.op.kind} has no parameters; remove {key}")
     if not 0 < share <= 1:
         raise UserError(f"{place}: update_channels = {share}; it must be above 0 and at most 1")

@@ -107,7 +107,7 @@ def train(
         mode=spec.mode,
         epochs=epochs,
         steps=epochs * len(samples),
-        score_name="accuracy" if spec.loss.target_is_label else "r2",
+        score_name=spec.loss.score_name,
         curve=tuple(curve),
         ram_bytes=make_report(device.plan, device.state()).total,
         saturations=device.saturations(),
@@ -140,9 +140,5 @@ def _scores(twin: FloatLearner, data: Data) -> Floats:
 
 def _measure(spec: Spec, data: Data, scores: Floats, train_loss: float) -> Measures:
     losses = [spec.loss.loss(s, t)[0] for s, t in zip(scores, data.y_test, strict=True)]
-    if spec.loss.target_is_label:
-        score = float(np.mean(scores.argmax(axis=1) == data.y_test))
-    else:
-        spread = float(np.sum((data.y_test - data.y_test.mean(axis=0)) ** 2))
-        score = 1 - float(np.sum((scores - data.y_test) ** 2)) / max(spread, 1e-12)
+    score = spec.loss.score(scores, data.y_test)
     return Measures(score, float(np.mean(losses)), train_loss)

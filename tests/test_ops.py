@@ -30,10 +30,12 @@ from codegen.fixedpoint import (
     step24,
 )
 from codegen.ops import LAYERS, LOSSES, OPTIMIZERS, SCHEDULES
+from codegen.ops.absolute_error import AbsoluteError
 from codegen.ops.add import Add
 from codegen.ops.average_pool import AveragePool
 from codegen.ops.base import (
     ElementwiseOp,
+    FoldOp,
     LayerOp,
     LossOp,
     Op,
@@ -44,6 +46,8 @@ from codegen.ops.base import (
     ViewOp,
     size,
 )
+from codegen.ops.batch_norm import BatchNorm
+from codegen.ops.binary_cross_entropy import SOFTPLUS_ERROR, BinaryCrossEntropy
 from codegen.ops.concatenate import Concatenate
 from codegen.ops.constant import Constant
 from codegen.ops.conv1d import Conv1d
@@ -54,17 +58,24 @@ from codegen.ops.dense import Dense
 from codegen.ops.depthwise_conv2d import DepthwiseConv2d
 from codegen.ops.flatten import Flatten
 from codegen.ops.global_average_pool import GlobalAveragePool
+from codegen.ops.hinge import Hinge
+from codegen.ops.huber import Huber
 from codegen.ops.identity import Identity
 from codegen.ops.leaky_relu import LeakyRelu
 from codegen.ops.max_pool import MaxPool
 from codegen.ops.momentum import Momentum
+from codegen.ops.multiply import Multiply
+from codegen.ops.pad import Pad
 from codegen.ops.relu import Relu
+from codegen.ops.relu6 import Relu6
 from codegen.ops.reshape import Reshape
+from codegen.ops.scale_shift import ScaleShift
 from codegen.ops.sgd import Sgd
 from codegen.ops.sigmoid import Sigmoid
 from codegen.ops.softmax_cross_entropy import (
     _EXP2_ERROR,
     LOG2_TABLE,
+    LOSS_ERROR,
     SoftmaxCrossEntropy,
     exp2,
     log2,
@@ -135,6 +146,10 @@ LAYER_EXAMPLES = [
     case(AveragePool(3, stride=1, padding=1), (6, 2)),
     case(GlobalAveragePool(), (3, 5, 2)),
     case(GlobalAveragePool(), (7, 3)),
+    case(Pad((1, 0, 2, 1)), (2, 3, 2)),
+    case(Pad(1), (4, 3)),
+    case(Multiply(), (3, 2), (3, 2)),
+    case(ScaleShift(), (3, 2, 4)),
     case(Add(), (3, 2), (3, 2)),
     case(Concatenate(), (3, 2), (3, 4)),
 ]
@@ -142,9 +157,13 @@ SCHEDULE_EXAMPLES = [
     *(Constant(), WarmUp(7), WarmUp(1), Cosine(100), Cosine(33)),
     *(Step(10), Step(1, by=0.99), Step(3, by=0.0)),
 ]
+FOLD_EXAMPLES = [BatchNorm((0.5, 0.0), (1.0, 4.0))]
 VIEW_EXAMPLES = [Flatten(), Reshape((2, 3))]
-ELEMENTWISE = [Relu(), LeakyRelu(), LeakyRelu(0.0), LeakyRelu(0.9999), Sigmoid(), Tanh()]
-LOSS_EXAMPLES = [SoftmaxCrossEntropy(), SquaredError()]
+ELEMENTWISE = [Relu(), Relu6(), LeakyRelu(), LeakyRelu(0.0), LeakyRelu(0.9999), Sigmoid(), Tanh()]
+LOSS_EXAMPLES = [
+    *(SoftmaxCrossEntropy(), SoftmaxCrossEntropy(label_smoothing=0.1)),
+    *(SquaredError(), BinaryCrossEntropy(), Huber(), Huber(0.01), AbsoluteError(), Hinge()),
+]
 OPTIMIZER_EXAMPLES = [Sgd(), Momentum(0.9), Momentum(0.5), Momentum(0.99999)]
 STEP = 1e-6
 # A central difference of step h is off by h^2 / 6 * f''' and by rounding 2^-53 / h, relative to
@@ -166,7 +185,9 @@ def label_or_target(loss: LossOp, outputs: int, random: np.random.RandomState) -
 
 def test_every_op_has_an_example() -> None:
     layers = [example.op for example in LAYER_EXAMPLES]
-    examples = {op.kind for op in (*layers, *ELEMENTWISE, *VIEW_EXAMPLES)} - {"identity"}
+    examples = {op.kind for op in (*layers, *ELEMENTWISE, *VIEW_EXAMPLES, *FOLD_EXAMPLES)} - {
+        "identity"
+    }
     assert examples == set(LAYERS)
     assert {op.kind for op in LOSS_EXAMPLES} == set(LOSSES)
     assert {op.kind for op in OPTIMIZER_EXAMPLES} == set(OPTIMIZERS)
@@ -215,8 +236,12 @@ def test_gradients_of_elementwise_ops_are_the_slopes_of_forward(op: ElementwiseO
     assert op.grad_x(dy, op.forward(x)) == pytest.approx(want, abs=DIFFERENCE_ERROR)
 
 
-@pytest.mark.parametrize("op", LOSS_EXAMPLES, ids=name_of)
-@pytest.mark.parametrize("outputs", [1, 2, 3, 10, 50])
+OUTPUTS = [
+    (op, n) for op in LOSS_EXAMPLES for n in (1, 2, 3, 10, 50) if n > 1 or not op.target_is_label
+]
+
+
+@pytest.mark.parametrize(("op", "outputs"), OUTPUTS, ids=str)
 def test_errors_of_losses_are_the_slopes_of_the_loss(op: LossOp, outputs: int) -> None:
     random = random_of(op, outputs)
     x, t = random.standard_normal(outputs), label_or_target(op, outputs, random)
@@ -233,6 +258,43 @@ def test_losses_have_their_textbook_values() -> None:
     value, error = SquaredError().loss(np.array([0.5, -1.0]), np.array([0.25, 1.0]))
     assert value == pytest.approx(0.25**2 + 4)
     assert error == pytest.approx([0.5, -4.0])
+
+    value, error = Huber(0.5).loss(np.array([0.25, -2.0]), np.array([0.0, 0.0]))
+    assert value == pytest.approx(0.25**2 / 2 + 0.5 * (2.0 - 0.25))
+    assert error == pytest.approx([0.25, -0.5])
+    value, error = AbsoluteError().loss(np.array([0.25, -2.0]), np.array([0.5, 0.0]))
+    assert (value, error.tolist()) == (2.25, [-1.0, -1.0])
+    value, error = Hinge().loss(np.array([0.5, 1.0, 0.25]), 0)
+    assert (value, error.tolist()) == (1.5, [-1.0, 1.0, 0.0])
+    value, error = BinaryCrossEntropy().loss(np.array([math.log(3)]), np.array([1.0]))
+    assert value == pytest.approx(-math.log(0.75))
+    assert error == pytest.approx([-0.25])
+    smooth = SoftmaxCrossEntropy((1.0, 2.0, 1.0), 0.375)
+    value, error = smooth.loss(np.log(p), 1)
+    wanted = np.array([0.125, 0.75, 0.125])
+    assert value == pytest.approx(-2 * float(wanted @ np.log(p)))
+    assert error == pytest.approx(2 * (p - wanted))
+
+
+@pytest.mark.parametrize("op", LOSS_EXAMPLES, ids=name_of)
+@pytest.mark.parametrize("f", [3, 8, 13])
+def test_losses_in_integers_are_their_float_twins(op: LossOp, f: int) -> None:
+    """Errors within the op's allowance; the value within that of its tables, and its own units."""
+    random = random_of(op, f)
+    for _ in range(20):
+        x = Q(random.randint(-(2**15), 2**15, 6).astype(np.int64), f)
+        t, as_float = int(random.randint(6)), None
+        if not op.target_is_label:
+            t = random.randint(0, 2**15, 6).astype(np.int64)
+            as_float = Q(t, 15).value
+        value, error = op.loss_int(x, t)
+        want, exact = op.loss(x.value, t if as_float is None else as_float)
+        own = 1e-9 * (1 + float(np.max(np.abs(exact))))
+        assert np.max(np.abs(error.value - exact)) <= op.allowance(6) + own
+        allowed = {"binary_cross_entropy": 6 * SOFTPLUS_ERROR + 6 * 2.0**-21}
+        if want < 2047:
+            most = allowed.get(op.kind, LOSS_ERROR + 2.0**-20)
+            assert abs(value / 2**LOSS_FRACTION - want) <= most + 2.0**-20 + 1e-6 * want
 
 
 def test_softmax_of_large_scores_does_not_overflow() -> None:
@@ -751,7 +813,7 @@ def test_a_summed_gradient_becomes_a_change_within_the_weight_allowance() -> Non
 # ---------------------------------------------------------------- what an op promises to the C
 
 
-WITH_KERNELS = [kind for kind, op in LAYERS.items() if not issubclass(op, ViewOp)]
+WITH_KERNELS = [kind for kind, op in LAYERS.items() if not issubclass(op, ViewOp | FoldOp)]
 
 
 @pytest.mark.parametrize("kind", [*WITH_KERNELS, *LOSSES, *OPTIMIZERS, *SCHEDULES, "identity"])

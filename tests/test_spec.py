@@ -10,7 +10,7 @@ import pytest
 from codegen.errors import UserError
 from codegen.fixedpoint import Format
 from codegen.ops import LAYERS
-from codegen.ops.base import Extent, Padding, Shape
+from codegen.ops.base import Extent, Numbers, Padding, Shape
 from codegen.ops.dense import Dense
 from codegen.ops.leaky_relu import LeakyRelu
 from codegen.ops.momentum import Momentum
@@ -135,7 +135,7 @@ def test_a_spec_cannot_be_changed() -> None:
 @pytest.mark.parametrize("op", LAYERS.values())
 def test_every_key_of_every_op_has_a_type_that_a_file_can_hold(op: type) -> None:
     assert {get_type_hints(op)[key.name] for key in fields(op)} <= {
-        *(int, float, bool, str, Shape, Extent, Padding)
+        *(int, float, bool, str, Shape, Extent, Numbers, Padding)
     }
 
 
@@ -283,7 +283,8 @@ def test_an_unknown_kind_is_told_the_nearest_one_or_all(text: str, message: str)
         ),
         (
             NET.replace("squared_error", "MSE"),
-            "unknown loss 'MSE'; known: softmax_cross_entropy, squared_error",
+            "unknown loss 'MSE'; known: softmax_cross_entropy, squared_error, "
+            "binary_cross_entropy, huber, absolute_error, hinge",
         ),
         (in_mode("INT8", LAYER), "[numbers]: unknown mode 'INT8'; did you mean 'int8'?"),
         (

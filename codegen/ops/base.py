@@ -8,6 +8,7 @@ memory plan follow. A kernel that must know the shape of what it writes has a ke
 
 Families:
 - LayerOp      accumulates: an integer kernel returns exact accumulators (or pre-shifted ones).
+- FoldOp       scales and shifts channels with given numbers; the layer before it takes them up.
 - ViewOp       gives the same numbers another shape; it has no kernels and costs nothing.
 - ElementwiseOp maps an accumulator to an accumulator, just before a value is stored.
 - LossOp       turns scores and target into a loss and the error of the scores.
@@ -24,6 +25,7 @@ from codegen.fixedpoint import Floats, Ints, Q, Rate
 
 Shape = tuple[int, ...]
 Extent = int | tuple[int, ...]  # one number for every axis, or one for each
+Numbers = tuple[float, ...]
 Padding = str | int | tuple[int, ...]  # "same", "valid", or numbers
 
 
@@ -39,6 +41,7 @@ class Parameter:
     role: Literal["weight", "bias"]
     fan_in: int
     fan_out: int
+    initial: float | None = None  # where it is not drawn at random, nor 0 as a bias is
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,30 @@ class ViewOp(Op):
         raise NotImplementedError
 
 
+@dataclass(frozen=True)
+class FoldOp(Op):
+    """A factor and an addend for each channel, which the layer before it takes up if it can."""
+
+    @property
+    def channels(self) -> int:
+        raise NotImplementedError
+
+    @property
+    def stays_apart(self) -> bool:
+        """It is to be a layer of its own."""
+        raise NotImplementedError
+
+    def scale(self) -> Numbers:
+        raise NotImplementedError
+
+    def shift(self) -> Numbers:
+        raise NotImplementedError
+
+    def alone(self) -> "LayerOp":
+        """The layer that it is where nothing takes it up; its weights start at scale."""
+        raise NotImplementedError
+
+
 Shapes = Mapping[str, Shape]  # of a kernel's operands by argument, and of its result as "out"
 
 
@@ -121,6 +148,10 @@ class LayerOp(Op):
     def parameters(self, *inputs: Shape) -> dict[str, Parameter]:
         """The op's own tensors by the name that its kernels give them."""
         return {}
+
+    def with_bias(self) -> "LayerOp | None":
+        """The same with a bias, where weights and bias can take up a FoldOp."""
+        return None
 
     def split(self, channels: int) -> tuple["LayerOp", "LayerOp"]:
         """Two ops: one computes the first `channels` output channels, one the others."""
@@ -159,6 +190,8 @@ class ElementwiseOp(Op):
         False  # a positive value may not round to 0 (the mask is y > 0)
     )
 
+    knows_fraction: ClassVar[bool] = False  # backward uses how many fraction bits y has
+
     def output_fraction(self, bits: int) -> int | None:
         """Fraction bits of the stored output, where they are fixed by the function's range."""
         return None
@@ -172,7 +205,7 @@ class ElementwiseOp(Op):
         return 0.0
 
     def tables(self, kernel: str) -> dict[str, tuple[int, ...]]:
-        """Constant tables (int16) that the C of a kernel reads, by name."""
+        """Constant tables that the C of a kernel reads, by name."""
         return {}
 
 
@@ -181,11 +214,19 @@ class LossOp(Op):
     """Kernel `loss(x, t)` in floats, `loss_int(x, t)` in integers: both -> (value, error of x)."""
 
     target_is_label: ClassVar[bool]
+    score_name: ClassVar[str]  # what `score` is called in results
     # Fraction bits of the 16-bit scores that the caller sees, unless the last layer fixes them;
     # with `scores_adapt` the loss reads them in a format that follows their range instead.
     score_fraction: ClassVar[int]
     scores_adapt: ClassVar[bool] = False
     uses_scratch: ClassVar[bool] = False  # one 32-bit word per score while it runs
+
+    def accepts(self, outputs: int) -> None:
+        """ShapeError where the loss cannot do with that many outputs."""
+
+    def score(self, scores: Floats, targets: Any) -> float:
+        """How good scores (samples, outputs) are, at most 1."""
+        raise NotImplementedError
 
     def loss(self, x: Floats, t: Any) -> tuple[float, Floats]:
         """The loss and its gradient with respect to the scores x."""
@@ -208,8 +249,28 @@ class LossOp(Op):
         return 0.0
 
     def tables(self) -> dict[str, tuple[int, ...]]:
-        """Constant tables (uint32) that the C reads, by name."""
+        """Constant tables that the C reads, by name."""
         return {}
+
+
+@dataclass(frozen=True)
+class LabelLoss(LossOp):
+    """The target is the label, 0 .. outputs - 1; the largest score should be its."""
+
+    target_is_label: ClassVar[bool] = True
+    score_fraction: ClassVar[int] = 8
+    scores_adapt: ClassVar[bool] = True
+    score_name: ClassVar[str] = "accuracy"
+
+    def accepts(self, outputs: int) -> None:
+        if outputs < 2:
+            raise ShapeError(
+                f"{self.kind} needs at least 2 outputs, this layer has {outputs}; one output goes "
+                "with squared_error"
+            )
+
+    def score(self, scores: Floats, targets: Any) -> float:
+        return float((scores.argmax(axis=1) == targets).mean())
 
 
 @dataclass(frozen=True)
@@ -254,7 +315,7 @@ class ScheduleOp(Op):
     ONE: ClassVar[int] = 1 << 16
 
     def tables(self) -> dict[str, tuple[int, ...]]:
-        """Constant tables (uint32) that the C reads, by name."""
+        """Constant tables that the C reads, by name."""
         return {}
 
     def factor(self, step: int) -> float:

@@ -27,6 +27,9 @@ class Conv1d(Convolution):
         (steps,) = axes(x[:1], self.kernel, self.stride, self.padding, self.dilation)
         return Geometry(ONE, steps, x[1], self.filters, self.groups)
 
+    def with_bias(self) -> LayerOp:
+        return replace(self, bias=True)
+
     def split(self, channels: int) -> tuple[LayerOp, LayerOp]:
         if self.groups > 1:
             raise ShapeError("update_channels needs groups = 1; remove one of them")

@@ -25,6 +25,9 @@ class Conv2d(Convolution):
         grid = axes(x[:2], self.kernel, self.stride, self.padding, self.dilation)
         return Geometry(grid[0], grid[1], x[2], self.filters, self.groups)
 
+    def with_bias(self) -> LayerOp:
+        return replace(self, bias=True)
+
     def split(self, channels: int) -> tuple[LayerOp, LayerOp]:
         if self.groups > 1:
             raise ShapeError("update_channels needs groups = 1; remove one of them")

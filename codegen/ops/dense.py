@@ -32,6 +32,9 @@ class Dense(LayerOp):
         bias = Parameter((self.units,), "bias", fan_in=size(x), fan_out=self.units)
         return {"w": weight, "b": bias} if self.bias else {"w": weight}
 
+    def with_bias(self) -> LayerOp:
+        return replace(self, bias=True)
+
     def split(self, channels: int) -> tuple[LayerOp, LayerOp]:
         return replace(self, units=channels), replace(self, units=self.units - channels)
 

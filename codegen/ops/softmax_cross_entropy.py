@@ -7,10 +7,12 @@ from typing import ClassVar
 import numpy as np
 
 from codegen.fixedpoint import LOSS_FRACTION, Floats, Ints, Q, integers, rescale
-from codegen.ops.base import LossOp
+from codegen.ops.base import LabelLoss, Numbers, ShapeError
 
 _T = 26  # fraction bits of an exponent of 2
 _P = 30  # fraction bits of a probability
+_W = 12  # fraction bits of a class weight
+_S = 16  # fraction bits of the share that smoothing takes
 _INDEX = 5  # bits of an exponent that the table resolves; a polynomial does the rest
 EXP2_TABLE = tuple(round(2 ** (31 - i / 32)) for i in range(32))
 LOG2_TABLE = tuple(round(math.log2(1 + i / 64) * 2**_T) for i in range(65))
@@ -51,43 +53,80 @@ def exp2_fraction(outputs: int) -> int:
 
 
 @dataclass(frozen=True)
-class SoftmaxCrossEntropy(LossOp):
-    """Target: the label, 0 .. outputs - 1."""
+class SoftmaxCrossEntropy(LabelLoss):
+    """Keys: `class_weights` (1 each), `label_smoothing` (0), a share that goes to all labels.
+
+    Weights are kept as multiples of 2**-12 and the share as one of 2**-16, in both systems.
+    """
 
     kind: ClassVar[str] = "softmax_cross_entropy"
-    target_is_label: ClassVar[bool] = True
-    score_fraction: ClassVar[int] = 8
-    scores_adapt: ClassVar[bool] = True
     uses_scratch: ClassVar[bool] = True
 
     ln_2: ClassVar[int] = LN_2
     log2_e: ClassVar[int] = LOG2_E
+    class_weights: Numbers = ()
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not all(0 <= w <= 16 for w in self.class_weights):
+            raise ShapeError(f"class_weights = {list(self.class_weights)}: each must be 0 to 16")
+        if not 0 <= self.label_smoothing < 1:
+            raise ShapeError(
+                f"label_smoothing = {self.label_smoothing}: it must be at least 0 and below 1"
+            )
+
+    def accepts(self, outputs: int) -> None:
+        super().accepts(outputs)
+        if self.class_weights and len(self.class_weights) != outputs:
+            raise ShapeError(
+                f"there are {len(self.class_weights)} class_weights for {outputs} outputs"
+            )
+
+    @property
+    def weights_q(self) -> tuple[int, ...]:
+        """Class weights with 12 fraction bits."""
+        return tuple(round(w * (1 << _W)) for w in self.class_weights)
+
+    @property
+    def smoothing_q(self) -> int:
+        """The share with 16 fraction bits."""
+        return min(round(self.label_smoothing * (1 << _S)), (1 << _S) - 1)
+
+    def off_target(self, outputs: int) -> int:
+        """What a label that is not the sample's is to have, with 30 fraction bits."""
+        return ((self.smoothing_q << (_P - _S)) + outputs // 2) // outputs
+
+    def on_target(self, outputs: int) -> int:
+        return (1 << _P) - (self.smoothing_q << (_P - _S)) + self.off_target(outputs)
 
     def fraction(self, outputs: int) -> int:
         """Fraction bits of an exponential."""
         return exp2_fraction(outputs)
 
     def error_fraction(self, f: int) -> int:
-        return _P
+        return _P + _W if self.class_weights else _P
 
     def error_bits(self) -> int:
-        return _P + 1
+        return _P + 1 + (_W + 4 if self.class_weights else 0)
 
     def allowance(self, outputs: int) -> float:
         """The exponentials' relative error, their roundings, and that of the quotient."""
         roundings = math.ldexp(outputs + 1, -exp2_fraction(outputs) - 1)
-        return 2 * _EXP2_ERROR + roundings + 2.0**-_P
+        weight = max(self.class_weights, default=1.0)
+        return weight * (2 * _EXP2_ERROR + roundings + 2 * 2.0**-_P)
 
     def tables(self) -> dict[str, tuple[int, ...]]:
-        return {"exp2_table": EXP2_TABLE, "log2_table": LOG2_TABLE}
+        tables = {"exp2_table": EXP2_TABLE, "log2_table": LOG2_TABLE}
+        return tables | ({"class_weights": self.weights_q} if self.class_weights else {})
 
     def loss(self, x: Floats, t: Ints) -> tuple[float, Floats]:
         shifted = x - x.max()
-        total = np.log(np.exp(shifted).sum())
-        p = np.exp(shifted - total)
-        error = p.copy()
-        error[int(t)] -= 1.0
-        return float(total - shifted[int(t)]), error
+        surprise = np.log(np.exp(shifted).sum()) - shifted
+        share = self.smoothing_q / (1 << _S)
+        wanted = np.full(x.size, share / x.size)
+        wanted[int(t)] += 1 - share
+        weight = self.weights_q[int(t)] / (1 << _W) if self.class_weights else 1.0
+        return weight * float(np.sum(wanted * surprise)), weight * (np.exp(-surprise) - wanted)
 
     def loss_int(self, x: Q, t: Ints) -> tuple[int, Q]:
         fraction = exp2_fraction(x.q.size)
@@ -96,7 +135,15 @@ class SoftmaxCrossEntropy(LossOp):
         powers = [exp2(v, fraction) for v in exponent]
         reciprocal = (1 << 62) // sum(powers)
         error = integers([(v * reciprocal + (1 << 31)) >> 32 for v in powers])
-        error[int(t)] -= 1 << _P
-        bits = min(exponent[int(t)] + log2(sum(powers), fraction), (1 << 40) - 1)
+        error -= self.off_target(x.q.size)
+        error[int(t)] -= self.on_target(x.q.size) - self.off_target(x.q.size)
+        own = exponent[int(t)]
+        if self.smoothing_q:
+            mean = sum(exponent) // len(exponent)
+            own += ((mean - own) * self.smoothing_q) >> _S
+        bits = min(own + log2(sum(powers), fraction), (1 << 40) - 1)
         value = ((bits >> 8) * LN_2) >> (24 + _T - LOSS_FRACTION)
-        return min(value, 2**31 - 1), Q(error, _P)
+        if self.class_weights:
+            value = (value * self.weights_q[int(t)]) >> _W
+            error = error * self.weights_q[int(t)]
+        return min(value, 2**31 - 1), Q(error, self.error_fraction(x.f))

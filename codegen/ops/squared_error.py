@@ -5,19 +5,15 @@ from typing import ClassVar
 
 import numpy as np
 
-from codegen.fixedpoint import LOSS_FRACTION, Floats, Ints, Q, rescale
-from codegen.ops.base import LossOp
-
-TARGET_FRACTION = 15
+from codegen.fixedpoint import Floats, Ints, Q
+from codegen.ops.residual_losses import TARGET_FRACTION, ResidualLoss, difference, value_of
 
 
 @dataclass(frozen=True)
-class SquaredError(LossOp):
-    """Target: one number per output, divided by target_max, 15 fraction bits."""
+class SquaredError(ResidualLoss):
+    """No keys."""
 
     kind: ClassVar[str] = "squared_error"
-    target_is_label: ClassVar[bool] = False
-    score_fraction: ClassVar[int] = 13
 
     def error_fraction(self, f: int) -> int:
         return TARGET_FRACTION - 1
@@ -29,8 +25,7 @@ class SquaredError(LossOp):
         return float(np.sum((x - t) ** 2)), 2 * (x - t)
 
     def loss_int(self, x: Q, t: Ints) -> tuple[int, Q]:
-        """The factor 2 is a fraction bit less; |o - t| < 2**31 for f >= 0."""
-        difference = (x.q << (TARGET_FRACTION - x.f)) - t
-        total = sum(int(d) * int(d) for d in difference.flat)
-        value = int(rescale(min(total, 2**62), 2 * TARGET_FRACTION - LOSS_FRACTION))
-        return min(value, 2**31 - 1), Q(difference, TARGET_FRACTION - 1)
+        """The factor 2 is a fraction bit less."""
+        error = difference(x, t)
+        total = sum(int(d) * int(d) for d in error.flat)
+        return value_of(total, 2 * TARGET_FRACTION), Q(error, TARGET_FRACTION - 1)

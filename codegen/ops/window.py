@@ -88,12 +88,16 @@ def _sides(padding: Padding, count: int) -> list[tuple[int, int]]:
     """Explicit padding as (before, after) of each axis; none for "same" and "valid"."""
     if padding in ("same", "valid"):
         return []
+    return explicit_sides(padding, count, "'same', 'valid', ")
+
+
+def explicit_sides(padding: Padding, count: int, also: str = "") -> list[tuple[int, int]]:
+    """Padding in numbers as (before, after) of each axis; `also` says what else it may be."""
     values = (padding,) if isinstance(padding, int) else padding
     if isinstance(values, str) or len(values) not in {1, count, 2 * count} or min(values) < 0:
         lengths = "2 numbers (before, after)" if count == 1 else "4 (top, bottom, left, right)"
         raise ShapeError(
-            f"padding = {_shown(padding)}: it must be 'same', 'valid', a number for every side, or "
-            f"{lengths}"
+            f"padding = {_shown(padding)}: it must be {also}a number for every side, or {lengths}"
         )
     if len(values) == 2 * count:
         return [(values[2 * i], values[2 * i + 1]) for i in range(count)]

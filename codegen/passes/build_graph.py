@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from codegen.errors import UserError
 from codegen.graph import PARAMETER_ROLES, Graph, Node, Part, Tensor, Use, add_tensor
-from codegen.ops.base import ElementwiseOp, LayerOp, Shape, ShapeError, ViewOp
+from codegen.ops.base import ElementwiseOp, FoldOp, LayerOp, Shape, ShapeError, ViewOp
 from codegen.ops.concatenate import Concatenate
 from codegen.spec import INPUT_NAME, Layer, Spec
 
@@ -54,6 +54,7 @@ class _Building:
     nodes: list[Node] = field(default_factory=list)
     tensors: dict[str, Tensor] = field(default_factory=dict)
     uses: dict[str, Use] = field(default_factory=dict)
+    folds: dict[str, FoldOp] = field(default_factory=dict)  # taken up, by the layer that does
 
     def __post_init__(self) -> None:
         self.tensors[INPUT] = Tensor(INPUT, self.spec.input, "input")
@@ -61,6 +62,10 @@ class _Building:
 
     def add(self, layer: Layer, sources: tuple[str, ...]) -> None:
         uses = [self.uses[source] for source in sources]
+        if isinstance(layer.op, FoldOp):
+            self.uses[layer.name] = self._add_fold(layer, layer.op, sources[0])
+            return
+        layer = self._prepared(layer)
         if isinstance(layer.op, LayerOp) and layer.asks_for is not None:
             _check_update(layer, layer.op, [use.shape for use in uses])
         if isinstance(layer.op, ViewOp):
@@ -71,7 +76,37 @@ class _Building:
         elif isinstance(layer.op, LayerOp) and len(layer.op.inputs) > 1:
             self.uses[layer.name] = self._add_chain(layer, layer.op, layer.name, uses)
         else:
+            assert isinstance(layer.op, LayerOp | ElementwiseOp)
             self.uses[layer.name] = self._add(layer, layer.op, layer.name, {"x": uses[0]})
+
+    def _prepared(self, layer: Layer) -> Layer:
+        """The layer itself; with a bias where it takes up the FoldOp that alone reads it."""
+        readers = [
+            reader
+            for reader, sources in zip(self.spec.layers, self.spec.sources, strict=True)
+            if layer.name in sources
+        ]
+        fold = readers[0].op if len(readers) == 1 else None
+        able = layer.op.with_bias() if isinstance(layer.op, LayerOp) else None
+        if able is None or not isinstance(fold, FoldOp) or fold.stays_apart:
+            return layer
+        self.folds[layer.name] = fold
+        return replace(layer, op=able)
+
+    def _add_fold(self, layer: Layer, op: FoldOp, source: str) -> Use:
+        use = self.uses[source]
+        if op.channels != use.shape[-1]:
+            raise ShapeError(
+                f"{op.kind} has numbers for {op.channels} channels, its input has {use.shape[-1]}"
+            )
+        if source in self.folds:
+            if layer.asks_for is not None:
+                raise ShapeError(
+                    f"{op.kind} is folded into {source}; say what learns there, or learn = true"
+                )
+            return use
+        self.folds[layer.name] = op
+        return self._add(layer, op.alone(), layer.name, {"x": use})
 
     def _add_chain(self, layer: Layer, op: LayerOp, name: str, uses: list[Use]) -> Use:
         """An op of two inputs takes more of them two at a time, from the left."""
@@ -113,6 +148,8 @@ class _Building:
         for key, p in own.items():
             learns = self.spec.learns(layer, p.role)
             tensor = Tensor(f"{name}_{key}", p.shape, p.role, p.fan_in, p.fan_out, not learns)
+            fold = self.folds.get(layer.name)
+            tensor = replace(tensor, initial=p.initial, fold=fold)
             add_tensor(self.tensors, tensor)
         add_tensor(self.tensors, Tensor(name, output, "activation", pinned=layer.format))
         self.nodes.append(Node(name, op, inputs, name, {key: f"{name}_{key}" for key in own}))
@@ -133,11 +170,10 @@ def _name_scores(spec: Spec, building: _Building) -> str:
     place = f"{spec.source}: layer {len(spec.layers)} ({spec.layers[-1].name})"
     if len(last.shape) != 1:
         raise UserError(f"{place}: the network ends in {last.shape}; it must end in a vector")
-    if spec.loss.target_is_label and last.shape[0] < 2:
-        raise UserError(
-            f"{place}: {spec.loss.kind} needs at least 2 outputs, this layer has {last.shape[0]}; "
-            "one output goes with squared_error"
-        )
+    try:
+        spec.loss.accepts(last.shape[0])
+    except ShapeError as error:
+        raise UserError(f"{place}: {error}") from None
     if not any(t.role in PARAMETER_ROLES and not t.frozen for t in tensors.values()):
         raise UserError(
             f"{spec.source}: nothing learns; one layer must have parameters and frozen = false"

@@ -282,6 +282,27 @@ static inline void fxp_halve16(int16_t *v, int32_t n)
     }
 }
 
+/* Halves weights that near their rail, and gives them a fraction bit less; returns whether. */
+static inline int fxp_renormalise8(int8_t *w, int32_t n, int8_t *f)
+{
+    if (*f <= -8 || !fxp_near_rail8(w, n)) {
+        return 0;
+    }
+    fxp_halve8(w, n);
+    *f = (int8_t)(*f - 1);
+    return 1;
+}
+
+static inline int fxp_renormalise16(int16_t *w, int32_t n, int8_t *f)
+{
+    if (*f <= -8 || !fxp_near_rail16(w, n)) {
+        return 0;
+    }
+    fxp_halve16(w, n);
+    *f = (int8_t)(*f - 1);
+    return 1;
+}
+
 /* ---- curves --------------------------------------------------------------------------------- */
 
 /* tanh(v * 2^-f) with 15 fraction bits; the table has tanh(i / 32) with 15 fraction bits. */

@@ -48,8 +48,8 @@ static fxp_scale step_loss(const int16_t x[3], const int16_t t[3], int32_t *loss
     uint64_t total = 0;
     for (int i = 0; i < 3; i++) {
         const int64_t difference = (int64_t)x[i] * 4 - t[i];
-        const uint64_t square = (uint64_t)(difference * difference);
-        total = total + square > (uint64_t)1 << 62 ? (uint64_t)1 << 62 : total + square;
+        const uint64_t part = (uint64_t)(difference * difference);
+        total = total + part > (uint64_t)1 << 62 ? (uint64_t)1 << 62 : total + part;
     }
     *loss = fxp_sat32(fxp_rescale((int64_t)total, 10));
     const int f0 = 14;
@@ -146,10 +146,8 @@ int32_t frozen_prefix_train(frozen_prefix_params *params, frozen_prefix_work *wo
 
     params->steps++;
     if ((params->steps & 15u) == 0) {
-        if (fxp_near_rail16(params->dense2_w, 42) && params->dense2_w_f > -8) {
-            fxp_halve16(params->dense2_w, 42);
+        if (fxp_renormalise16(params->dense2_w, 42, &params->dense2_w_f)) {
             fxp_halve16(params->dense2_w_v, 42);
-            params->dense2_w_f--;
         }
     }
     return loss;

@@ -55,8 +55,8 @@ static fxp_scale step_loss(const int16_t x[1], const int16_t t[1], const int16_t
     uint64_t total = 0;
     for (int i = 0; i < 1; i++) {
         const int64_t difference = (int64_t)x[i] * 1 - t[i];
-        const uint64_t square = (uint64_t)(difference * difference);
-        total = total + square > (uint64_t)1 << 62 ? (uint64_t)1 << 62 : total + square;
+        const uint64_t part = (uint64_t)(difference * difference);
+        total = total + part > (uint64_t)1 << 62 ? (uint64_t)1 << 62 : total + part;
     }
     *loss = fxp_sat32(fxp_rescale((int64_t)total, 10));
     const int f0 = 14;
@@ -184,14 +184,8 @@ int32_t lesson_train(lesson_params *params, lesson_work *work, const int16_t x[1
     fxp_adapt_errors(&params->d_dense1_range, d_dense1_scale.ideal);
     params->steps++;
     if ((params->steps & 15u) == 0) {
-        if (fxp_near_rail16(params->dense1_w, 1) && params->dense1_w_f > -8) {
-            fxp_halve16(params->dense1_w, 1);
-            params->dense1_w_f--;
-        }
-        if (fxp_near_rail16(params->dense2_w, 1) && params->dense2_w_f > -8) {
-            fxp_halve16(params->dense2_w, 1);
-            params->dense2_w_f--;
-        }
+        fxp_renormalise16(params->dense1_w, 1, &params->dense1_w_f);
+        fxp_renormalise16(params->dense2_w, 1, &params->dense2_w_f);
     }
     return loss;
 }
