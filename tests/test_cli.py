@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,11 @@ NETWORKS = Path(__file__).parent / "networks"
 XOR = str(NETWORKS / "xor_gate.toml")
 
 
+Run = Callable[..., tuple[int, str, str]]
+
+
 @pytest.fixture
-def run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> object:
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """mcugrad with these arguments, in a folder of its own: (status, output, errors)."""
     monkeypatch.chdir(tmp_path)
 
@@ -37,7 +39,7 @@ def write_xor_data(folder: Path) -> str:
     return "xor.csv"
 
 
-def test_check_prints_one_json_object(run) -> None:
+def test_check_prints_one_json_object(run: Run) -> None:
     status, out, _ = run("check", XOR, "--samples", "4", "--json")
     result = json.loads(out)
     assert status == 0
@@ -49,7 +51,7 @@ def test_check_prints_one_json_object(run) -> None:
     assert result["c_equals_integers"] is True
 
 
-def test_train_prints_one_json_object_and_saves(run, tmp_path: Path) -> None:
+def test_train_prints_one_json_object_and_saves(run: Run, tmp_path: Path) -> None:
     data = write_xor_data(tmp_path)
     arguments = ("--data", data, "--epochs", "3", "--save", "p.npz", "--plot", "p.png", "--json")
     status, out, _ = run("train", XOR, *arguments)
@@ -64,13 +66,13 @@ def test_train_prints_one_json_object_and_saves(run, tmp_path: Path) -> None:
     assert run("check", XOR, "--samples", "4", "--parameters", "p.npz", "--json")[0] == 0
 
 
-def test_training_twice_gives_the_same_parameters(run, tmp_path: Path) -> None:
+def test_training_twice_gives_the_same_parameters(run: Run, tmp_path: Path) -> None:
     data = write_xor_data(tmp_path)
     results = [json.loads(run("train", XOR, "--data", data, "--json")[1]) for _ in range(2)]
     assert results[0]["parameters_crc32"] == results[1]["parameters_crc32"]
 
 
-def test_report_says_whether_a_board_has_room(run) -> None:
+def test_report_says_whether_a_board_has_room(run: Run) -> None:
     mnist = str(NETWORKS / "mnist.toml")
     status, out, _ = run("report", mnist, "--board", "microbit", "--json")
     assert status == 0
@@ -78,17 +80,17 @@ def test_report_says_whether_a_board_has_room(run) -> None:
     assert "does not fit BBC micro:bit" in run("report", mnist, "--board", "microbit")[1]
 
 
-def test_new_writes_a_network_that_works(run, tmp_path: Path) -> None:
+def test_new_writes_a_network_that_works(run: Run, tmp_path: Path) -> None:
     assert run("new", "mine")[0] == 0
     assert load_spec(tmp_path / "mine.toml").name == "mine"
 
 
-def test_generate_writes_again_into_its_own_folder(run) -> None:
+def test_generate_writes_again_into_its_own_folder(run: Run) -> None:
     assert run("generate", XOR, "-o", "new")[0] == 0
     assert run("generate", XOR, "-o", "new")[0] == 0
 
 
-def test_numbers_beyond_input_max_are_counted_in_a_warning(run, tmp_path: Path) -> None:
+def test_numbers_beyond_input_max_are_counted_in_a_warning(run: Run, tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", x=[[3.0, 0.0], [0.0, -2.0], [1.0, 1.0]], y=[[0.0], [1.0], [0.5]])
     status, _, err = run("train", XOR, "--data", "d.npz", "--epochs", "1")
     assert status == 0
@@ -347,7 +349,7 @@ MISTAKES: list[tuple[tuple[str, ...], dict[str, str], str]] = [
     ("arguments", "files", "message"), MISTAKES, ids=[m[2].split(";")[0][:60] for m in MISTAKES]
 )
 def test_a_mistake_is_one_line_and_nothing_is_written(
-    run, tmp_path: Path, arguments: tuple[str, ...], files: dict[str, str], message: str
+    run: Run, tmp_path: Path, arguments: tuple[str, ...], files: dict[str, str], message: str
 ) -> None:
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -357,7 +359,7 @@ def test_a_mistake_is_one_line_and_nothing_is_written(
     assert contents(tmp_path) == before
 
 
-def test_an_image_of_no_known_kind_is_refused_before_training(run, tmp_path: Path) -> None:
+def test_an_image_of_no_known_kind_is_refused_before_training(run: Run, tmp_path: Path) -> None:
     data = write_xor_data(tmp_path)
     status, out, err = run("train", XOR, "--data", data, "--plot", "curve.xyz")
     assert (status, out) == (2, "")
@@ -375,7 +377,7 @@ def test_an_image_of_no_known_kind_is_refused_before_training(run, tmp_path: Pat
     ids=lambda arguments: arguments[0],
 )
 def test_where_nothing_can_be_written_nothing_is_worked(
-    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
 ) -> None:
     write_xor_data(tmp_path)
     before = contents(tmp_path)
@@ -393,7 +395,7 @@ def test_where_nothing_can_be_written_nothing_is_worked(
     ids=lambda arguments: arguments[0],
 )
 def test_without_a_compiler_the_way_out_is_named(
-    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
 ) -> None:
     write_xor_data(tmp_path)
     before = contents(tmp_path)
