@@ -63,7 +63,7 @@ def mcugrad() -> None:
 def main() -> None:
     """Runs a command; a mistake of the user is one line on standard error and exit status 2."""
     try:
-        status = mcugrad.main(standalone_mode=False)
+        status = mcugrad.main(prog_name="mcugrad", standalone_mode=False)
     except UserError as error:
         _fail(str(error))
     except click.UsageError as error:
@@ -108,6 +108,7 @@ def generate_command(
 ) -> None:
     """Write the C of a network. With data, the starting formats fit them."""
     spec, board = load_spec(network), _find_board(board_name)
+    _check_folder(folder)
     samples = None
     if data is not None:
         loaded = _load(spec, data, seed)
@@ -180,9 +181,10 @@ def train(
 ) -> None:
     """Let the compiled C learn on this machine, a float reference beside it."""
     spec = load_spec(network)
-    for path in (plot, save):
-        _check_writable(path)
+    if save is not None:
+        _check_writable(save)
     if plot is not None:
+        _check_writable(plot)
         _need_matplotlib(plot)
     result = _train(spec, _load(spec, data, seed), epochs, seed, quiet=as_json)
     if plot is not None:
@@ -227,8 +229,8 @@ def plan_command(
     from codegen.sparse import MEASURED, propose, rewrite
 
     spec = load_spec(network)
-    _check_writable(output)
     output = output or network.with_name(f"{network.stem}_plan.toml")
+    _check_writable(output)
     if data is None:
         samples = synthetic_samples(spec, make_plan(spec), MEASURED, seed)
     else:
@@ -261,6 +263,7 @@ def demo(seed: int) -> None:
 
     folder = Path("mcugrad-demo")
     curve = folder / "learning_curve.png"
+    _check_folder(folder / "c")
     _need_matplotlib(curve)
     folder.mkdir(exist_ok=True)
     network, data = write_digits(folder)
@@ -339,16 +342,23 @@ def _show_training(result: "TrainingResult") -> None:
     )
 
 
-def _check_writable(path: Path | None) -> None:
+def _check_writable(path: Path) -> None:
     """Before the work of which the file would be the result."""
-    if path is None:
-        return
     if path.is_dir():
         raise UserError(f"{path}: is a folder; name a file in it")
     if not path.parent.is_dir():
         raise UserError(f"{path}: there is no folder {path.parent}; make it first")
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise UserError(f"{path}: cannot be written; choose another place")
+
+
+def _check_folder(folder: Path) -> None:
+    """Before the work; a folder that is not there yet is made with its parents."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir():
+        raise UserError(f"{there}: is a file; give a folder that is new or empty")
+    if not os.access(there, os.W_OK):
+        raise UserError(f"{folder}: cannot be written; choose another place")
 
 
 def _need_matplotlib(path: Path) -> None:
@@ -385,8 +395,6 @@ def _progress(visible: bool) -> Progress:
 
 def _write_files(folder: Path, files: Mapping[str, str]) -> None:
     """All files or none; a folder with anything else in it is left alone."""
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder}: is a file; give a folder that is new or empty")
     foreign = (
         sorted(p.name for p in folder.iterdir() if not _is_ours(p, files))
         if folder.exists()

@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from codegen import VERSION, paths
-from codegen.graph import PARAMETER_ROLES, Plan, Step, Tensor, TensorFormat
+from codegen.graph import PARAMETER_ROLES, Plan, Step, Tensor, TensorFormat, TrainingGraph
 from codegen.interpret import State
 from codegen.layout import (
     C_TYPES,
@@ -24,7 +24,7 @@ from codegen.layout import (
 from codegen.ops.base import ElementwiseOp, LayerOp, LossOp, Op, Shape
 from codegen.passes.plan_memory import scratch_name
 from codegen.report import make_report
-from codegen.spec import Spec
+from codegen.spec import RESERVED_NAMES, Spec
 
 _COLUMNS = 100
 _DEEPEST = 8  # indentation of the deepest call of a step
@@ -50,6 +50,26 @@ def emit(spec: Spec, plan: Plan, state: State, options: Options) -> dict[str, st
         f"{n.name}_init.c": _render("network_init.c.j2", n),
         "fxp.h": runtime,
     }
+
+
+def declared(training: TrainingGraph) -> Iterator[str]:
+    """What the C calls its functions, tables and variables; every name may be there once."""
+    graph, tensors = training.graph, training.tensors
+    yield from (f"{graph.name}_{word}" for word in RESERVED_NAMES)
+    yield from (f"{graph.name}_{t.name}" for t in tensors.values() if t.frozen)
+    yield from (table.name for table in op_tables(training))
+    yield from (_function_name(step) for step in training.steps)
+    yield from tensors
+    yield from (_scale_name(name) for name in tensors)
+    yield from (scratch_name(step) for step in training.steps)
+
+
+def _function_name(step: Step) -> str:
+    return f"step_{step.name}"
+
+
+def _scale_name(tensor: str) -> str:
+    return f"{tensor}_scale"
 
 
 def emit_harness(spec: Spec, plan: Plan, state: State, options: Options) -> dict[str, str]:
@@ -344,7 +364,7 @@ class _StepView:
 
     @property
     def call(self) -> str:
-        start = f"const fxp_scale {self.step.output}_scale = " if self.returns_scale else ""
+        start = f"const fxp_scale {_scale_name(self.step.output)} = " if self.returns_scale else ""
         values = [value for _, value in self._arguments()]
         return _call(f"{start}{self.label}(", values, ");", _COLUMNS - _DEEPEST)
 
@@ -402,7 +422,7 @@ class _StepView:
             return f"params->{tensor.name}_f"
         if tensor.role == "gradient":
             return f"params->{tensor.name}_range.f"
-        return f"{tensor.name}_scale.f"
+        return f"{_scale_name(tensor.name)}.f"
 
     def _place(self, tensor: Tensor) -> str:
         """Where a tensor lies, seen from the function that runs the steps."""
@@ -605,7 +625,7 @@ class _NetworkView:
 
     @property
     def tables(self) -> tuple[Table, ...]:
-        return op_tables(self.plan, learns=not self.gradient)
+        return op_tables(self.plan.training, learns=not self.gradient)
 
     @property
     def helpers(self) -> str:
@@ -627,7 +647,7 @@ class _NetworkView:
         views = {}
         for step in self.plan.training.steps:
             anonymous = _StepView(self.plan, self.state, step, self.options)
-            label = labels.setdefault(macros.function(anonymous), f"step_{step.name}")
+            label = labels.setdefault(macros.function(anonymous), _function_name(step))
             views[step.name] = _StepView(self.plan, self.state, step, self.options, label)
         return views
 
@@ -686,7 +706,7 @@ class _NetworkView:
 
     def _exponent(self, name: str) -> str:
         tensor_format = self.plan.quantized.formats[name]
-        return f"{name}_scale.f" if tensor_format.is_dynamic else str(tensor_format.f)
+        return f"{_scale_name(name)}.f" if tensor_format.is_dynamic else str(tensor_format.f)
 
     @property
     def observed(self) -> tuple[str, ...]:
@@ -709,7 +729,7 @@ class _NetworkView:
             lines += self._lines([step], 8)
             if view.returns_scale:
                 range_ = f"params->{step.reads['g']}_range"
-                arguments = [f"&{range_}", f"{step.output}_scale.ideal"]
+                arguments = [f"&{range_}", f"{_scale_name(step.output)}.ideal"]
                 lines.append(_line("fxp_adapt_values(", arguments, ");", 8))
         return lines
 
@@ -721,10 +741,12 @@ class _NetworkView:
             range_ = f"params->{name}_range"
             if self.options.counters and tensor_format.policy != "exact":
                 limit = f"{range_}.f" if tensor_format.adapts else str(tensor_format.f)
-                lines.append(f"work->saturations[{i}] += {name}_scale.ideal < {limit} ? 1u : 0u;")
+                lines.append(
+                    f"work->saturations[{i}] += {_scale_name(name)}.ideal < {limit} ? 1u : 0u;"
+                )
             if tensor_format.adapts:
                 kind = "errors" if tensor_format.policy == "relative" else "values"
-                arguments = [f"&{range_}", f"{name}_scale.ideal"]
+                arguments = [f"&{range_}", f"{_scale_name(name)}.ideal"]
                 lines.append(_line(f"fxp_adapt_{kind}(", arguments, ");", 4))
         return lines
 

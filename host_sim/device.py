@@ -214,6 +214,8 @@ class Device:
         try:
             with np.load(path, allow_pickle=False) as archive:
                 memory, digest = archive["mcugrad_params"], str(archive["mcugrad_network"])
+        except FileNotFoundError:
+            raise UserError(f"{path}: there is no such file; check the path") from None
         except (OSError, KeyError, ValueError, TypeError):
             raise UserError(
                 f"{path}: no parameters in it; mcugrad train --save FILE.npz writes them"

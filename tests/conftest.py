@@ -29,7 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(params=NETWORKS, ids=lambda path: path.stem)
 def network(request: pytest.FixtureRequest) -> Path:
     """Every network file of tests/networks."""
-    return request.param
+    return Path(request.param)
 
 
 @pytest.fixture(params=MODES)

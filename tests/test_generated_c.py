@@ -27,7 +27,15 @@ import pytest
 from codegen.board import Board, load_board
 from codegen.emit import Options, emit, emit_harness
 from codegen.errors import UserError
-from codegen.fixedpoint import LOSS_FRACTION, Rate, encode_rate, learning_rate, quantize
+from codegen.fixedpoint import (
+    LOSS_FRACTION,
+    Ints,
+    Rate,
+    encode_rate,
+    integers,
+    learning_rate,
+    quantize,
+)
 from codegen.graph import Plan
 from codegen.interpret import IntegerLearner, State
 from codegen.layout import pack, unpack
@@ -60,7 +68,7 @@ WORDS_OF_OTHERS = {"alloca", "calloc", "double", "float", "free", "goto", "mallo
                    "realloc", "setjmp", "stdio"}  # fmt: skip
 
 
-def named(name: str, **changes: object) -> Spec:
+def named(name: str, **changes: Any) -> Spec:
     """A network of tests/networks."""
     return replace(load_spec(HERE / "networks" / f"{name}.toml"), **changes)
 
@@ -254,8 +262,9 @@ def extremes(spec: Spec) -> Samples:
     random, count = np.random.RandomState(3), steps_of(spec)
     outputs = plan.training.graph.outputs
 
-    def ends(bits: int, *shape: int) -> np.ndarray:
-        return np.where(random.rand(*shape) < 0.5, -(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    def ends(bits: int, *shape: int) -> Ints:
+        rail = 1 << (bits - 1)
+        return integers(np.where(random.rand(*shape) < 0.5, -rail, rail - 1))
 
     x = ends(plan.quantized.formats["x"].bits, count, *spec.input)
     if spec.loss.target_is_label:

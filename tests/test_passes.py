@@ -193,9 +193,9 @@ def test_no_accumulator_leaves_its_bound(spec: Spec) -> None:
     """With weights, biases and errors at the ends of their range too."""
     plan = make_plan(spec, gradient=True)
     state = make_state(spec, plan)
-    for name, values in state.values.items():
+    for name, parameter in state.values.items():
         rail = 2 ** (plan.quantized.formats[name].bits - 1)
-        state.values[name] = np.where(values % 2 == 0, -rail, rail - 1)
+        state.values[name] = np.where(parameter % 2 == 0, -rail, rail - 1)
     samples = extremes(spec, plan)
     learner = IntegerLearner(plan.quantized, state)
     _, values, _ = learner.gradients(samples.x[0], samples.target[0])

@@ -205,13 +205,16 @@ def test_a_file_that_is_not_utf_8_names_the_line(tmp_path: Path) -> None:
     assert str(caught.value) == f"{path}: line 3: not UTF-8; save the file as UTF-8"
 
 
+TOML = "see toml.io for how to write it"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('name = "net"\ninput == [4]\n', "line 2, column 8: Invalid value"),
-        ('name = "net"\r\ninput == [4]\r\n', "line 2, column 8: Invalid value"),
-        ('name = "net"\ninput = "4', "line 2, column 11: Unterminated string"),
-        ("name = ", "line 1, column 8: Invalid value"),
+        ('name = "net"\ninput == [4]\n', "line 2, column 8: Invalid value; " + TOML),
+        ('name = "net"\r\ninput == [4]\r\n', "line 2, column 8: Invalid value; " + TOML),
+        ('name = "net"\ninput = "4', "line 2, column 11: Unterminated string; " + TOML),
+        ("name = ", "line 1, column 8: Invalid value; " + TOML),
         (
             "a = " + "9" * 5000,
             "a value is too long or nested too deeply; shorten it",
