@@ -17,6 +17,7 @@ from codegen import VERSION, show
 from codegen.board import Board, all_boards, load_board
 from codegen.data import Data
 from codegen.errors import UserError
+from codegen.fixedpoint import Floats
 from codegen.paths import TEMPLATES
 from codegen.pipeline import (
     generate,
@@ -28,6 +29,7 @@ from codegen.pipeline import (
 )
 from codegen.report import Report, make_report
 from codegen.spec import Spec, load_spec, parse_spec
+from codegen.weights import load_weights
 
 if TYPE_CHECKING:
     from host_sim.check import CheckResult
@@ -37,6 +39,7 @@ _FILE = click.Path(path_type=Path)
 _network = click.argument("network", type=_FILE, metavar="NET.toml")
 _data = click.option("--data", type=_FILE, help="Samples: .npz with x and y, or .csv.")
 _board = click.option("--board", "board_name", help="A board, see `mcugrad boards`.")
+_start = click.option("--start", type=_FILE, help="Weights to start from: .npz by parameter name.")
 _seed = click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**31 - 1))
 _json = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 
@@ -102,9 +105,15 @@ def new(name: str) -> None:
 @click.option("-o", "--output", "folder", required=True, type=_FILE, help="Folder for the C.")
 @_board
 @_data
+@_start
 @_seed
 def generate_command(
-    network: Path, folder: Path, board_name: str | None, data: Path | None, seed: int
+    network: Path,
+    folder: Path,
+    board_name: str | None,
+    data: Path | None,
+    start: Path | None,
+    seed: int,
 ) -> None:
     """Write the C of a network. With data, the starting formats fit them."""
     spec, board = load_spec(network), _find_board(board_name)
@@ -113,7 +122,9 @@ def generate_command(
     if data is not None:
         loaded = _load(spec, data, seed)
         samples = quantize_samples(spec, loaded.x, loaded.y)
-    files = generate(spec, board=board, samples=samples, seed=seed)
+    files = generate(
+        spec, board=board, samples=samples, seed=seed, parameters=_weights(spec, start)
+    )
     _write_files(folder, files)
     click.echo(f"wrote {', '.join(files)} to {folder}")
 
@@ -166,6 +177,7 @@ def check(
 @_network
 @click.option("--data", required=True, type=_FILE, help="Samples: .npz with x and y, or .csv.")
 @click.option("--epochs", default=10, show_default=True, type=click.IntRange(1))
+@_start
 @_seed
 @click.option("--plot", type=_FILE, help="Write the learning curves as an image.")
 @click.option("--save", type=_FILE, help="Write the learnt parameters as .npz.")
@@ -174,6 +186,7 @@ def train(
     network: Path,
     data: Path,
     epochs: int,
+    start: Path | None,
     seed: int,
     plot: Path | None,
     save: Path | None,
@@ -186,7 +199,7 @@ def train(
     if plot is not None:
         _check_writable(plot)
         _need_matplotlib(plot)
-    result = _train(spec, _load(spec, data, seed), epochs, seed, quiet=as_json)
+    result = _train(spec, _load(spec, data, seed), epochs, seed, as_json, _weights(spec, start))
     if plot is not None:
         _plot(result, plot)
     if save is not None:
@@ -220,10 +233,17 @@ def report(network: Path, board_name: str | None, as_json: bool) -> None:
 @click.option("--ram", required=True, type=_Bytes(), help="RAM for training, such as 141kB.")
 @_data
 @click.option("-o", "--output", type=_FILE, help="File to write; NET_plan.toml if not given.")
+@_start
 @_seed
 @_json
 def plan_command(
-    network: Path, ram: int, data: Path | None, output: Path | None, seed: int, as_json: bool
+    network: Path,
+    ram: int,
+    data: Path | None,
+    output: Path | None,
+    start: Path | None,
+    seed: int,
+    as_json: bool,
 ) -> None:
     """Propose which layers, channels and biases learn, so that training fits in RAM."""
     from codegen.sparse import MEASURED, propose, rewrite
@@ -238,7 +258,13 @@ def plan_command(
         samples = quantize_samples(spec, loaded.x, loaded.y)
     with _progress(not as_json) as bar:
         task = bar.add_task("layers", total=None, note="")
-        result = propose(spec, samples, ram, lambda name: bar.update(task, advance=1, note=name))
+        result = propose(
+            spec,
+            samples,
+            ram,
+            _weights(spec, start),
+            lambda name: bar.update(task, advance=1, note=name),
+        )
     text = rewrite(network.read_text(encoding="utf-8-sig"), result.spec)
     output.write_text(text, encoding="utf-8")
     if as_json:
@@ -303,12 +329,23 @@ def _load(spec: Spec, path: Path, seed: int) -> Data:
     return data
 
 
+def _weights(spec: Spec, path: Path | None) -> dict[str, Floats] | None:
+    return None if path is None else load_weights(path, make_plan(spec).training.tensors.values())
+
+
 def _report(spec: Spec, board: Board | None) -> Report:
     plan = make_plan(spec, board)
     return make_report(plan, make_state(spec, plan))
 
 
-def _train(spec: Spec, data: Data, epochs: int, seed: int, quiet: bool) -> "TrainingResult":
+def _train(
+    spec: Spec,
+    data: Data,
+    epochs: int,
+    seed: int,
+    quiet: bool,
+    parameters: Mapping[str, Floats] | None = None,
+) -> "TrainingResult":
     from host_sim.training import Epoch
     from host_sim.training import train as run_training
 
@@ -320,7 +357,9 @@ def _train(spec: Spec, data: Data, epochs: int, seed: int, quiet: bool) -> "Trai
             note = f"loss {epoch.fixed.train_loss:.4f}, {score} {epoch.fixed.score:.4f}"
             bar.update(task, completed=epoch.number, note=note)
 
-        return run_training(spec, data, epochs=epochs, seed=seed, progress=advance)
+        return run_training(
+            spec, data, epochs=epochs, seed=seed, parameters=parameters, progress=advance
+        )
 
 
 def _show_check(result: "CheckResult") -> None:

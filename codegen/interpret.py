@@ -495,9 +495,6 @@ def initial_parameters(
         name, shape = tensor.whole
         if name not in wholes:
             wholes[name] = _initial(tensor, shape, random)
-        if given is not None and tensor.part and tensor.name in given:
-            parameters[tensor.name] = np.asarray(given[tensor.name], np.float64)
-            continue
         whole = wholes[name] if given is None else given.get(name, wholes[name])
         parameters[tensor.name] = _folded(tensor, np.asarray(whole, np.float64))[tensor.rows]
     return parameters
@@ -505,12 +502,21 @@ def initial_parameters(
 
 def _folded(tensor: Tensor, values: Floats) -> Floats:
     """Rows times scale; biases also plus shift."""
+    scale, shift = _fold(tensor, values)
+    return values * scale + shift
+
+
+def unfolded(tensor: Tensor, values: Floats) -> Floats:
+    """The inverse; a row that the scale makes 0 stays 0."""
+    scale, shift = _fold(tensor, values)
+    return np.where(scale == 0, 0.0, (values - shift) / np.where(scale == 0, 1.0, scale))
+
+
+def _fold(tensor: Tensor, values: Floats) -> tuple[Floats, Floats]:
     if tensor.fold is None:
-        return values
+        return np.ones(1), np.zeros(1)
     scale = np.reshape(tensor.fold.scale(), (-1,) + (1,) * (values.ndim - 1))
-    shift = np.array(tensor.fold.shift()) if tensor.role == "bias" else 0.0
-    folded: Floats = values * scale + shift
-    return folded
+    return scale, np.array(tensor.fold.shift()) if tensor.role == "bias" else np.zeros(1)
 
 
 def _initial(tensor: Tensor, shape: Shape, random: np.random.RandomState) -> Floats:

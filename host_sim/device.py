@@ -20,6 +20,7 @@ from codegen.interpret import State
 from codegen.layout import pack, struct_bytes, unpack, work_fields
 from codegen.pipeline import Samples, make_plan, make_state, quantize_samples
 from codegen.spec import Spec
+from codegen.weights import whole_weights
 from host_sim.compiler import Compiler, build_library
 
 
@@ -203,7 +204,8 @@ class Device:
 
     def save(self, path: Path) -> None:
         """An .npz with every parameter as numbers, and the exact bytes."""
-        arrays: dict[str, Any] = dict(self.state().floats())
+        tensors = self.plan.training.tensors.values()
+        arrays: dict[str, Any] = dict(whole_weights(tensors, self.state().floats()))
         arrays["mcugrad_params"] = self._build.params
         arrays["mcugrad_network"] = np.array(self.spec.digest)
         with path.open("wb") as file:

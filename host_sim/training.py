@@ -1,7 +1,7 @@
 """Spec and data -> two learning curves: the compiled C, and floats beside it."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -82,15 +82,17 @@ def train(
     *,
     epochs: int = 10,
     seed: int = 0,
+    parameters: Mapping[str, Floats] | None = None,
     progress: Callable[[Epoch], None] = lambda epoch: None,
 ) -> TrainingResult:
     """Trains the C and the floats with the same weights, order and rate; evaluates every epoch.
 
-    `seed` decides starting weights and order. `progress` is called after each epoch.
+    `seed` decides the order, and the starting weights that `parameters` does not give. `progress`
+    is called after each epoch.
     """
     samples = quantize_samples(spec, data.x, data.y)
-    device = Device(spec, seed=seed, samples=samples)
-    twin = _float_twin(spec, seed)
+    device = Device(spec, seed=seed, samples=samples, parameters=parameters)
+    twin = _float_twin(spec, seed, parameters)
     random = np.random.RandomState(seed)
     curve, seconds = [], 0.0
     for number in range(1, epochs + 1):
@@ -117,9 +119,9 @@ def train(
     )
 
 
-def _float_twin(spec: Spec, seed: int) -> FloatLearner:
+def _float_twin(spec: Spec, seed: int, given: Mapping[str, Floats] | None) -> FloatLearner:
     plan = make_plan(spec, gradient=True)
-    parameters = initial_parameters(plan.training.tensors.values(), seed)
+    parameters = initial_parameters(plan.training.tensors.values(), seed, given)
     return FloatLearner(plan.training, parameters, spec.learning_rate, spec.batch)
 
 

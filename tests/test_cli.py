@@ -331,6 +331,16 @@ MISTAKES: list[tuple[tuple[str, ...], dict[str, str], str]] = [
         "out: holds letter.txt, which mcugrad would not write; give a folder that is new or empty",
     ),
     (
+        ("generate", "net.toml", "-o", "new", "--start", "w.npz"),
+        {"net.toml": NETWORK},
+        "w.npz: there is no such file; check the path",
+    ),
+    (
+        ("generate", "net.toml", "-o", "new", "--start", "data.csv"),
+        with_data(CSV),
+        "data.csv: is not an .npz archive of weights; mcugrad train --save or np.savez write one",
+    ),
+    (
         ("plan", "net.toml", "--ram", "10B"),
         {"net.toml": NETWORK},
         "net.toml: does not fit in 10 bytes of RAM whatever learns; with only dense1 (bias) "
