@@ -16,6 +16,7 @@ from codegen.layout import (
     Field,
     Table,
     initial_tables,
+    network_hash,
     op_tables,
     parameter_fields,
     work_fields,
@@ -75,6 +76,18 @@ def emit_harness(spec: Spec, plan: Plan, state: State, options: Options) -> dict
     """What the host simulator compiles beside the network."""
     n = _NetworkView(spec, plan, state, options)
     return {"host_harness.c": _render("host_harness.c.j2", n)}
+
+
+def emit_host_link(spec: Spec, plan: Plan, state: State, options: Options) -> dict[str, str]:
+    """What the host simulator compiles beside a network with a link."""
+    n = _NetworkView(spec, plan, state, options)
+    return {"host_link.c": _render("host_link.c.j2", n)}
+
+
+def emit_link(spec: Spec, plan: Plan, state: State, options: Options) -> dict[str, str]:
+    """What connects the network with firmware/runtime/link.c."""
+    n = _NetworkView(spec, plan, state, options)
+    return {f"{n.name}_link.c": _render("network_link.c.j2", n)}
 
 
 @cache
@@ -583,6 +596,12 @@ class _NetworkView:
     def sizes(self) -> dict[str, int]:
         report = make_report(self.plan, self.state)
         return {"params": report.parameters, "work": report.work}
+
+    @property
+    def hash(self) -> str:
+        """As the initialiser of an array of bytes."""
+        digest = network_hash(self.spec, self.plan, self.state)
+        return "{" + ", ".join(f"0x{byte:02x}" for byte in digest) + "}"
 
     @property
     def is_plain(self) -> bool:

@@ -80,6 +80,19 @@ def run_float(
     return loss, values
 
 
+def loss_float(
+    training: TrainingGraph, parameters: Mapping[str, Floats], x: Floats, target: Any
+) -> float:
+    """The loss alone: forward, and nothing of backward."""
+    values: Values = {"x": x, "target": target, **parameters}
+    loss = 0.0
+    for step in training.phase("forward", "loss"):
+        values[step.output] = run_step_float(step, values)
+        if step.phase == "loss":
+            loss = values[step.output][0]
+    return loss
+
+
 def scores_float(training: TrainingGraph, parameters: Mapping[str, Floats], x: Floats) -> Floats:
     values: Values = {"x": x, **parameters}
     for step in training.phase("forward"):

@@ -1,5 +1,6 @@
 """Plan -> the fields of the C structs: one list from which C, report and simulator are made."""
 
+import hashlib
 import struct
 from dataclasses import dataclass, replace
 
@@ -9,6 +10,7 @@ from codegen.fixedpoint import Range, Rate, integers
 from codegen.graph import PARAMETER_ROLES, Plan, Tensor, TrainingGraph
 from codegen.interpret import State
 from codegen.ops.base import LossOp
+from codegen.spec import Spec
 
 C_TYPES = {8: "int8_t", 16: "int16_t", 32: "int32_t"}
 
@@ -169,6 +171,17 @@ def initial_tables(plan: Plan, state: State) -> tuple[Table, ...]:
             name = f"{plan.training.graph.name}_{tensor.name}" if tensor.frozen else tensor.name
             tables.append(Table(name, C_TYPES[bits], values, size, tensor.frozen))
     return tuple(tables)
+
+
+def network_hash(spec: Spec, plan: Plan, state: State) -> bytes:
+    """8 bytes that differ where saved parameters would not fit, or would mean something else.
+
+    They cover the description (not the file's name or comments), the layout of <net>_params and
+    the frozen parameters.
+    """
+    frozen = [table for table in initial_tables(plan, state) if table.frozen]
+    described = replace(spec, source="", digest="")
+    return hashlib.sha256(repr((described, parameter_fields(plan), frozen)).encode()).digest()[:8]
 
 
 def op_tables(training: TrainingGraph, learns: bool = True) -> tuple[Table, ...]:

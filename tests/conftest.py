@@ -4,12 +4,17 @@ import importlib.util
 import os
 import re
 import shutil
+import subprocess
 import sys
+import tempfile
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
 
+from codegen.errors import UserError
 from codegen.spec import MODES, Spec, load_spec
 from host_sim.compiler import Compiler
 
@@ -102,3 +107,34 @@ def wanted_compilers(request: pytest.FixtureRequest) -> tuple[Compiler, Compiler
         message = f"{request.param} (C and C++) is not on the PATH"
         pytest.fail(message) if NO_SKIP else pytest.skip(message)
     return C_COMPILERS[request.param], CXX_COMPILERS[request.param]
+
+
+@pytest.fixture(scope="session")
+def sanitizers() -> Callable[[Compiler], tuple[str, ...]]:
+    """Flags of the sanitizers that a compiler has: with a runtime, else as a trap."""
+    return _sanitizers
+
+
+@cache
+def _sanitizers(compiler: Compiler) -> tuple[str, ...]:
+    address = ("-fsanitize=undefined,address", "-fno-sanitize-recover=all")
+    trap = ("-fsanitize=undefined", "-fsanitize-trap=undefined")
+    for flags in (address, trap):
+        if _stops_overflow(replace(compiler, flags=flags)):
+            return flags
+    pytest.skip("no sanitizer")
+
+
+def _stops_overflow(compiler: Compiler) -> bool:
+    """Whether it builds programs, and they do not end well when they overflow."""
+    bad = "int main(int n, char **v)\n{\n    (void)v;\n    return (n << 31) + (n << 31) == 1;\n}\n"
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "bad.c").write_text(bad)
+        try:
+            compiler.run("bad.c", "-o", "program", cwd=folder)
+        except UserError:
+            return False
+        done = subprocess.run([folder / "program"], capture_output=True, check=False)
+        assert done.returncode != 0
+        return True

@@ -55,8 +55,10 @@ def small(spec: Spec) -> bool:
 
 
 def test_gradients_of_a_fresh_network(spec: Spec) -> None:
-    result = check(spec, count=32 if small(spec) else 4)
-    fine = spec.mode == "int16" and not any(layer.format for layer in spec.layers)
+    result = check(spec, count=32 if small(spec) else 2)
+    weights = [t for t in make_plan(spec).training.trained if t.role == "weight"]
+    pinned = any(layer.format for layer in spec.layers)
+    fine = spec.mode == "int16" and len(weights) <= 5 and not pinned
     assert_gradients(result, (1e-3 if spec.name in ANCHORS else 2e-3) if fine else np.inf)
 
 

@@ -24,6 +24,9 @@ extern "C" {
 #define FROZEN_PREFIX_TARGET_FRACTION 15
 #define FROZEN_PREFIX_LOSS_FRACTION 20
 
+/* Parameters of networks with different hashes do not fit each other. */
+#define FROZEN_PREFIX_HASH {0xa0, 0x6c, 0xc0, 0xe6, 0x40, 0x24, 0xe5, 0x8d}
+
 /* What training changes: save these bytes, and the network is saved.
  * frozen_prefix_init fills them. */
 typedef struct {
