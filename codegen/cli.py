@@ -57,10 +57,13 @@ class _Bytes(click.ParamType[int]):
         return int(float(match[1]) * units[match[2]])
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
 @click.version_option(VERSION, prog_name="mcugrad")
-def mcugrad() -> None:
+@click.pass_context
+def mcugrad(context: click.Context) -> None:
     """Fixed-point C that learns on a microcontroller, from the description of a network."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 def main() -> None:

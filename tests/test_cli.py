@@ -80,6 +80,11 @@ def test_report_says_whether_a_board_has_room(run: Run) -> None:
     assert "does not fit BBC micro:bit" in run("report", mnist, "--board", "microbit")[1]
 
 
+def test_without_a_command_the_help_is_printed(run: Run) -> None:
+    assert run() == run("--help")
+    assert run()[1].startswith("Usage: mcugrad [OPTIONS] ")
+
+
 def test_new_writes_a_network_that_works(run: Run, tmp_path: Path) -> None:
     assert run("new", "mine")[0] == 0
     assert load_spec(tmp_path / "mine.toml").name == "mine"

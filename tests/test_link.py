@@ -20,12 +20,15 @@ import tty
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import serial
 from cobs import cobs
 from elftools.elf.constants import SH_FLAGS
 from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import SymbolTableSection
 
 from codegen import paths
 from codegen.errors import UserError
@@ -58,11 +61,11 @@ HERE = Path(__file__).parent
 NO_SKIP = os.environ.get("MCUGRAD_NO_SKIP") == "1"
 
 
-def named(name: str, **changes: object) -> Spec:
+def named(name: str, **changes: Any) -> Spec:
     return replace(load_spec(HERE / "networks" / f"{name}.toml"), **changes)
 
 
-def linked(loopback: Loopback, spec: Spec, **options: object) -> Link:
+def linked(loopback: Loopback, spec: Spec, **options: Any) -> Link:
     return Link(loopback, spec, loopback.plan, loopback.state, place="loopback", **options)
 
 
@@ -403,7 +406,8 @@ def stream(device: Device, samples: Samples) -> tuple[bytes, list[tuple[int, int
     """Everything for the line, and the answers (status, tag, data) that must come, in order."""
     dice = random.Random(11)
     facts = link_module.Facts.of(device.spec, device.plan, device.state())
-    line, answers = [frame(bytes([HELLO, 0]))], [(0, 0, None)]
+    line = [frame(bytes([HELLO, 0]))]
+    answers: list[tuple[int, int, bytes | None]] = [(0, 0, None)]
     tags = itertools.cycle(range(256))
     losses = []
     for number in range(FRAMES):
@@ -429,7 +433,7 @@ def stream(device: Device, samples: Samples) -> tuple[bytes, list[tuple[int, int
         line.append(content)
         tag = next(tags)
         line.append(frame(good[:1] + bytes([tag]) + good[1:]))
-        data = None
+        data: bytes | None = None
         if good[0] == PREDICT:
             data = struct.pack("<h", device.predict_of(samples.x[index : index + 1])[0])
         elif good[0] == TRAIN:
@@ -592,9 +596,9 @@ def test_a_busy_port_is_said(line: tuple[int, str]) -> None:
 
 def test_a_port_without_permission_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
-        raise link_module.serial.SerialException(errno.EACCES, "could not open port")
+        raise serial.SerialException(errno.EACCES, "could not open port")
 
-    monkeypatch.setattr(link_module.serial, "Serial", refuse)
+    monkeypatch.setattr(serial, "Serial", refuse)
     message = "COM7: no permission to use the port; join the group that owns it (dialout?)"
     complains(lambda: SerialLine("COM7"), message)
 
@@ -603,11 +607,12 @@ def test_missing_packages_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "serial", None)
     found = importlib.util.spec_from_file_location("link_anew", str(link_module.__file__))
     assert found is not None
-    assert found.loader is not None
+    loader = found.loader
+    assert loader is not None
     message = "a serial line needs the packages cobs and pyserial; pip install 'mcugrad[boards]'"
     module = importlib.util.module_from_spec(found)
     monkeypatch.setitem(sys.modules, "link_anew", module)
-    complains(lambda: found.loader.exec_module(module), message)
+    complains(lambda: loader.exec_module(module), message)
 
 
 def test_a_device_learns_over_a_serial_port(line: tuple[int, str]) -> None:
@@ -688,7 +693,9 @@ def test_link_and_checkpoint_cost_less_than_3_kilobytes_on_cortex_m0(
     for name in ("link.c", "link_checkpoint.c", "checkpoint.c"):
         elf = cross_compiled(targets()[toolchain], core, paths.RUNTIME / name, tmp_path)
         total += code_bytes(elf)
-        symbols = elf.get_section_by_name(".symtab").iter_symbols()
+        table = elf.get_section_by_name(".symtab")
+        assert isinstance(table, SymbolTableSection)
+        symbols = table.iter_symbols()
         needed = {s.name for s in symbols if s["st_shndx"] == "SHN_UNDEF" and s.name}
         own = re.compile(
             r"memcpy|memset|__aeabi_mem\w+|__gnu_thumb1_case_\w+|(link|checkpoint)_\w+"
@@ -722,7 +729,7 @@ def test_the_runtime_compiles_for_avr_without_a_warning(tmp_path: Path) -> None:
     )
     sources = [str(paths.RUNTIME / name) for name in names]
     for chip in ("atmega328p", "atmega2560"):
-        compiler = Compiler((AVR, f"-mmcu={chip}"), ("-std=c99", "-Os"))
+        compiler = Compiler((str(AVR), f"-mmcu={chip}"), ("-std=c99", "-Os"))
         compiler.run(*STRICT, "-c", *sources, cwd=tmp_path)
 
 
