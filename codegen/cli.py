@@ -33,6 +33,8 @@ from codegen.weights import load_weights
 
 if TYPE_CHECKING:
     from host_sim.check import CheckResult
+    from host_sim.line_training import LineEpoch
+    from host_sim.link import Link
     from host_sim.training import TrainingResult
 
 _FILE = click.Path(path_type=Path)
@@ -213,6 +215,54 @@ def train(
         _show_training(result)
 
 
+@mcugrad.command("link")
+@_network
+@click.option("--port", required=True, help="Serial port of the board, such as /dev/ttyACM0.")
+@click.option("--baud", default=115200, show_default=True, type=click.IntRange(1))
+@_data
+@click.option("--epochs", default=1, show_default=True, type=click.IntRange(0))
+@_seed
+@click.option("--csv", "table", type=_FILE, help="Write the learning curve as .csv.")
+@click.option("--save", type=_FILE, help="Write the learnt parameters as .npz.")
+@click.option("--keep", is_flag=True, help="Have the board keep what it learnt through resets.")
+@_json
+def link_command(
+    network: Path,
+    port: str,
+    baud: int,
+    data: Path | None,
+    epochs: int,
+    seed: int,
+    table: Path | None,
+    save: Path | None,
+    keep: bool,
+    as_json: bool,
+) -> None:
+    """Let a board learn from samples over a serial line; without data, only ask it."""
+    from host_sim.line_training import LineResult
+    from host_sim.link import Link, SerialLine
+
+    spec = load_spec(network)
+    for path in (table, save):
+        _check_writable(path)
+    if table is not None and data is None:
+        raise UserError(f"{table}: without samples there is no curve; add --data FILE")
+    loaded = None if data is None else _load(spec, data, seed)
+    plan = make_plan(spec)
+    with SerialLine(port, baud) as line:
+        link = Link(line, spec, plan, make_state(spec, plan, seed=seed), place=port)
+        curve = _train_over_line(link, spec, loaded, epochs, seed, quiet=as_json)
+        if keep:
+            link.save()
+        trained = link.statistics().trained
+        result = LineResult(spec, port, curve, trained, link.read_parameters())
+    if table is not None:
+        result.write_csv(table)
+    if save is not None:
+        result.save(save)
+    click.echo(json.dumps(result.as_json()) if as_json else show.line_result(result))
+
+
 @mcugrad.command()
 @_network
 @_board
@@ -362,6 +412,32 @@ def _train(
 
         return run_training(
             spec, data, epochs=epochs, seed=seed, parameters=parameters, progress=advance
+        )
+
+
+def _train_over_line(
+    link: "Link", spec: Spec, data: Data | None, epochs: int, seed: int, quiet: bool
+) -> "tuple[LineEpoch, ...]":
+    from host_sim.line_training import LineEpoch, train_over_line
+
+    if data is None:
+        return ()
+    total = epochs * len(data.x) + (epochs + 1) * len(data.x_test)
+    with _progress(not quiet) as bar:
+        task = bar.add_task("samples", total=total, note="")
+
+        def show_epoch(epoch: LineEpoch) -> None:
+            if not quiet:
+                click.echo(show.epoch_line(epoch, spec.loss.score_name))
+
+        return train_over_line(
+            link,
+            spec,
+            data,
+            epochs=epochs,
+            seed=seed,
+            sent=lambda: bar.advance(task),
+            progress=show_epoch,
         )
 
 

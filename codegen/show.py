@@ -11,6 +11,7 @@ from codegen.sparse import Proposal
 
 if TYPE_CHECKING:
     from host_sim.check import CheckResult
+    from host_sim.line_training import LineEpoch, LineResult
     from host_sim.training import Measures, TrainingResult
 
 
@@ -110,6 +111,22 @@ def training_table(result: "TrainingResult") -> Table:
     for label, name in rows:
         table.add_row(label, _value(result.fixed, name), _value(result.float_, name))
     return table
+
+
+def epoch_line(epoch: "LineEpoch", score_name: str) -> str:
+    """What a board has reached."""
+    measures = epoch.measures
+    before = "before training" if epoch.number == 0 else f"epoch {epoch.number}"
+    learnt = f", training loss {measures.train_loss:.4f}" if epoch.number else ""
+    return f"{before}: test {score_name} {measures.score:.4f}, loss {measures.loss:.4f}{learnt}"
+
+
+def line_result(result: "LineResult") -> str:
+    """What is on the board now."""
+    return (
+        f"{result.port}: {result.spec.name}, {result.trained:,} steps since it was started; "
+        f"parameters' CRC-32 {result.parameters_crc32}"
+    )
 
 
 def _value(measures: "Measures", name: str) -> str:

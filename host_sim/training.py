@@ -101,8 +101,8 @@ def train(
         fixed_loss = device.train_samples(samples, order) / len(samples)
         seconds += time.perf_counter() - start
         float_loss = float(np.mean([twin.train(*_sample(data, i)) for i in order]))
-        fixed = _measure(spec, data, _fixed_scores(spec, device, data), fixed_loss)
-        curve.append(Epoch(number, fixed, _measure(spec, data, _scores(twin, data), float_loss)))
+        fixed = measure(spec, data, _fixed_scores(spec, device, data), fixed_loss)
+        curve.append(Epoch(number, fixed, measure(spec, data, _scores(twin, data), float_loss)))
         progress(curve[-1])
     return TrainingResult(
         network=spec.name,
@@ -140,7 +140,8 @@ def _scores(twin: FloatLearner, data: Data) -> Floats:
     return np.array([scores_float(twin.training, twin.parameters, x) for x in inputs])
 
 
-def _measure(spec: Spec, data: Data, scores: Floats, train_loss: float) -> Measures:
+def measure(spec: Spec, data: Data, scores: Floats, train_loss: float) -> Measures:
+    """What scores of the test samples, (samples, outputs), are worth."""
     losses = [spec.loss.loss(s, t)[0] for s, t in zip(scores, data.y_test, strict=True)]
     score = spec.loss.score(scores, data.y_test)
     return Measures(score, float(np.mean(losses)), train_loss)
