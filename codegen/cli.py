@@ -244,7 +244,8 @@ def link_command(
 
     spec = load_spec(network)
     for path in (table, save):
-        _check_writable(path)
+        if path is not None:
+            _check_writable(path)
     if table is not None and data is None:
         raise UserError(f"{table}: without samples there is no curve; add --data FILE")
     loaded = None if data is None else _load(spec, data, seed)
