@@ -21,7 +21,6 @@ from codegen.pipeline import Samples, make_plan, make_state, quantize_samples
 from codegen.spec import Spec
 from host_sim.compiler import Platform, find_compiler
 
-
 CHUNK = 1 << 20  # bytes of samples that are handed to the C at once
 
 

@@ -1,8 +1,9 @@
-"""An ELF file -> the bytes to load, and for each address the function and line that it comes from."""
+"""An ELF file -> the bytes to load, and the function and line that each instruction comes from."""
 
 from bisect import bisect_right
 from collections.abc import Iterator
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -18,7 +19,7 @@ class Elf:
     """A linked program; `sources` are the C files whose functions are told apart when inlined."""
 
     def __init__(self, path: Path, sources: frozenset[str]):
-        self._file = ELFFile(path.open("rb"))
+        self._file = ELFFile(BytesIO(path.read_bytes()))
         self._sources = sources
         text = self._file.get_section_by_name(".text")
         self.start: int = text["sh_addr"]
@@ -137,6 +138,5 @@ def _file_name(program: Any, number: int) -> str:
 
 def section_bytes(path: Path, *beginnings: str) -> int:
     """Bytes of the sections of an object file whose names begin so."""
-    with path.open("rb") as file:
-        sections = ELFFile(file).iter_sections()
-        return sum(s["sh_size"] for s in sections if s.name.startswith(beginnings))
+    sections = ELFFile(BytesIO(path.read_bytes())).iter_sections()
+    return sum(s["sh_size"] for s in sections if s.name.startswith(beginnings))

@@ -8,7 +8,6 @@ import tomllib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -154,9 +153,9 @@ class Core:
     def _link(self, files: Mapping[str, str]) -> Path:
         objects = [str(self._object(files, source)) for source in _sources(files)]
         script = (paths.CORES / "emulated.ld").read_text(encoding="utf-8")
-        options = ("-Temulated.ld", "-Wl,--gc-sections", "-Wl,-z,max-page-size=16")
+        options = ["-Temulated.ld", "-Wl,--gc-sections", "-Wl,-z,max-page-size=16"]
         if len(self.compiler.command) == 1:  # gcc would add the start of a whole program
-            options += ("-nostartfiles",)
+            options.append("-nostartfiles")
         arguments = (*options, "-Wl,--entry=0", *objects)
         return build({"emulated.ld": script}, self.compiler, arguments, ".elf")
 
@@ -218,7 +217,7 @@ class EmulatedProgram:
         self._core, self._elf = core, elf
         self._set = INSTRUCTION_SETS[core.instruction_set]
         constants = _ARM if core.instruction_set == "thumb" else _RISCV
-        self._engine = unicorn.Uc(self._set.arch, self._set.mode)
+        self._engine: Any = unicorn.Uc(self._set.arch, self._set.mode)
         self._engine.ctl_set_cpu_model(getattr(constants, core.emulator))
         self._map(elf.start, elf.code)
         self._engine.mem_map(RETURN, PAGE)
@@ -240,7 +239,7 @@ class EmulatedProgram:
         """See `Program`; FaultError where the core stops."""
         places = self._place(arguments)
         words = [a if p is None else p for a, p in zip(arguments, places, strict=True)]
-        self._enter([int(word) & 0xFFFFFFFF for word in words])  # type: ignore[arg-type]
+        self._enter([int(word) & 0xFFFFFFFF for word in words])
         try:
             self._engine.emu_start(self._elf.symbols[function], RETURN)
         except unicorn.UcError as error:

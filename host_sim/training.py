@@ -13,6 +13,7 @@ from codegen.interpret import FloatLearner, initial_parameters, scores_float
 from codegen.pipeline import Samples, make_plan, quantize_samples
 from codegen.report import make_report
 from codegen.spec import Spec
+from host_sim.compiler import Platform
 from host_sim.device import Device
 
 
@@ -82,14 +83,16 @@ def train(
     *,
     epochs: int = 10,
     seed: int = 0,
+    platform: Platform | None = None,
     progress: Callable[[Epoch], None] = lambda epoch: None,
 ) -> TrainingResult:
     """Trains the C and the floats with the same weights, order and rate; evaluates every epoch.
 
-    `seed` decides starting weights and order. `progress` is called after each epoch.
+    `seed` decides starting weights and order. `platform` runs the C, where it is not this machine:
+    an emulated core. `progress` is called after each epoch.
     """
     samples = quantize_samples(spec, data.x, data.y)
-    device = Device(spec, seed=seed, samples=samples)
+    device = Device(spec, seed=seed, samples=samples, compiler=platform)
     twin = _float_twin(spec, seed)
     random = np.random.RandomState(seed)
     curve, seconds = [], 0.0
