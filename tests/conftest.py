@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -93,6 +94,19 @@ SYSTEM = {family: c for family, c in C_COMPILERS.items() if family != "zig"} or 
 def system_compiler(request: pytest.FixtureRequest) -> Compiler:
     """Every C compiler of the PATH, for tests that would take too long with all of them."""
     return SYSTEM[request.param]
+
+
+@pytest.fixture(scope="session")
+def need() -> Callable[..., None]:
+    """Where one of these commands is missing the test is skipped, in CI it fails."""
+
+    def check(*commands: str) -> None:
+        for command in commands:
+            if shutil.which(command) is None:
+                message = f"{command} is not on the PATH"
+                pytest.fail(message) if NO_SKIP else pytest.skip(message)
+
+    return check
 
 
 @pytest.fixture(params=["gcc", "clang"])
