@@ -30,7 +30,8 @@ try:
 
     from host_sim.elf import Elf, section_bytes
 except ImportError as error:
-    raise UserError(MISSING.format(error.name)) from None
+    package = {"elftools": "pyelftools"}.get(str(error.name).split(".")[0], error.name)
+    raise UserError(MISSING.format(package)) from None
 
 Toolchain = Literal["zig", "gcc"]
 

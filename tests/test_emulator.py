@@ -352,9 +352,9 @@ FAULTY = """
 int32_t read_nothing(void);
 int32_t read_odd(const int8_t *at);
 void write_constant(void);
-int32_t shallow(void);
-int32_t deep(void);
-int32_t too_deep(void);
+int32_t shallow(int32_t at);
+int32_t deep(int32_t at);
+int32_t too_deep(int32_t at);
 int32_t ninth(int32_t a, int32_t b, int32_t c, int32_t d, int32_t e, int32_t f, int32_t g,
               int32_t h, int32_t i);
 int64_t wide(const int64_t *at);
@@ -376,25 +376,25 @@ void write_constant(void)
     *(volatile int32_t *)(uintptr_t)&constant = 2;
 }
 
-int32_t shallow(void)
+int32_t shallow(int32_t at)
 {
     volatile int8_t room[1000];
-    room[0] = 1;
-    return room[0];
+    room[at] = 1;
+    return room[at];
 }
 
-int32_t deep(void)
+int32_t deep(int32_t at)
 {
     volatile int8_t room[5000];
-    room[0] = 1;
-    return room[0];
+    room[at] = 1;
+    return room[at];
 }
 
-int32_t too_deep(void)
+int32_t too_deep(int32_t at)
 {
     volatile int8_t room[70000];
-    room[0] = 1;
-    return room[0];
+    room[at] = 1;
+    return room[at];
 }
 
 int32_t ninth(int32_t a, int32_t b, int32_t c, int32_t d, int32_t e, int32_t f, int32_t g,
@@ -455,9 +455,9 @@ def test_only_the_m0_needs_alignment(faulty, name: str) -> None:
 
 def test_a_stack_that_is_too_deep_is_a_fault(faulty) -> None:
     program = faulty("cortex-m0")
-    assert program.call("deep") == 1
+    assert program.call("deep", 0) == 1
     with pytest.raises(FaultError, match=r"^cortex-m0: .*memory .* in too_deep \(faulty.c:\d+\)$"):
-        program.call("too_deep")
+        program.call("too_deep", 0)
 
 
 @pytest.mark.parametrize("name", CORES)
@@ -469,12 +469,12 @@ def test_arguments_and_results_follow_the_calling_convention(faulty, name: str) 
 
 def test_the_deepest_stack_is_measured(faulty) -> None:
     program = faulty("cortex-m0")
-    program.call("deep")
+    program.call("deep", 0)
     deepest = program.stack_bytes
     assert 5000 <= deepest <= 5032
-    program.call("shallow")
+    program.call("shallow", 0)
     assert program.stack_bytes == deepest
     program.reset()
     assert program.stack_bytes == 0
-    program.call("shallow")
+    program.call("shallow", 0)
     assert 1000 <= program.stack_bytes <= 1032
