@@ -33,6 +33,8 @@ from codegen.weights import load_weights
 
 if TYPE_CHECKING:
     from host_sim.check import CheckResult
+    from host_sim.compiler import Platform
+    from host_sim.emulator import Core, Toolchain
     from host_sim.line_training import LineEpoch
     from host_sim.link import Link
     from host_sim.training import TrainingResult
@@ -186,6 +188,7 @@ def check(
 @_seed
 @click.option("--plot", type=_FILE, help="Write the learning curves as an image.")
 @click.option("--save", type=_FILE, help="Write the learnt parameters as .npz.")
+@click.option("--core", help="Learn on this emulated core, such as cortex-m4.")
 @_json
 def train(
     network: Path,
@@ -195,16 +198,19 @@ def train(
     seed: int,
     plot: Path | None,
     save: Path | None,
+    core: str | None,
     as_json: bool,
 ) -> None:
     """Let the compiled C learn on this machine, a float reference beside it."""
     spec = load_spec(network)
+    platform = None if core is None else _find_core(core)
     if save is not None:
         _check_writable(save)
     if plot is not None:
         _check_writable(plot)
         _need_matplotlib(plot)
-    result = _train(spec, _load(spec, data, seed), epochs, seed, as_json, _weights(spec, start))
+    loaded, parameters = _load(spec, data, seed), _weights(spec, start)
+    result = _train(spec, loaded, epochs, seed, as_json, parameters, platform)
     if plot is not None:
         _plot(result, plot)
     if save is not None:
@@ -262,6 +268,47 @@ def link_command(
     if save is not None:
         result.save(save)
     click.echo(json.dumps(result.as_json()) if as_json else show.line_result(result))
+
+
+@mcugrad.command()
+@_network
+@_data
+@click.option("--core", "cores", multiple=True, help="Only this core; may be given repeatedly.")
+@click.option("--toolchain", default="zig", show_default=True, type=click.Choice(["zig", "gcc"]))
+@_seed
+@_json
+def bench(
+    network: Path,
+    data: Path | None,
+    cores: tuple[str, ...],
+    toolchain: "Toolchain",
+    seed: int,
+    as_json: bool,
+) -> None:
+    """What a step costs on emulated cores: instructions, stack, code."""
+    from host_sim.bench import bench as run_bench
+    from host_sim.emulator import core_names
+
+    spec = load_spec(network)
+    found = [_find_core(core, toolchain) for core in cores or core_names()]
+    samples = None
+    if data is not None:
+        loaded = _load(spec, data, seed)
+        samples = quantize_samples(spec, loaded.x, loaded.y)
+    with _progress(not as_json) as bar:
+        task = bar.add_task("cores", total=len(found), note="")
+        result = run_bench(
+            spec,
+            found,
+            samples=samples,
+            seed=seed,
+            progress=lambda done: bar.update(task, completed=done),
+        )
+    if as_json:
+        click.echo(json.dumps(result.as_json()))
+        return
+    for table in show.bench_tables(result):
+        _console().print(table)
 
 
 @mcugrad.command()
@@ -392,6 +439,12 @@ def _report(spec: Spec, board: Board | None) -> Report:
     return make_report(plan, make_state(spec, plan))
 
 
+def _find_core(name: str, toolchain: "Toolchain" = "zig") -> "Core":
+    from host_sim.emulator import find_core
+
+    return find_core(name, toolchain)
+
+
 def _train(
     spec: Spec,
     data: Data,
@@ -399,6 +452,7 @@ def _train(
     seed: int,
     quiet: bool,
     parameters: Mapping[str, Floats] | None = None,
+    platform: "Platform | None" = None,
 ) -> "TrainingResult":
     from host_sim.training import Epoch
     from host_sim.training import train as run_training
@@ -412,7 +466,13 @@ def _train(
             bar.update(task, completed=epoch.number, note=note)
 
         return run_training(
-            spec, data, epochs=epochs, seed=seed, parameters=parameters, progress=advance
+            spec,
+            data,
+            epochs=epochs,
+            seed=seed,
+            parameters=parameters,
+            platform=platform,
+            progress=advance,
         )
 
 

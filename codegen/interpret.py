@@ -283,6 +283,7 @@ class IntegerLearner:
     quantized: QuantizedGraph
     state: State
     saturations: dict[str, int] = field(default_factory=dict)
+    skipped: int = 0  # rows of weights that an update left alone
 
     def scores(self, x: Ints) -> Ints:
         """Scores (16 bits) for an input of integers; the state does not change."""
@@ -408,6 +409,7 @@ class IntegerLearner:
         for row in range(len(rows)):
             delta = self._delta(gradient, row, target)
             if delta is None:
+                self.skipped += 1
                 continue
             draws = self._draws(delta, bits)
             rows[row], velocities[row] = self._optimizer.update_int(

@@ -10,6 +10,7 @@ from codegen.report import Report
 from codegen.sparse import Proposal
 
 if TYPE_CHECKING:
+    from host_sim.bench import BenchResult
     from host_sim.check import CheckResult
     from host_sim.line_training import LineEpoch, LineResult
     from host_sim.training import Measures, TrainingResult
@@ -97,6 +98,24 @@ def check_tables(result: "CheckResult") -> list[Table]:
         cosines = (f"{t.cosine_mean:.6f}", f"{t.cosine_worst:.6f}")
         tensors.add_row(t.name, *errors, *cosines, str(t.saturated))
     return [kernels, tensors]
+
+
+def bench_tables(result: "BenchResult") -> list[Table]:
+    """Instructions of a step and a prediction on each core, then of each function in a step."""
+    title = f"{result.network}, {result.mode}: instructions, bytes"
+    costs = _table(
+        title, "core", "train", "per MAC", "typically", "predict", "stack", "code and constants"
+    )
+    functions = _table("instructions of train, by function", "function", *result.cores)
+    for name, c in result.cores.items():
+        counts = (f"{c.train_typical:,}", f"{c.predict:,}", f"{c.stack_bytes:,}")
+        costs.add_row(name, f"{c.train:,}", f"{c.train_per_mac:.2f}", *counts, f"{c.code_bytes:,}")
+    names = {name: None for cost in result.cores.values() for name in cost.functions}
+    for name in names:
+        functions.add_row(
+            name, *(f"{cost.functions.get(name, 0):,}" for cost in result.cores.values())
+        )
+    return [costs, functions]
 
 
 def training_table(result: "TrainingResult") -> Table:

@@ -13,6 +13,7 @@ from codegen.interpret import FloatLearner, initial_parameters, scores_float
 from codegen.pipeline import Samples, make_plan, quantize_samples
 from codegen.report import make_report
 from codegen.spec import Spec
+from host_sim.compiler import Platform
 from host_sim.device import Device
 
 
@@ -83,15 +84,17 @@ def train(
     epochs: int = 10,
     seed: int = 0,
     parameters: Mapping[str, Floats] | None = None,
+    platform: Platform | None = None,
     progress: Callable[[Epoch], None] = lambda epoch: None,
 ) -> TrainingResult:
     """Trains the C and the floats with the same weights, order and rate; evaluates every epoch.
 
-    `seed` decides the order, and the starting weights that `parameters` does not give. `progress`
-    is called after each epoch.
+    `seed` decides the order, and the starting weights that `parameters` does not give. `platform`
+    runs the C, where it is not this machine: an emulated core. `progress` is called after each
+    epoch.
     """
     samples = quantize_samples(spec, data.x, data.y)
-    device = Device(spec, seed=seed, samples=samples, parameters=parameters)
+    device = Device(spec, seed=seed, samples=samples, parameters=parameters, compiler=platform)
     twin = _float_twin(spec, seed, parameters)
     random = np.random.RandomState(seed)
     curve, seconds = [], 0.0

@@ -100,6 +100,19 @@ def system_compiler(request: pytest.FixtureRequest) -> Compiler:
     return SYSTEM[request.param]
 
 
+@pytest.fixture(scope="session")
+def need() -> Callable[..., None]:
+    """Where one of these commands is missing the test is skipped, in CI it fails."""
+
+    def check(*commands: str) -> None:
+        for command in commands:
+            if shutil.which(command) is None:
+                message = f"{command} is not on the PATH"
+                pytest.fail(message) if NO_SKIP else pytest.skip(message)
+
+    return check
+
+
 @pytest.fixture(params=["gcc", "clang"])
 def wanted_compilers(request: pytest.FixtureRequest) -> tuple[Compiler, Compiler]:
     """C and C++ of one family: where they are missing the test is skipped, in CI it fails."""

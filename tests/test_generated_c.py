@@ -578,21 +578,17 @@ def test_a_label_out_of_range_returns_minus_1_and_changes_nothing(
     name: str, any_compiler: Compiler
 ) -> None:
     build = built(named(name), any_compiler)
-    train = getattr(build.library, f"{name}_train")
+    train = partial(build.program.call, f"{name}_train")
     x = np.zeros(build.plan.training.tensors["x"].size, np.int16)
     build.work[:] = 0x5A
     before = build.params.tobytes(), build.work.tobytes()
     outputs = build.plan.training.graph.outputs
     for label in (-1, outputs, outputs + 1, 2**31 - 1, -(2**31)):
-        arguments = (pointer(build.params), pointer(build.work), pointer(x), ctypes.c_int(label))
-        assert train(*arguments) == -1
+        arguments = (build.params, build.work, x)
+        assert train(*arguments, label) == -1
         assert (build.params.tobytes(), build.work.tobytes()) == before
-    assert train(*arguments[:3], ctypes.c_int(outputs - 1)) >= 0
+    assert train(*arguments, outputs - 1) >= 0
     assert build.params.tobytes() != before[0]
-
-
-def pointer(array: np.ndarray) -> ctypes.c_void_p:
-    return ctypes.c_void_p(array.ctypes.data)
 
 
 @pytest.mark.parametrize("name", ["lesson", "batch_momentum"])
@@ -612,9 +608,7 @@ def test_a_learning_rate_is_stored_as_the_generator_stores_it(
 
 
 def set_rate(build: Build, spec: Spec, fixed: int) -> Rate:
-    function = getattr(build.library, f"{spec.name}_set_learning_rate")
-    function.restype = None
-    function(pointer(build.params), ctypes.c_uint32(fixed))
+    build.program.call(f"{spec.name}_set_learning_rate", build.params, fixed)
     state = deepcopy(planned(spec)[1])
     unpack(build.plan, build.params.tobytes(), state)
     return state.rate
