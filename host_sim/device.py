@@ -235,7 +235,7 @@ class Device:
 
     def _samples(self, x: Any, y: Any = None) -> Samples:
         values = np.asarray(x, np.float64).reshape(-1, *self.spec.input)
-        target = np.zeros(len(values)) if y is None else np.asarray(y).reshape(-1)
+        target: Any = np.zeros(len(values)) if y is None else np.asarray(y).reshape(-1)
         if y is not None and not self.spec.loss.target_is_label:
             target = target / self.spec.target_max
             target = target.reshape(len(values), self.plan.training.graph.outputs)
