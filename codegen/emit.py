@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from codegen import VERSION, paths
 from codegen.graph import PARAMETER_ROLES, Plan, Step, Tensor, TensorFormat
-from codegen.interpret import State
+from codegen.interpret import State, slot_name
 from codegen.layout import (
     C_TYPES,
     Field,
@@ -285,9 +285,18 @@ class _StepView:
         return self.plan.quantized.numbers.rounding == "stochastic"
 
     @property
-    def each_weight_drawn(self) -> bool:
-        """8-bit weights of a row do not round together."""
-        return self.stochastic and self.weight_bits == 8
+    def spreads(self) -> bool:
+        """Elements of a row do not round together."""
+        return self.stochastic and bool(self.optimizer.spreads(self.weight_bits))
+
+    @property
+    def batch(self) -> int:
+        return self.plan.quantized.numbers.batch
+
+    @property
+    def target_f(self) -> str:
+        """Fraction bits of the parameter that is updated."""
+        return "w_f" if self.role == "weight" else "FXP_BIAS_FRACTION"
 
     @property
     def weight_bits(self) -> int:
@@ -317,8 +326,8 @@ class _StepView:
     def advance(self, columns: int, *also: str) -> str:
         """What a loop over rows adds to its pointers."""
         moving = [*also, *(["w"] if self._is_update else ["out"])]
-        if self._is_update and self.optimizer.has_velocity:
-            moving.append("v")
+        if self._is_update:
+            moving += self.optimizer.slots
         return "".join(f", {name} += {columns}" for name in moving)
 
     # the C function and its call
@@ -388,13 +397,16 @@ class _StepView:
         name = self.step.output
         key = "w" if self.role == "weight" else "b"
         yield self._pointer("", key, name)
-        if self.optimizer.has_velocity:
-            velocity = "int16_t" if self.role == "weight" else "int32_t"
-            yield f"{velocity} v[{self.sizes['out']}]", f"params->{name}_v"
+        for slot in self.optimizer.slots:
+            c_type = C_TYPES[self.optimizer.slot_bits(self.role)]
+            yield f"{c_type} {slot}[{self.sizes['out']}]", f"params->{slot_name(name, slot)}"
         if self.role == "weight":
             yield "int w_f", f"params->{name}_f"
+        if self.optimizer.forms_gradient:
+            yield "int slots_f", f"params->{slot_name(name)}_f"
         yield "fxp_rate rate", "rate"
-        if self.role == "weight" and (self.step.phase != "batch" or self.stochastic):
+        draws = self.role == "weight" and (self.step.phase != "batch" or self.stochastic)
+        if draws or self.optimizer.forms_gradient:
             yield "uint32_t *random", "&params->random"
 
     def _exponent(self, tensor: Tensor) -> str:
@@ -610,14 +622,20 @@ class _NetworkView:
     @property
     def helpers(self) -> str:
         graph = self.plan.training.graph
-        texts = [_helpers(op) for op in (graph.loss, *([] if self.gradient else [graph.schedule]))]
+        learning = [] if self.gradient else [graph.schedule, graph.optimizer]
+        texts = [_helpers(op) for op in (graph.loss, *learning)]
         return "\n\n".join(text for text in texts if text)
 
     @property
     def rate(self) -> str:
         """The learning rate of a step."""
-        factor = "rate_factor(params->steps)" if _helpers(self.plan.training.graph.schedule) else ""
-        return f"fxp_scale_rate(params->rate, {factor})" if factor else "params->rate"
+        graph, rate = self.plan.training.graph, "params->rate"
+        if _helpers(graph.schedule):
+            rate = f"fxp_scale_rate({rate}, rate_factor(params->steps))"
+        if _helpers(graph.optimizer):
+            update = "params->steps" + (f" / {self.batch}" if self.batch > 1 else "")
+            rate = f"fxp_scale_rate({rate}, update_factor({update}))"
+        return rate
 
     @cached_property
     def _views(self) -> dict[str, _StepView]:
@@ -736,11 +754,32 @@ class _NetworkView:
                 continue
             name, bits = f"params->{tensor.name}", self.plan.quantized.formats[tensor.name].bits
             arguments = [name, str(tensor.size), f"&{name}_f"]
-            if not self.plan.training.graph.optimizer.has_velocity:
+            optimizer = self.plan.training.graph.optimizer
+            if optimizer.forms_gradient or not optimizer.slots:
                 lines.append(_line(f"fxp_renormalise{bits}(", arguments, ");", 8))
                 continue
             lines.append(_line(f"if (fxp_renormalise{bits}(", arguments, ")) {", 8))
-            lines += [_line("    fxp_halve16(", [f"{name}_v", str(tensor.size)], ");", 8), "}"]
+            for slot in optimizer.slots:
+                arguments = [slot_name(name, slot), str(tensor.size)]
+                lines.append(_line("    fxp_halve16(", arguments, ");", 8))
+            lines.append("}")
+        return lines + self._refit_lines
+
+    @property
+    def _refit_lines(self) -> list[str]:
+        """Slots with an exponent of their own are fitted to their values."""
+        optimizer, lines = self.plan.training.graph.optimizer, []
+        for tensor in self.plan.training.trained if optimizer.forms_gradient else ():
+            name, size = f"params->{tensor.name}", str(tensor.size)
+            slots = [slot_name(name, slot) for slot in optimizer.slots]
+            lines += ["{", "    int32_t peak = 0;"]
+            for slot in slots:
+                lines.append(_line("    peak = fxp_peak16(", ["peak", slot, size], ");", 8))
+            exponent = f"&{slot_name(name)}_f"
+            lines.append(_line("    const int more = fxp_fitting(", ["peak", exponent], ");", 8))
+            for slot in slots:
+                lines.append(_line("    fxp_refit16(", [slot, size, "more"], ");", 8))
+            lines.append("}")
         return lines
 
     # starting values
@@ -762,8 +801,10 @@ class _NetworkView:
                 name = table.name
                 lines.append(f"memcpy(params->{name}, {name}, sizeof {name});")
         for tensor in self.plan.training.trained:
-            if tensor.role == "weight":
-                lines.append(f"params->{tensor.name}_f = {state.f[tensor.name]};")
+            exponents = [tensor.name] if tensor.role == "weight" else []
+            if self.plan.training.graph.optimizer.forms_gradient:
+                exponents.append(slot_name(tensor.name))
+            lines += [f"params->{name}_f = {state.f[name]};" for name in exponents]
         for field in self.params_fields:
             if field.type == "fxp_range":
                 f = state.ranges[field.name.removesuffix("_range")].f

@@ -169,7 +169,7 @@ class Rate:
 
     def scaled(self, factor: int) -> "Rate":
         """Times a factor with 16 fraction bits; twin of fxp_scale_rate."""
-        return _encode(self.m * factor, self.s + 16)
+        return encode_number(self.m * factor, self.s + 16)
 
 
 def learning_rate(rate: float, batch: int = 1) -> Rate:
@@ -183,10 +183,10 @@ def learning_rate(rate: float, batch: int = 1) -> Rate:
 
 def encode_rate(fixed: int, batch: int) -> Rate:
     """`fixed` has LEARNING_RATE_FRACTION fraction bits; 16 more make the division by batch fine."""
-    return _encode((fixed << 16) // batch, LEARNING_RATE_FRACTION + 16)
+    return encode_number((fixed << 16) // batch, LEARNING_RATE_FRACTION + 16)
 
 
-def _encode(wide: int, fraction: int) -> Rate:
+def encode_number(wide: int, fraction: int) -> Rate:
     """8 significant bits of a number with `fraction` fraction bits; twin of fxp_encode_rate."""
     if wide == 0:
         return Rate(0, 0)

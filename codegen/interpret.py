@@ -31,7 +31,16 @@ from codegen.fixedpoint import (
     weight_fraction,
 )
 from codegen.graph import PARAMETER_ROLES, QuantizedGraph, Step, Tensor, TrainingGraph
-from codegen.ops.base import LossOp, Shape
+from codegen.ops.base import (
+    MAX_SLOT_FRACTION,
+    MIN_SLOT_FRACTION,
+    LossOp,
+    OptimizerOp,
+    Place,
+    Shape,
+    Slots,
+    size,
+)
 
 RENORMALISE_EVERY = 16  # samples
 WEYL = 0x9E3779B9  # 2**32 divided by the golden ratio
@@ -103,14 +112,14 @@ def scores_float(training: TrainingGraph, parameters: Mapping[str, Floats], x: F
 
 @dataclass
 class FloatLearner:
-    """SGD in floats: the reference beside which the integers learn. Parameters are changed."""
+    """The optimizer in floats: the reference beside which the integers learn. Parameters are changed."""
 
     training: TrainingGraph  # gradients stored
     parameters: dict[str, Floats]
     rate: float
     batch: int = 1
     sums: dict[str, Floats] = field(default_factory=dict)
-    velocity: dict[str, Floats] = field(default_factory=dict)
+    slots: dict[str, Slots] = field(default_factory=dict)
     count: int = 0
     steps: int = 0
 
@@ -128,12 +137,13 @@ class FloatLearner:
         return loss
 
     def _update(self) -> None:
-        optimizer = self.training.graph.optimizer
-        rate = self.rate * self.training.graph.schedule.factor(self.steps)
+        graph = self.training.graph
+        rate = self.rate * graph.schedule.factor(self.steps)
+        rate *= graph.optimizer.factor(self.steps // self.batch)
         for name, total in self.sums.items():
-            velocity = self.velocity.get(name, np.zeros_like(total))
-            self.parameters[name], self.velocity[name] = optimizer.update(
-                self.parameters[name], total / self.batch, velocity, rate
+            slots = self.slots.get(name, (np.zeros_like(total),) * len(graph.optimizer.slots))
+            self.parameters[name], self.slots[name] = graph.optimizer.update(
+                self.parameters[name], total / self.batch, slots, rate
             )
         self.sums, self.count = {}, 0
 
@@ -143,11 +153,14 @@ class FloatLearner:
 
 @dataclass
 class State:
-    """All that training changes, and the frozen parameters: integers, exponents, ranges."""
+    """All that training changes, and the frozen parameters: integers, exponents, ranges.
+
+    `f` has the exponent of each parameter, and of the slots of one where they have their own.
+    """
 
     values: dict[str, Ints]
     f: dict[str, int]
-    velocity: dict[str, Ints]
+    slots: dict[str, Ints]
     ranges: dict[str, Range]
     rate: Rate
     random: Random
@@ -176,12 +189,19 @@ def initial_state(
         is_bias = tensor.role == "bias"
         fractions[name] = BIAS_FRACTION if is_bias else weight_fraction(numbers, bits, headroom)
         values[name] = quantize(numbers, fractions[name], bits)
-    velocity = {}
-    if quantized.training.graph.optimizer.has_velocity:
-        trained = quantized.training.trained
-        velocity = {t.name: np.zeros(t.shape, dtype=np.int64) for t in trained}
+    optimizer, slots = quantized.training.graph.optimizer, {}
+    for tensor in quantized.training.trained:
+        for slot in optimizer.slots:
+            slots[slot_name(tensor.name, slot)] = np.zeros(tensor.shape, dtype=np.int64)
+        if optimizer.forms_gradient:
+            fractions[slot_name(tensor.name)] = MAX_SLOT_FRACTION
     ranges = initial_ranges(quantized, [n for n, f in quantized.formats.items() if f.adapts])
-    return State(values, fractions, velocity, ranges, rate, Random(seed))
+    return State(values, fractions, slots, ranges, rate, Random(seed))
+
+
+def slot_name(parameter: str, slot: str = "slots") -> str:
+    """The name of a slot of a parameter, and of the exponent that its slots share."""
+    return f"{parameter}_{slot}"
 
 
 def initial_ranges(quantized: QuantizedGraph, names: Iterable[str]) -> dict[str, Range]:
@@ -312,6 +332,7 @@ class IntegerLearner:
         state.steps = (state.steps + 1) & 0xFFFFFFFF
         if state.steps % RENORMALISE_EVERY == 0:
             self._renormalise()
+            self._refit_slots()
         return loss
 
     def calibrate(self, samples: Sequence[tuple[Ints, Any]]) -> None:
@@ -323,6 +344,13 @@ class IntegerLearner:
             self._run(x, target, calibrate=True)
         for range_ in self.state.ranges.values():
             range_.best, range_.count = NO_IDEAL, 0
+
+    def _calibrate_slots(self, name: str, gradient: Q) -> None:
+        """Slots whose exponent is their own begin with one that fits the gradients."""
+        if self._optimizer.forms_gradient:
+            f = self.state.f[slot_name(name)]
+            ideal = max(MIN_SLOT_FRACTION, sum_ideal(gradient))
+            self.state.f[slot_name(name)] = min(f, ideal)
 
     # one sample
 
@@ -351,9 +379,11 @@ class IntegerLearner:
 
     def _sink(self, step: Step, values: Values, calibrate: bool) -> None:
         assert step.sink is not None
+        gradient = gradient_of(self.quantized, step, values)
+        if calibrate:
+            self._calibrate_slots(step.sink.parameter, formed(gradient))
         if calibrate and step.sink.kind == "update":
             return
-        gradient = gradient_of(self.quantized, step, values)
         if step.sink.kind == "store":
             values[step.output] = formed(gradient)
         elif calibrate:
@@ -387,45 +417,72 @@ class IntegerLearner:
 
     def update(self, name: str, gradient: Q | Outer) -> None:
         """One update of a parameter by its gradient."""
-        if self.quantized.training.tensors[name].role == "weight":
+        if self._optimizer.forms_gradient:
+            self._update_formed(name, formed(gradient))
+        elif self.quantized.training.tensors[name].role == "weight":
             self._update_rows(name, gradient)
-            return
-        assert isinstance(gradient, Q)
-        state = self.state
-        velocity = state.velocity.get(name, integers(0))
-        state.values[name], velocity = self._optimizer.update_bias_int(
-            state.values[name], gradient, velocity, self.rate
+        else:
+            assert isinstance(gradient, Q)
+            state, slots = self.state, self._slots(name)
+            state.values[name], slots = self._optimizer.update_bias_int(
+                state.values[name], gradient, slots, self.rate
+            )
+            state.slots |= slots_of(name, self._optimizer, slots)
+
+    def _slots(self, name: str) -> Slots:
+        """Copies, in the optimizer's order."""
+        return tuple(
+            self.state.slots[slot_name(name, slot)].copy() for slot in self._optimizer.slots
         )
-        if self._optimizer.has_velocity:
-            state.velocity[name] = velocity
+
+    def _update_formed(self, name: str, gradient: Q) -> None:
+        """Row by row; a bias is a row of its own."""
+        state, optimizer = self.state, self._optimizer
+        bits = self.quantized.formats[name].bits
+        place = Place(
+            bits, state.f[name], state.f[slot_name(name)], self.quantized.numbers.batch
+        )
+        shape = state.values[name].shape
+        long = (len(state.values[name]), -1)
+        rows, slots = state.values[name].reshape(long).copy(), self._slots(name)
+        parts = [slot.reshape(long) for slot in slots]
+        g = gradient.q.reshape(long)
+        for row in range(len(rows)):
+            words = [integers(state.random.draw()) for _ in range(optimizer.words)]
+            draws = tuple(spread(word, rows[row].shape) for word in words)
+            before = tuple(part[row] for part in parts)
+            rows[row], after = optimizer.update_int(
+                rows[row], Q(g[row], gradient.f), before, draws, self.rate, place
+            )
+            for part, new in zip(parts, after, strict=True):
+                part[row] = new
+        state.values[name] = rows.reshape(shape)
+        state.slots |= slots_of(name, optimizer, slots)
 
     def _update_rows(self, name: str, gradient: Q | Outer) -> None:
         """Row by row, so that each row has its own draw (NUMERICS 7)."""
         state, bits = self.state, self.quantized.formats[name].bits
         target = state.f[name] + self._optimizer.headroom(bits)
         rows = state.values[name].copy()
-        velocities = state.velocity.get(name, np.zeros_like(rows)).copy()
+        slots = self._slots(name)
         for row in range(len(rows)):
             delta = self._delta(gradient, row, target)
             if delta is None:
                 continue
             draws = self._draws(delta, bits)
-            rows[row], velocities[row] = self._optimizer.update_int(
-                rows[row], delta, velocities[row], draws, bits
-            )
+            before = tuple(slot[row] for slot in slots)
+            rows[row], after = self._optimizer.update_int(rows[row], delta, before, draws, bits)
+            for slot, new in zip(slots, after, strict=True):
+                slot[row] = new
         state.values[name] = rows
-        if self._optimizer.has_velocity:
-            state.velocity[name] = velocities
+        state.slots |= slots_of(name, self._optimizer, slots)
 
     def _draws(self, delta: Ints, bits: int) -> Ints | None:
-        """One draw a row; 8-bit weights, which may not round together, each a Weyl step more."""
+        """One draw a row, or one for each element; none with nearest rounding."""
         if self.quantized.numbers.rounding == "nearest":
             return None
         draw = integers(self.state.random.draw())
-        if bits == 16:
-            return draw
-        steps = np.arange(1, delta.size + 1, dtype=np.int64).reshape(delta.shape)
-        return (draw + steps * WEYL) & 0xFFFFFFFF
+        return spread(draw, delta.shape) if self._optimizer.spreads(bits) else draw
 
     def _delta(self, gradient: Q | Outer, row: int, target: int) -> Ints | None:
         """Changes of a row with `target` + 16 fraction bits; None where the row is skipped."""
@@ -458,18 +515,46 @@ class IntegerLearner:
                 continue
             state.f[tensor.name] -= 1
             state.values[tensor.name] = rescale(state.values[tensor.name], 1)
-            if tensor.name in state.velocity:
-                state.velocity[tensor.name] = rescale(state.velocity[tensor.name], 1)
+            if not self._optimizer.forms_gradient:
+                for slot in self._optimizer.slots:
+                    name = slot_name(tensor.name, slot)
+                    state.slots[name] = rescale(state.slots[name], 1)
+
+    def _refit_slots(self) -> None:
+        """Slots with an exponent of their own get a bit more or less where they need one."""
+        state, optimizer = self.state, self._optimizer
+        for tensor in self.quantized.training.trained if optimizer.forms_gradient else ():
+            names = [slot_name(tensor.name, slot) for slot in optimizer.slots]
+            peak = max(int(magnitude(state.slots[name]).max()) for name in names)
+            f = state.f[slot_name(tensor.name)]
+            more = int(0 < peak < 2**12 and f < MAX_SLOT_FRACTION)
+            more -= int(peak >= 2**14 and f > MIN_SLOT_FRACTION)
+            state.f[slot_name(tensor.name)] += more
+            for name in names:
+                state.slots[name] = rescale(state.slots[name], -more)
 
     @property
     def rate(self) -> Rate:
-        """The learning rate as the schedule has it now."""
-        schedule = self.quantized.training.graph.schedule
-        return self.state.rate.scaled(schedule.factor_int(self.state.steps))
+        """The learning rate as schedule and optimizer have it now."""
+        graph, steps = self.quantized.training.graph, self.state.steps
+        rate = self.state.rate.scaled(graph.schedule.factor_int(steps))
+        return rate.scaled(graph.optimizer.factor_int(steps // self.quantized.numbers.batch))
 
     @property
     def _optimizer(self) -> Any:
         return self.quantized.training.graph.optimizer
+
+
+def spread(word: Ints, shape: Shape) -> Ints:
+    """A random word for each element: a Weyl sequence from one."""
+    steps = np.arange(1, size(shape) + 1, dtype=np.int64).reshape(shape)
+    return integers((word + steps * WEYL) & 0xFFFFFFFF)
+
+
+def slots_of(name: str, optimizer: OptimizerOp, slots: Slots) -> dict[str, Ints]:
+    """By the names that they have in the state."""
+    names = [slot_name(name, slot) for slot in optimizer.slots]
+    return dict(zip(names, slots, strict=True))
 
 
 def sum_ideal(gradient: Q) -> int:

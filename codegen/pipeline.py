@@ -157,7 +157,7 @@ def make_state(
 ) -> State:
     """Starting parameters, and formats that fit what the samples (or random ones) bring about."""
     parameters = initial_parameters(plan.training.tensors.values(), seed, parameters)
-    rate = learning_rate(spec.learning_rate, spec.batch)
+    rate = learning_rate(spec.learning_rate, spec.rate_batch)
     state = initial_state(plan.quantized, parameters, rate)
     affordable = CALIBRATION_MACS // multiplies(plan)["total"]
     count = max(2, min(CALIBRATION_SAMPLES, affordable))

@@ -13,7 +13,7 @@ from typing import Any, get_type_hints
 
 from codegen.errors import UserError
 from codegen.fixedpoint import LEARNING_RATE_FRACTION, Format, parse_format
-from codegen.ops import LAYERS, LOSSES, SCHEDULES
+from codegen.ops import LAYERS, LOSSES, OPTIMIZERS, SCHEDULES
 from codegen.ops.base import (
     ElementwiseOp,
     Extent,
@@ -40,6 +40,7 @@ SCORE_BITS = 16  # the output of the last layer, in every mode
 MAX_LEARNING_RATE = 255
 MAX_BATCH = 256
 CONSTANT = Constant()
+SGD = Sgd()
 INPUT_NAME = "input"  # under which a layer reads the input of the network
 MAX_NAME = 31  # characters that C99 tells apart in a name that the linker sees
 
@@ -85,6 +86,7 @@ _TABLES: dict[str, dict[str, object]] = {
     "training": {
         "learning_rate": float,
         "schedule": Choice,
+        "optimizer": Choice,
         "momentum": float,
         "batch": int,
         "rounding": str,
@@ -132,6 +134,7 @@ _EXAMPLES = {
     "rounding": ROUNDINGS[0],
     "kind": next(iter(LAYERS)),
     "schedule": next(iter(SCHEDULES)),
+    "optimizer": next(iter(OPTIMIZERS)),
     "format": "Q3.12",
     "inputs": "conv1",
     "update": "bias",
@@ -187,7 +190,7 @@ class Spec:
     mode: str = "int16"
     learning_rate: float = 0.05
     schedule: ScheduleOp = CONSTANT
-    momentum: float = 0.0
+    optimizer: OptimizerOp = SGD
     batch: int = 1
     rounding: str = "stochastic"
     source: str = "<spec>"
@@ -215,9 +218,9 @@ class Spec:
         return layer.update == "all" or layer.update == role
 
     @property
-    def optimizer(self) -> OptimizerOp:
-        """What turns gradients into changes."""
-        return Momentum(self.momentum) if self.momentum > 0 else Sgd()
+    def rate_batch(self) -> int:
+        """Over how many samples the learning rate is shared: gradients are sums over a batch."""
+        return 1 if self.optimizer.normalises else self.batch
 
 
 def load_spec(path: Path) -> Spec:
@@ -248,6 +251,8 @@ def parse_spec(text: str, source: str) -> Spec:
     if "schedule" in values:
         place = f"{source}: [training]"
         values["schedule"] = _parse_choice(place, "schedule", values["schedule"], SCHEDULES)
+    values |= _parse_optimizer(f"{source}: [training]", values)
+    values.pop("momentum", None)
     layers = _parse_layers(source, values.pop("layer", []))
     digest = hashlib.sha256(text.encode()).hexdigest()
     return Spec(**values, layers=layers, source=source, digest=digest)
@@ -345,6 +350,21 @@ def _parse_choice(place: str, key: str, value: Any, known: Mapping[str, type[Op]
     return _build(place, known[kind], {k: v for k, v in value.items() if k != "kind"})
 
 
+def _parse_optimizer(place: str, values: Mapping[str, Any]) -> dict[str, OptimizerOp]:
+    """An optimizer by its kind or table; `momentum` alone stands for one with momentum."""
+    momentum = values.get("momentum", 0.0)
+    if not 0 <= momentum < 1:
+        raise UserError(f"{place}: momentum = {momentum}; it must be at least 0 and below 1")
+    if "optimizer" not in values:
+        return {"optimizer": Momentum(momentum)} if momentum > 0 else {}
+    if "momentum" in values:
+        raise UserError(
+            f"{place}: momentum belongs to the optimizer; write optimizer = "
+            f'{{ kind = "momentum", momentum = {momentum} }}'
+        )
+    return {"optimizer": _parse_choice(place, "optimizer", values["optimizer"], OPTIMIZERS)}
+
+
 def _build(place: str, op: type[Op], table: Mapping[str, Any]) -> Any:
     """The op whose fields are these keys."""
     types, required = _keys(op)
@@ -423,8 +443,6 @@ def _check_training(spec: Spec) -> None:
             f"{place}: learning_rate = {rate}; it must be 0, or from 2**-{LEARNING_RATE_FRACTION} "
             f"to {MAX_LEARNING_RATE}"
         )
-    if not 0 <= spec.momentum < 1:
-        raise UserError(f"{place}: momentum = {spec.momentum}; it must be at least 0 and below 1")
     if not 1 <= spec.batch <= MAX_BATCH:
         raise UserError(f"{place}: batch = {spec.batch}; it must be from 1 to {MAX_BATCH}")
     _choose(place, "rounding", spec.rounding, ROUNDINGS)
@@ -432,6 +450,11 @@ def _check_training(spec: Spec) -> None:
         raise UserError(
             f"{place}: rounding = 'nearest' loses every small change of 8-bit weights; "
             "int8_compact needs rounding = 'stochastic'"
+        )
+    if spec.optimizer.forms_gradient and spec.rounding == "nearest":
+        raise UserError(
+            f"{place}: rounding = 'nearest' makes weights run away with {spec.optimizer.kind}; "
+            "write rounding = 'stochastic'"
         )
 
 

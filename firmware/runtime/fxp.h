@@ -246,15 +246,81 @@ static inline int32_t fxp_step24(int32_t gradient, int k)
     return k > 30 ? 0 : (int32_t)fxp_narrow(-(int64_t)gradient, k, 24);
 }
 
+/* floor(sqrt(v)) */
+static inline uint32_t fxp_sqrt(uint32_t v)
+{
+    uint32_t root = 0;
+    for (uint32_t bit = (uint32_t)1 << 30; bit != 0; bit >>= 2) {
+        const uint32_t trial = root + bit;
+        root >>= 1;
+        if (v >= trial) {
+            v -= trial;
+            root += bit;
+        }
+    }
+    return root;
+}
+
+/* beta * m + (1 - beta) * g, rounded by a dither; beta and the dither have 15 fraction bits, g has
+ * 4 more than m, and at most 22 bits. */
+static inline int16_t fxp_mean(int16_t m, int32_t g, int32_t beta, int32_t dither)
+{
+    const int64_t fresh = fxp_rescale((int64_t)g * (32768 - beta), 4);
+    return (int16_t)fxp_clamp(((int32_t)m * beta + fresh + dither) >> 15, INT16_MIN, INT16_MAX);
+}
+
+/* sqrt(beta * root^2 + (1 - beta) * g^2), rounded by a dither of 16 bits; beta has 20 fraction
+ * bits. Between two neighbours the square is taken for a straight line. */
+static inline int16_t fxp_root_mean_square(int16_t root, int32_t g, int32_t beta, uint32_t dither)
+{
+    const int64_t kept = (int64_t)root * root * beta * 256;
+    const int64_t square = fxp_clamp(kept + (int64_t)g * g * (1048576 - beta), 0,
+                                     (int64_t)INT16_MAX * INT16_MAX * ((int64_t)1 << 28));
+    const uint32_t below = fxp_sqrt((uint32_t)(square >> 28));
+    const int64_t rest = square - (int64_t)below * below * ((int64_t)1 << 28);
+    const int up = (int64_t)dither * (2 * (int64_t)below + 1) < rest >> 12;
+    return (int16_t)(below + (up ? 1u : 0u));
+}
+
+/* numerator / denominator, rounded to nearest; both have at most 31 bits. */
+static inline int32_t fxp_quotient(int32_t numerator, int32_t denominator)
+{
+    const uint32_t size = numerator < 0 ? 0u - (uint32_t)numerator : (uint32_t)numerator;
+    const uint32_t half = (uint32_t)denominator >> 1;
+    const int32_t ratio = (int32_t)((size + half) / (uint32_t)denominator);
+    return numerator < 0 ? -ratio : ratio;
+}
+
+/* m * 2^-shift in whole units, at least 1. */
+static inline int32_t fxp_epsilon(int32_t m, int shift)
+{
+    const int32_t units = (int32_t)fxp_narrow(m, shift, 15);
+    return units < 1 ? 1 : units;
+}
+
+/* The largest of `peak` and the magnitudes of v. */
+static inline int32_t fxp_peak16(int32_t peak, const int16_t *v, int32_t n)
+{
+    for (; n > 0; n--, v++) {
+        const int32_t size = *v ^ (*v >> 15);
+        peak = size > peak ? size : peak;
+    }
+    return peak;
+}
+
+/* Whether values of 16 bits with f fraction bits should have one more (1) or one less (-1). */
+static inline int fxp_fitting(int32_t peak, int8_t *f)
+{
+    const int more = peak > 0 && peak < 4096 && *f < 60 ? 1 : 0;
+    const int less = peak >= 16384 && *f > -16 ? 1 : 0;
+    *f = (int8_t)(*f + more - less);
+    return more - less;
+}
+
 /* Whether a weight is within 2^-6 of its rail. */
 static inline int fxp_near_rail16(const int16_t *w, int32_t n)
 {
-    int32_t peak = 0;
-    for (; n > 0; n--, w++) {
-        const int32_t size = *w ^ (*w >> 15);
-        peak = size > peak ? size : peak;
-    }
-    return peak >= 32768 - 512;
+    return fxp_peak16(0, w, n) >= 32768 - 512;
 }
 
 static inline int fxp_near_rail8(const int8_t *w, int32_t n)
@@ -279,6 +345,17 @@ static inline void fxp_halve16(int16_t *v, int32_t n)
 {
     for (; n > 0; n--, v++) {
         *v = (int16_t)(((int32_t)*v + 1) >> 1);
+    }
+}
+
+/* Every value with one fraction bit more (1), one less (-1), or as it is. */
+static inline void fxp_refit16(int16_t *v, int32_t n, int more)
+{
+    if (more < 0) {
+        fxp_halve16(v, n);
+    }
+    for (; more > 0 && n > 0; n--, v++) {
+        *v = (int16_t)(*v * 2);
     }
 }
 
