@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from codegen import VERSION, paths
 from codegen.graph import PARAMETER_ROLES, Plan, Step, Tensor, TensorFormat
-from codegen.interpret import State, slot_name
+from codegen.interpret import State, rate_factor, slot_name, weight_decay
 from codegen.layout import (
     C_TYPES,
     Field,
@@ -404,7 +404,7 @@ class _StepView:
             yield "int w_f", f"params->{name}_f"
         if self.optimizer.forms_gradient:
             yield "int slots_f", f"params->{slot_name(name)}_f"
-        yield "fxp_rate rate", "rate"
+        yield "fxp_rate rate", rate_of(self._tensor(name))
         draws = self.role == "weight" and (self.step.phase != "batch" or self.stochastic)
         if draws or self.optimizer.forms_gradient:
             yield "uint32_t *random", "&params->random"
@@ -755,6 +755,7 @@ class _NetworkView:
             name, bits = f"params->{tensor.name}", self.plan.quantized.formats[tensor.name].bits
             arguments = [name, str(tensor.size), f"&{name}_f"]
             optimizer = self.plan.training.graph.optimizer
+            lines += self._decay_lines(tensor)
             if optimizer.forms_gradient or not optimizer.slots:
                 lines.append(_line(f"fxp_renormalise{bits}(", arguments, ");", 8))
                 continue
@@ -764,6 +765,16 @@ class _NetworkView:
                 lines.append(_line("    fxp_halve16(", arguments, ");", 8))
             lines.append("}")
         return lines + self._refit_lines
+
+    def _decay_lines(self, tensor: Tensor) -> list[str]:
+        """Weights lose what the last samples take off them."""
+        decay = weight_decay(self.plan.training.graph, self.batch)
+        if decay.m == 0:
+            return []
+        bits = self.plan.quantized.formats[tensor.name].bits
+        share = [rate_of(tensor), str(decay.m), str(decay.s)]
+        arguments = [f"params->{tensor.name}", str(tensor.size), *share, "&params->random"]
+        return [_line(f"fxp_decay{bits}(", arguments, ");", 8)]
 
     @property
     def _refit_lines(self) -> list[str]:
@@ -811,6 +822,12 @@ class _NetworkView:
                 lines.append(f"params->{field.name}.f = {f};")
                 lines.append(f"params->{field.name}.best = FXP_NO_IDEAL;")
         return lines
+
+
+def rate_of(tensor: Tensor) -> str:
+    """The rate of a parameter, in the function that trains."""
+    factor = rate_factor(tensor)
+    return "rate" if factor == 1 << 16 else f"fxp_scale_rate(rate, {factor}u)"
 
 
 def observed(plan: Plan) -> tuple[str, ...]:

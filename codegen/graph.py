@@ -49,6 +49,7 @@ class Tensor:
     pinned: Format | None = None
     part: Part | None = None
     initial: float | None = None
+    rate_factor: float = 1.0  # by which the learning rate is multiplied for it
     fold: FoldOp | None = None  # by which the starting values are scaled and shifted
 
     @property
@@ -107,6 +108,7 @@ class Graph:
     loss: LossOp
     optimizer: OptimizerOp
     schedule: ScheduleOp
+    weight_decay: float = 0.0
 
     @property
     def outputs(self) -> int:

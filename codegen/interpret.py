@@ -20,6 +20,7 @@ from codegen.fixedpoint import (
     Range,
     Rate,
     bit_length,
+    encode_number,
     fold,
     integers,
     magnitude,
@@ -30,7 +31,7 @@ from codegen.fixedpoint import (
     step24,
     weight_fraction,
 )
-from codegen.graph import PARAMETER_ROLES, QuantizedGraph, Step, Tensor, TrainingGraph
+from codegen.graph import PARAMETER_ROLES, Graph, QuantizedGraph, Step, Tensor, TrainingGraph
 from codegen.ops.base import (
     MAX_SLOT_FRACTION,
     MIN_SLOT_FRACTION,
@@ -42,7 +43,7 @@ from codegen.ops.base import (
     size,
 )
 
-RENORMALISE_EVERY = 16  # samples
+CARE_EVERY = 16  # samples: weights decay and are kept off their rail, slots are fitted
 WEYL = 0x9E3779B9  # 2**32 divided by the golden ratio
 MIN_EXACT_SHIFT = -8
 SEED = 0x6D637567  # "mcug"
@@ -112,7 +113,7 @@ def scores_float(training: TrainingGraph, parameters: Mapping[str, Floats], x: F
 
 @dataclass
 class FloatLearner:
-    """The optimizer in floats: the reference beside which the integers learn. Parameters are changed."""
+    """Training in floats: beside it the integers learn. Parameters are changed."""
 
     training: TrainingGraph  # gradients stored
     parameters: dict[str, Floats]
@@ -133,17 +134,31 @@ class FloatLearner:
         self.count += 1
         if self.count == self.batch:
             self._update()
-        self.steps += 1
+        rate, self.steps = self._step_rate, self.steps + 1
+        if self.steps % CARE_EVERY == 0:
+            self._decay(rate / self.batch)
         return loss
 
-    def _update(self) -> None:
+    @property
+    def _step_rate(self) -> float:
         graph = self.training.graph
-        rate = self.rate * graph.schedule.factor(self.steps)
-        rate *= graph.optimizer.factor(self.steps // self.batch)
+        factor = graph.optimizer.factor(self.steps // self.batch)
+        return self.rate * graph.schedule.factor(self.steps) * factor
+
+    def _decay(self, rate: float) -> None:
+        """What the samples since the last time take off the weights."""
+        for tensor in self.training.trained:
+            if tensor.role == "weight":
+                decay = CARE_EVERY * self.training.graph.weight_decay * rate * tensor.rate_factor
+                self.parameters[tensor.name] = self.parameters[tensor.name] * (1 - min(decay, 1))
+
+    def _update(self) -> None:
+        graph, rate = self.training.graph, self._step_rate
         for name, total in self.sums.items():
             slots = self.slots.get(name, (np.zeros_like(total),) * len(graph.optimizer.slots))
+            factor = self.training.tensors[name].rate_factor
             self.parameters[name], self.slots[name] = graph.optimizer.update(
-                self.parameters[name], total / self.batch, slots, rate
+                self.parameters[name], total / self.batch, slots, rate * factor
             )
         self.sums, self.count = {}, 0
 
@@ -326,11 +341,13 @@ class IntegerLearner:
         if state.batch_count == self.quantized.numbers.batch:
             state.batch_count = 0
             self._batch_updates()
+        rate = self.rate
         for name, s in stored.items():
             self.saturations[name] = self.saturations.get(name, 0) + s.saturated
             self._adapt(name, s.ideal)
         state.steps = (state.steps + 1) & 0xFFFFFFFF
-        if state.steps % RENORMALISE_EVERY == 0:
+        if state.steps % CARE_EVERY == 0:
+            self._decay(rate)
             self._renormalise()
             self._refit_slots()
         return loss
@@ -425,7 +442,7 @@ class IntegerLearner:
             assert isinstance(gradient, Q)
             state, slots = self.state, self._slots(name)
             state.values[name], slots = self._optimizer.update_bias_int(
-                state.values[name], gradient, slots, self.rate
+                state.values[name], gradient, slots, self._rate_of(name)
             )
             state.slots |= slots_of(name, self._optimizer, slots)
 
@@ -439,20 +456,18 @@ class IntegerLearner:
         """Row by row; a bias is a row of its own."""
         state, optimizer = self.state, self._optimizer
         bits = self.quantized.formats[name].bits
-        place = Place(
-            bits, state.f[name], state.f[slot_name(name)], self.quantized.numbers.batch
-        )
+        place = Place(bits, state.f[name], state.f[slot_name(name)], self.quantized.numbers.batch)
         shape = state.values[name].shape
         long = (len(state.values[name]), -1)
         rows, slots = state.values[name].reshape(long).copy(), self._slots(name)
         parts = [slot.reshape(long) for slot in slots]
-        g = gradient.q.reshape(long)
+        g, rate = gradient.q.reshape(long), self._rate_of(name)
         for row in range(len(rows)):
             words = [integers(state.random.draw()) for _ in range(optimizer.words)]
             draws = tuple(spread(word, rows[row].shape) for word in words)
             before = tuple(part[row] for part in parts)
             rows[row], after = optimizer.update_int(
-                rows[row], Q(g[row], gradient.f), before, draws, self.rate, place
+                rows[row], Q(g[row], gradient.f), before, draws, rate, place
             )
             for part, new in zip(parts, after, strict=True):
                 part[row] = new
@@ -466,7 +481,7 @@ class IntegerLearner:
         rows = state.values[name].copy()
         slots = self._slots(name)
         for row in range(len(rows)):
-            delta = self._delta(gradient, row, target)
+            delta = self._delta(gradient, row, target, self._rate_of(name))
             if delta is None:
                 continue
             draws = self._draws(delta, bits)
@@ -484,9 +499,9 @@ class IntegerLearner:
         draw = integers(self.state.random.draw())
         return spread(draw, delta.shape) if self._optimizer.spreads(bits) else draw
 
-    def _delta(self, gradient: Q | Outer, row: int, target: int) -> Ints | None:
+    def _delta(self, gradient: Q | Outer, row: int, target: int, rate: Rate) -> Ints | None:
         """Changes of a row with `target` + 16 fraction bits; None where the row is skipped."""
-        rate, random = self.rate, self.state.random
+        random = self.state.random
         if isinstance(gradient, Q):
             return step24(gradient.q[row], gradient.f + rate.s - target - 16) * rate.m
         widen = 16 - self.quantized.numbers.activation_bits  # 8-bit values are used as x << 8
@@ -503,6 +518,16 @@ class IntegerLearner:
             self.state.ranges[name].adapt_errors(ideal)
         elif name in self.state.ranges:
             self.state.ranges[name].adapt_values(ideal)
+
+    def _decay(self, rate: Rate) -> None:
+        """Weights lose what the last samples take off them, rounded stochastically."""
+        state, training = self.state, self.quantized.training
+        decay = weight_decay(training.graph, self.quantized.numbers.batch)
+        for tensor in training.trained if decay.m else ():
+            if tensor.role == "weight":
+                own = layer_rate(rate, tensor)
+                share = encode_number(own.m * decay.m, own.s + decay.s)
+                state.values[tensor.name] = decayed(state.values[tensor.name], share, state.random)
 
     def _renormalise(self) -> None:
         """Weights that near their rail are halved, with their velocity (NUMERICS 8)."""
@@ -540,6 +565,9 @@ class IntegerLearner:
         rate = self.state.rate.scaled(graph.schedule.factor_int(steps))
         return rate.scaled(graph.optimizer.factor_int(steps // self.quantized.numbers.batch))
 
+    def _rate_of(self, name: str) -> Rate:
+        return layer_rate(self.rate, self.quantized.training.tensors[name])
+
     @property
     def _optimizer(self) -> Any:
         return self.quantized.training.graph.optimizer
@@ -555,6 +583,34 @@ def slots_of(name: str, optimizer: OptimizerOp, slots: Slots) -> dict[str, Ints]
     """By the names that they have in the state."""
     names = [slot_name(name, slot) for slot in optimizer.slots]
     return dict(zip(names, slots, strict=True))
+
+
+def layer_rate(rate: Rate, tensor: Tensor) -> Rate:
+    """The rate for a parameter, whose factor has 16 fraction bits."""
+    return rate.scaled(rate_factor(tensor))
+
+
+def rate_factor(tensor: Tensor) -> int:
+    """By what the rate is multiplied for a parameter, with 16 fraction bits."""
+    return round(tensor.rate_factor * (1 << 16))
+
+
+def weight_decay(graph: Graph, batch: int) -> Rate:
+    """What CARE_EVERY samples take off a weight, for a rate of 1 as the C has it."""
+    shared = batch if graph.optimizer.normalises else 1
+    return encode_number(round(CARE_EVERY * graph.weight_decay / shared * 2**48), 48)
+
+
+def decayed(w: Ints, share: Rate, random: Random) -> Ints:
+    """w less its share, each weight with a random word of its own; twin of fxp_decay16.
+
+    A share below 2**-24 is none; one of 1 or more is nearly 1.
+    """
+    if share.m == 0 or share.s > 32:
+        return w
+    m, s = (255, 8) if share.s < 8 else (share.m, share.s)
+    draws = spread(integers(random.draw()), w.shape)
+    return integers(w - ((w * m + (draws >> (32 - s))) >> s))
 
 
 def sum_ideal(gradient: Q) -> int:

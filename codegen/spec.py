@@ -88,6 +88,7 @@ _TABLES: dict[str, dict[str, object]] = {
         "schedule": Choice,
         "optimizer": Choice,
         "momentum": float,
+        "weight_decay": float,
         "batch": int,
         "rounding": str,
     },
@@ -110,6 +111,7 @@ _LAYER: dict[str, object] = {
     "frozen": bool,
     "update": str,
     "update_channels": float,
+    "learning_rate_multiplier": float,
     "format": str,
 }
 # What a value must be, for each type; how to write one.
@@ -147,6 +149,7 @@ class Layer:
     """One layer; `format` pins the format of its output.
 
     `inputs` names the layers that it reads ("input" is the network's); none: the one before it.
+    `learning_rate_multiplier` is by what the learning rate is multiplied for its parameters.
     `update` says which parameters learn ("all", "bias", "none"; `frozen` is "none"), and
     `update_channels` which share of its output channels, the first ones, learns its weights.
     """
@@ -158,6 +161,7 @@ class Layer:
     inputs: tuple[str, ...] = ()
     update: str = "all"
     update_channels: float = 1.0
+    learning_rate_multiplier: float = 1.0
 
     @property
     def asks_for(self) -> str | None:
@@ -166,6 +170,7 @@ class Layer:
             "frozen": self.frozen,
             "update": self.update != "all",
             "update_channels": self.update_channels != 1,
+            "learning_rate_multiplier": self.learning_rate_multiplier != 1,
         }
         return next((key for key, is_set in asked.items() if is_set), None)
 
@@ -176,7 +181,8 @@ class Spec:
 
     Inputs are divided by `input_max`, targets and outputs by `target_max`. Layers before
     `frozen_until` do not learn. `learning_rate` is for
-    the mean gradient of `batch` samples. `source` is the file as the user named it; `digest` is the
+    the mean gradient of `batch` samples; a step takes rate * `weight_decay` * w off a weight w,
+    whatever the optimizer. `source` is the file as the user named it; `digest` is the
     SHA-256 of its text, in hexadecimal.
     """
 
@@ -191,6 +197,7 @@ class Spec:
     learning_rate: float = 0.05
     schedule: ScheduleOp = CONSTANT
     optimizer: OptimizerOp = SGD
+    weight_decay: float = 0.0
     batch: int = 1
     rounding: str = "stochastic"
     source: str = "<spec>"
@@ -394,7 +401,7 @@ def _parse_layer(place: str, kind: str, table: Mapping[str, Any], default_name: 
     pinned = _parse_pinned(place, values["format"]) if "format" in values else None
     given = {
         key: values[key]
-        for key in ("frozen", "inputs", "update", "update_channels")
+        for key in ("frozen", "inputs", "update", "update_channels", "learning_rate_multiplier")
         if key in values
     }
     return Layer(op, values.get("name", default_name), format=pinned, **given)
@@ -443,6 +450,8 @@ def _check_training(spec: Spec) -> None:
             f"{place}: learning_rate = {rate}; it must be 0, or from 2**-{LEARNING_RATE_FRACTION} "
             f"to {MAX_LEARNING_RATE}"
         )
+    if not 0 <= spec.weight_decay <= 1:
+        raise UserError(f"{place}: weight_decay = {spec.weight_decay}; it must be from 0 to 1")
     if not 1 <= spec.batch <= MAX_BATCH:
         raise UserError(f"{place}: batch = {spec.batch}; it must be from 1 to {MAX_BATCH}")
     _choose(place, "rounding", spec.rounding, ROUNDINGS)
@@ -485,6 +494,11 @@ def _check_update(place: str, layer: Layer) -> None:
         raise UserError(f"{place}: {layer.op.kind} has no parameters; remove {key}")
     if not 0 < share <= 1:
         raise UserError(f"{place}: update_channels = {share}; it must be above 0 and at most 1")
+    if not 2.0**-16 <= layer.learning_rate_multiplier <= 256:
+        raise UserError(
+            f"{place}: learning_rate_multiplier = {layer.learning_rate_multiplier}; it must be "
+            "from 2**-16 to 256; a layer that shall not learn is frozen"
+        )
     if share < 1 and (layer.frozen or layer.update != "all"):
         raise UserError(
             f"{place}: update_channels is the share of channels whose weights learn, but none do; "

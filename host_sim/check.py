@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from codegen.fixedpoint import BIAS_FRACTION, LOSS_FRACTION, Floats, Outer, Q
 from codegen.graph import QuantizedGraph, Step, TrainingGraph
@@ -17,6 +16,7 @@ from codegen.interpret import (
     accumulate,
     formed,
     gradient_of,
+    layer_rate,
     loss_float,
     run_float,
     run_step_float,
@@ -241,7 +241,8 @@ def update_check(
     gradient = gradient_of(quantized, step, values)
     learner = IntegerLearner(quantized, deepcopy(state))
     learner.update(name, gradient)
-    before, rate, exact = state.q(name), learner.rate.value, formed(gradient).value
+    before, exact = state.q(name), formed(gradient).value
+    rate = layer_rate(learner.rate, quantized.training.tensors[name]).value
     slots_f = slots_fraction(quantized, state, name)
     tracked = optimizer.track(exact, _slots(quantized, state, name), rate)
     stored = _slots(quantized, learner.state, name)

@@ -107,9 +107,7 @@ class Moments(GradientOptimizer):
         """With epsilon as the integers have it."""
         return replace(self, epsilon=math.ldexp(self.epsilon_int(slots_f, batch), -slots_f))
 
-    def moved(
-        self, w: Ints, ratio: Ints, dither: Ints, rate: Rate, place: Place
-    ) -> Ints:
+    def moved(self, w: Ints, ratio: Ints, dither: Ints, rate: Rate, place: Place) -> Ints:
         """w - rate * ratio."""
         shift = self.quotient_fraction + rate.s - place.f
         if place.bits == 32:
@@ -118,4 +116,3 @@ class Moments(GradientOptimizer):
             change = (narrow(-ratio * rate.m, shift - 16, 32) + dither) >> 16
         rail = 1 << (place.bits - 1)
         return integers(np.clip(w + change, -rail, rail - 1))
-

@@ -33,7 +33,7 @@ class Velocity(ChangeOptimizer):
     @property
     def kept(self) -> float:
         """The momentum as both systems have it."""
-        return self.momentum_q / 2**_FRACTION
+        return float(self.momentum_q / 2**_FRACTION)
 
     def headroom(self, weight_bits: int) -> int:
         """A velocity holds the largest useful change of a weight: 2**-5 of its range."""

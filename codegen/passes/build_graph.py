@@ -30,6 +30,7 @@ def build_graph(spec: Spec) -> Graph:
         spec.loss,
         spec.optimizer,
         spec.schedule,
+        spec.weight_decay,
     )
     check(graph)
     return graph
@@ -149,7 +150,8 @@ class _Building:
             learns = self.spec.learns(layer, p.role)
             tensor = Tensor(f"{name}_{key}", p.shape, p.role, p.fan_in, p.fan_out, not learns)
             fold = self.folds.get(layer.name)
-            tensor = replace(tensor, initial=p.initial, fold=fold)
+            factor = layer.learning_rate_multiplier
+            tensor = replace(tensor, initial=p.initial, rate_factor=factor, fold=fold)
             add_tensor(self.tensors, tensor)
         add_tensor(self.tensors, Tensor(name, output, "activation", pinned=layer.format))
         self.nodes.append(Node(name, op, inputs, name, {key: f"{name}_{key}" for key in own}))

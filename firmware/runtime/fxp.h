@@ -317,6 +317,44 @@ static inline int fxp_fitting(int32_t peak, int8_t *f)
     return more - less;
 }
 
+/* rate * m * 2^-s as a share of 1: below 2^-24 it is 0, from 1 up nearly 1. */
+static inline fxp_rate fxp_share(fxp_rate rate, int32_t m, int s)
+{
+    const fxp_rate share = fxp_encode_rate((uint64_t)rate.m * (uint32_t)m, rate.s + s);
+    const fxp_rate none = {0, 0};
+    const fxp_rate nearly_all = {255, 8};
+    return share.m == 0 || share.s > 32 ? none : (share.s < 8 ? nearly_all : share);
+}
+
+/* Every weight less its share, which is rounded by a random word of its own. */
+static inline void fxp_decay8(int8_t *w, int32_t n, fxp_rate rate, int32_t m, int s,
+                              uint32_t *random)
+{
+    const fxp_rate share = fxp_share(rate, m, s);
+    if (share.m != 0) {
+        uint32_t draw = fxp_draw(random);
+        for (; n > 0; n--, w++) {
+            draw += 0x9E3779B9u;
+            const int64_t lost = (int64_t)*w * share.m + (draw >> (32 - share.s));
+            *w = (int8_t)(*w - (lost >> share.s));
+        }
+    }
+}
+
+static inline void fxp_decay16(int16_t *w, int32_t n, fxp_rate rate, int32_t m, int s,
+                              uint32_t *random)
+{
+    const fxp_rate share = fxp_share(rate, m, s);
+    if (share.m != 0) {
+        uint32_t draw = fxp_draw(random);
+        for (; n > 0; n--, w++) {
+            draw += 0x9E3779B9u;
+            const int64_t lost = (int64_t)*w * share.m + (draw >> (32 - share.s));
+            *w = (int16_t)(*w - (lost >> share.s));
+        }
+    }
+}
+
 /* Whether a weight is within 2^-6 of its rail. */
 static inline int fxp_near_rail16(const int16_t *w, int32_t n)
 {
