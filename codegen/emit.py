@@ -9,8 +9,16 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from codegen import VERSION, paths
+from codegen.fixedpoint import Norm
 from codegen.graph import PARAMETER_ROLES, Plan, Step, Tensor, TensorFormat
-from codegen.interpret import State, rate_factor, slot_name, weight_decay
+from codegen.interpret import (
+    State,
+    longest,
+    norm_shift,
+    rate_factor,
+    slot_name,
+    weight_decay,
+)
 from codegen.layout import (
     C_TYPES,
     Field,
@@ -21,7 +29,7 @@ from codegen.layout import (
     parameter_fields,
     work_fields,
 )
-from codegen.ops.base import ElementwiseOp, LayerOp, LossOp, Op, Shape
+from codegen.ops.base import ElementwiseOp, LayerOp, LossOp, Op, Shape, size
 from codegen.passes.plan_memory import scratch_name
 from codegen.report import make_report
 from codegen.spec import Spec
@@ -184,7 +192,8 @@ class _StepView:
     @property
     def sizes(self) -> dict[str, int]:
         sizes = {key: self._tensor(name).size for key, name in self.step.reads.items()}
-        return {**sizes, "out": self._tensor(self.step.output).size}
+        out = self.step.shapes.get("out", self._tensor(self.step.output).shape)
+        return {**sizes, "out": size(out)}
 
     @property
     def types(self) -> dict[str, str]:
@@ -330,7 +339,25 @@ class _StepView:
             moving += self.optimizer.slots
         return "".join(f", {name} += {columns}" for name in moving)
 
+    # the norm of a gradient
+
+    @property
+    def norm_shift(self) -> int:
+        return norm_shift(self.plan.quantized, self.step)
+
+    @property
+    def longest(self) -> Norm:
+        return longest(self.plan.quantized)
+
     # the C function and its call
+
+    @property
+    def _is_norm(self) -> bool:
+        return self.step.sink is not None and self.step.sink.kind == "norm"
+
+    @property
+    def clips(self) -> bool:
+        return "clip" in self.step.reads
 
     @property
     def _is_update(self) -> bool:
@@ -339,6 +366,8 @@ class _StepView:
     @property
     def returns_scale(self) -> bool:
         sink = self.step.sink
+        if self._is_norm:
+            return False
         if self._is_update:
             return self.step.phase == "batch" and self.role == "weight"
         if sink is not None:
@@ -347,13 +376,14 @@ class _StepView:
 
     @property
     def signature(self) -> str:
-        result = "fxp_scale" if self.returns_scale else "void"
+        result = "fxp_scale" if self.returns_scale else "uint32_t" if self._is_norm else "void"
         declarations = [declaration for declaration, _ in self._arguments()]
         return _call(f"static {result} {self.label}(", declarations, ")")
 
     @property
     def call(self) -> str:
         start = f"const fxp_scale {self.step.output}_scale = " if self.returns_scale else ""
+        start = f"const uint32_t {self.step.output} = " if self._is_norm else start
         values = [value for _, value in self._arguments()]
         return _call(f"{start}{self.label}(", values, ");", _COLUMNS - _DEEPEST)
 
@@ -373,6 +403,7 @@ class _StepView:
             yield "int32_t *loss", "&loss"
         if self._is_update:
             yield from self._updated()
+        if self._is_update or self._is_norm:
             return
         if self._output.adapts:
             yield "int range_f", f"params->{self.step.output}_range.f"
@@ -382,6 +413,10 @@ class _StepView:
         tensor = self._tensor(name)
         if tensor.role == "target" and self.plan.training.graph.loss.target_is_label:
             yield "int t", "target"
+            return
+        if tensor.role == "factor":
+            if self.optimizer.forms_gradient:
+                yield "uint32_t clip", name
             return
         yield self._pointer("const ", key, name)
         idle = self.step.phase != "batch" and key not in self.op.exponents(self.kernel)
@@ -404,7 +439,10 @@ class _StepView:
             yield "int w_f", f"params->{name}_f"
         if self.optimizer.forms_gradient:
             yield "int slots_f", f"params->{slot_name(name)}_f"
-        yield "fxp_rate rate", rate_of(self._tensor(name))
+        rate = rate_of(self._tensor(name))
+        if self.clips and not self.optimizer.forms_gradient:
+            rate = f"fxp_scale_rate({rate}, {self.step.reads['clip']})"
+        yield "fxp_rate rate", rate
         draws = self.role == "weight" and (self.step.phase != "batch" or self.stochastic)
         if draws or self.optimizer.forms_gradient:
             yield "uint32_t *random", "&params->random"
@@ -713,7 +751,7 @@ class _NetworkView:
 
     @property
     def sums(self) -> list[str]:
-        return [step.reads["g"] for step in self.plan.training.phase("batch")]
+        return list(self.plan.training.sums)
 
     @property
     def batch(self) -> int:

@@ -28,7 +28,9 @@ class Part:
     stop: int
 
 
-Role = Literal["input", "target", "activation", "scores", "error", "weight", "bias", "gradient"]
+Role = Literal[
+    "input", "target", "activation", "scores", "error", "weight", "bias", "gradient", "factor"
+]
 PARAMETER_ROLES = ("weight", "bias")
 
 
@@ -109,6 +111,7 @@ class Graph:
     optimizer: OptimizerOp
     schedule: ScheduleOp
     weight_decay: float = 0.0
+    clip_norm: float = 0.0  # 0: gradients keep their length
 
     @property
     def outputs(self) -> int:
@@ -126,9 +129,13 @@ class Finish:
 
 @dataclass(frozen=True)
 class Sink:
-    """Where a parameter's gradient goes: stored, accumulated over a batch, or updating at once."""
+    """Where a parameter's gradient goes: stored, accumulated over a batch, or updating at once.
 
-    kind: Literal["store", "accumulate", "update"]
+    Where gradients are clipped, it is also asked for its norm before it updates: by which factor
+    it is shortened is the step's output.
+    """
+
+    kind: Literal["store", "accumulate", "norm", "update"]
     parameter: str
 
 
@@ -170,6 +177,15 @@ class TrainingGraph:
         return tuple(step for step in self.steps if step.phase in phases)
 
     @property
+    def sums(self) -> tuple[str, ...]:
+        """Gradients that are summed over a batch."""
+        return tuple(
+            step.output
+            for step in self.steps
+            if step.sink is not None and step.sink.kind == "accumulate"
+        )
+
+    @property
     def trained(self) -> tuple[Tensor, ...]:
         """Parameters that learn, in the order of the network."""
         return tuple(t for t in self.tensors.values() if t.role in PARAMETER_ROLES and not t.frozen)
@@ -205,6 +221,7 @@ class TensorFormat:
 
 
 BIAS_FORMAT = TensorFormat(32, "fixed", BIAS_FRACTION)
+FACTOR_FORMAT = TensorFormat(32, "fixed", 16)
 
 
 @dataclass(frozen=True)
@@ -222,6 +239,11 @@ class Accumulator:
     terms: int
     type: Literal["int32_t", "int64_t"]
     narrowing: int = 0
+
+    @property
+    def gradient_bits(self) -> int:
+        """Of a gradient: |g| <= 2**gradient_bits once it is shifted."""
+        return self.sum_bits - self.narrowing
 
 
 @dataclass(frozen=True)

@@ -12,22 +12,29 @@ from codegen.fixedpoint import (
     MAX_RELATIVE_FRACTION,
     MIN_FRACTION,
     NO_IDEAL,
+    ONE_16,
     Floats,
     Ints,
+    Norm,
     Outer,
     Q,
     Random,
     Range,
     Rate,
     bit_length,
+    clip_factor,
+    encode_norm,
     encode_number,
     fold,
     integers,
     magnitude,
     narrow,
+    norm_of,
+    norm_of_outer,
     quantize,
     rescale,
     saturate,
+    squares_shift,
     step24,
     weight_fraction,
 )
@@ -157,10 +164,17 @@ class FloatLearner:
         for name, total in self.sums.items():
             slots = self.slots.get(name, (np.zeros_like(total),) * len(graph.optimizer.slots))
             factor = self.training.tensors[name].rate_factor
+            gradient = clipped(total / self.batch, graph.clip_norm)
             self.parameters[name], self.slots[name] = graph.optimizer.update(
-                self.parameters[name], total / self.batch, slots, rate * factor
+                self.parameters[name], gradient, slots, rate * factor
             )
         self.sums, self.count = {}, 0
+
+
+def clipped(gradient: Floats, most: float) -> Floats:
+    """The gradient, or where it is longer than `most` (unless that is 0) one of that length."""
+    length = float(np.linalg.norm(gradient))
+    return gradient * (most / length) if 0 < most < length else gradient
 
 
 # ---------------------------------------------------------------- integers
@@ -397,6 +411,9 @@ class IntegerLearner:
     def _sink(self, step: Step, values: Values, calibrate: bool) -> None:
         assert step.sink is not None
         gradient = gradient_of(self.quantized, step, values)
+        if step.sink.kind == "norm":
+            values[step.output] = self._clip(step, gradient)
+            return
         if calibrate:
             self._calibrate_slots(step.sink.parameter, formed(gradient))
         if calibrate and step.sink.kind == "update":
@@ -408,7 +425,7 @@ class IntegerLearner:
         elif step.sink.kind == "accumulate":
             self._accumulate(step, formed(gradient))
         else:
-            self.update(step.sink.parameter, gradient)
+            self.update(step.sink.parameter, gradient, clip_of(step, values))
 
     # gradients
 
@@ -425,26 +442,42 @@ class IntegerLearner:
         return self.quantized.formats[name].f if range_ is None else range_.f
 
     def _batch_updates(self) -> None:
+        values: Values = {}
         for step in self.quantized.training.phase("batch"):
             name = step.reads["g"]
             total = Q(self.state.sums[name], self._sum_fraction(name))
-            self.update(step.output, total)
+            if step.sink is not None and step.sink.kind == "norm":
+                values[step.output] = self._clip(step, total)
+                continue
+            self.update(step.output, total, clip_of(step, values))
             if name in self.state.ranges:
                 self._adapt(name, sum_ideal(total))
 
-    def update(self, name: str, gradient: Q | Outer) -> None:
-        """One update of a parameter by its gradient."""
-        if self._optimizer.forms_gradient:
-            self._update_formed(name, formed(gradient))
-        elif self.quantized.training.tensors[name].role == "weight":
-            self._update_rows(name, gradient)
+    def _clip(self, step: Step, gradient: Q | Outer) -> int:
+        """By what a gradient is multiplied so that it is not too long, with 16 fraction bits."""
+        if isinstance(gradient, Outer):
+            norm = norm_of_outer(gradient)
         else:
-            assert isinstance(gradient, Q)
-            state, slots = self.state, self._slots(name)
-            state.values[name], slots = self._optimizer.update_bias_int(
-                state.values[name], gradient, slots, self._rate_of(name)
-            )
-            state.slots |= slots_of(name, self._optimizer, slots)
+            norm = norm_of(gradient, norm_shift(self.quantized, step))
+        return clip_factor(norm, longest(self.quantized))
+
+    def update(self, name: str, gradient: Q | Outer, clip: int = ONE_16) -> None:
+        """One update of a parameter by its gradient times `clip`."""
+        rate = self._rate_of(name)
+        if self._optimizer.forms_gradient:
+            g = formed(gradient)
+            self._update_formed(name, g if clip == ONE_16 else Q(g.q * clip, g.f + 16), rate)
+            return
+        rate = rate.scaled(clip)
+        if self.quantized.training.tensors[name].role == "weight":
+            self._update_rows(name, gradient, rate)
+            return
+        assert isinstance(gradient, Q)
+        state, slots = self.state, self._slots(name)
+        state.values[name], slots = self._optimizer.update_bias_int(
+            state.values[name], gradient, slots, rate
+        )
+        state.slots |= slots_of(name, self._optimizer, slots)
 
     def _slots(self, name: str) -> Slots:
         """Copies, in the optimizer's order."""
@@ -452,7 +485,7 @@ class IntegerLearner:
             self.state.slots[slot_name(name, slot)].copy() for slot in self._optimizer.slots
         )
 
-    def _update_formed(self, name: str, gradient: Q) -> None:
+    def _update_formed(self, name: str, gradient: Q, rate: Rate) -> None:
         """Row by row; a bias is a row of its own."""
         state, optimizer = self.state, self._optimizer
         bits = self.quantized.formats[name].bits
@@ -461,7 +494,7 @@ class IntegerLearner:
         long = (len(state.values[name]), -1)
         rows, slots = state.values[name].reshape(long).copy(), self._slots(name)
         parts = [slot.reshape(long) for slot in slots]
-        g, rate = gradient.q.reshape(long), self._rate_of(name)
+        g = gradient.q.reshape(long)
         for row in range(len(rows)):
             words = [integers(state.random.draw()) for _ in range(optimizer.words)]
             draws = tuple(spread(word, rows[row].shape) for word in words)
@@ -474,14 +507,14 @@ class IntegerLearner:
         state.values[name] = rows.reshape(shape)
         state.slots |= slots_of(name, optimizer, slots)
 
-    def _update_rows(self, name: str, gradient: Q | Outer) -> None:
+    def _update_rows(self, name: str, gradient: Q | Outer, rate: Rate) -> None:
         """Row by row, so that each row has its own draw (NUMERICS 7)."""
         state, bits = self.state, self.quantized.formats[name].bits
         target = state.f[name] + self._optimizer.headroom(bits)
         rows = state.values[name].copy()
         slots = self._slots(name)
         for row in range(len(rows)):
-            delta = self._delta(gradient, row, target, self._rate_of(name))
+            delta = self._delta(gradient, row, target, rate)
             if delta is None:
                 continue
             draws = self._draws(delta, bits)
@@ -583,6 +616,27 @@ def slots_of(name: str, optimizer: OptimizerOp, slots: Slots) -> dict[str, Ints]
     """By the names that they have in the state."""
     names = [slot_name(name, slot) for slot in optimizer.slots]
     return dict(zip(names, slots, strict=True))
+
+
+def clip_of(step: Step, values: Values) -> int:
+    """What the step reads, with 16 fraction bits; 1 where nothing is clipped."""
+    return int(values[step.reads["clip"]]) if "clip" in step.reads else ONE_16
+
+
+def longest(quantized: QuantizedGraph) -> Norm:
+    """Norm beyond which the sum of gradients over a batch is clipped."""
+    return encode_norm(quantized.training.graph.clip_norm * quantized.numbers.batch)
+
+
+def norm_shift(quantized: QuantizedGraph, step: Step) -> int:
+    """Bits that each element of a gradient loses before it is squared for the norm."""
+    if step.phase == "batch":
+        name = step.reads["g"]
+        bits = quantized.formats[name].bits - 1
+    else:
+        bits = quantized.accumulators[step.name].gradient_bits
+    assert step.sink is not None
+    return squares_shift(bits, quantized.training.tensors[step.sink.parameter].size)
 
 
 def layer_rate(rate: Rate, tensor: Tensor) -> Rate:

@@ -64,8 +64,7 @@ def parameter_fields(plan: Plan) -> tuple[Field, ...]:
 
 def work_fields(plan: Plan) -> tuple[Field, ...]:
     """<net>_work without the arena: gradients that are summed over a batch."""
-    batch = plan.training.phase("batch")
-    tensors = [plan.training.tensors[step.reads["g"]] for step in batch]
+    tensors = [plan.training.tensors[name] for name in plan.training.sums]
     return _arranged([_array(t, plan.quantized.formats[t.name].bits) for t in tensors])
 
 

@@ -35,7 +35,7 @@ def make_plan(spec: Spec, board: Board | None = None, gradient: bool = False) ->
     """All passes. `gradient`: gradients are stored and every tensor keeps its bytes."""
     training = fuse_elementwise(freeze(_differentiated(spec)))
     if not gradient:
-        training = fuse_updates(training, spec.batch)
+        training = _fused(spec, training)
     quantized = quantize_graph(schedule(training), _numbers(spec, board))
     _check_locals(spec, quantized.training)
     plan = plan_memory(quantized, keep=gradient)
@@ -47,6 +47,13 @@ def make_plan(spec: Spec, board: Board | None = None, gradient: bool = False) ->
 def _differentiated(spec: Spec) -> TrainingGraph:
     try:
         return differentiate(build_graph(spec))
+    except NameTakenError as taken:
+        raise _taken(spec, str(taken)) from None
+
+
+def _fused(spec: Spec, training: TrainingGraph) -> TrainingGraph:
+    try:
+        return fuse_updates(training, spec.batch)
     except NameTakenError as taken:
         raise _taken(spec, str(taken)) from None
 

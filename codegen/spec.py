@@ -89,6 +89,7 @@ _TABLES: dict[str, dict[str, object]] = {
         "optimizer": Choice,
         "momentum": float,
         "weight_decay": float,
+        "clip_norm": float,
         "batch": int,
         "rounding": str,
     },
@@ -182,7 +183,8 @@ class Spec:
     Inputs are divided by `input_max`, targets and outputs by `target_max`. Layers before
     `frozen_until` do not learn. `learning_rate` is for
     the mean gradient of `batch` samples; a step takes rate * `weight_decay` * w off a weight w,
-    whatever the optimizer. `source` is the file as the user named it; `digest` is the
+    whatever the optimizer. With `clip_norm` the gradient of each parameter tensor is shortened to
+    that norm where it is longer. `source` is the file as the user named it; `digest` is the
     SHA-256 of its text, in hexadecimal.
     """
 
@@ -198,6 +200,7 @@ class Spec:
     schedule: ScheduleOp = CONSTANT
     optimizer: OptimizerOp = SGD
     weight_decay: float = 0.0
+    clip_norm: float = 0.0
     batch: int = 1
     rounding: str = "stochastic"
     source: str = "<spec>"
@@ -452,6 +455,10 @@ def _check_training(spec: Spec) -> None:
         )
     if not 0 <= spec.weight_decay <= 1:
         raise UserError(f"{place}: weight_decay = {spec.weight_decay}; it must be from 0 to 1")
+    if spec.clip_norm != 0 and not 2.0**-16 <= spec.clip_norm <= 2.0**16:
+        raise UserError(
+            f"{place}: clip_norm = {spec.clip_norm}; it must be from 2**-16 to 2**16, or 0 for none"
+        )
     if not 1 <= spec.batch <= MAX_BATCH:
         raise UserError(f"{place}: batch = {spec.batch}; it must be from 1 to {MAX_BATCH}")
     _choose(place, "rounding", spec.rounding, ROUNDINGS)

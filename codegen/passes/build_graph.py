@@ -31,6 +31,7 @@ def build_graph(spec: Spec) -> Graph:
         spec.optimizer,
         spec.schedule,
         spec.weight_decay,
+        spec.clip_norm,
     )
     check(graph)
     return graph

@@ -317,6 +317,66 @@ static inline int fxp_fitting(int32_t peak, int8_t *f)
     return more - less;
 }
 
+/* (v * 2^-shift)^2 */
+static inline uint64_t fxp_square(int32_t v, int shift)
+{
+    const int64_t rounded = fxp_rescale(v, shift);
+    return (uint64_t)(rounded * rounded);
+}
+
+static inline uint64_t fxp_squares8(const int8_t *v, int32_t n)
+{
+    uint64_t sum = 0;
+    for (; n > 0; n--, v++) {
+        sum += (uint64_t)((int32_t)*v * *v);
+    }
+    return sum;
+}
+
+static inline uint64_t fxp_squares16(const int16_t *v, int32_t n)
+{
+    uint64_t sum = 0;
+    for (; n > 0; n--, v++) {
+        sum += (uint64_t)((int32_t)*v * *v);
+    }
+    return sum;
+}
+
+/* A length r * 2^-f; r has 16 bits, or is 0. */
+typedef struct {
+    uint32_t r;
+    int f;
+} fxp_norm;
+
+/* From the sum of the squares of numbers with f fraction bits. */
+static inline fxp_norm fxp_norm_of(uint64_t squares, int f)
+{
+    const int room = 32 - fxp_bit_length(squares);
+    const int up = room - (room & 1);
+    const uint64_t cut = up >= 0 ? squares << up : squares >> -up;
+    const fxp_norm norm = {fxp_sqrt((uint32_t)cut), f + up / 2};
+    return norm;
+}
+
+/* That of an outer product. */
+static inline fxp_norm fxp_norm_of_outer(fxp_norm rows, fxp_norm columns)
+{
+    const fxp_norm norm = {(uint32_t)(((uint64_t)rows.r * columns.r) >> 16),
+                           rows.f + columns.f - 16};
+    return norm;
+}
+
+/* min(1, longest / norm) with 16 fraction bits, where the longest is r * 2^-f. */
+static inline uint32_t fxp_clip(fxp_norm norm, uint32_t r, int f)
+{
+    const int shift = 15 + f - norm.f;
+    if (norm.r == 0 || shift <= 0) {
+        return 65536;
+    }
+    const int64_t factor = fxp_rescale((int64_t)(((uint64_t)r << 31) / norm.r), shift);
+    return factor < 65536 ? (uint32_t)factor : 65536;
+}
+
 /* rate * m * 2^-s as a share of 1: below 2^-24 it is 0, from 1 up nearly 1. */
 static inline fxp_rate fxp_share(fxp_rate rate, int32_t m, int s)
 {
