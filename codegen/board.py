@@ -43,7 +43,7 @@ def load_board(name: str) -> Board:
     """The board in folder `name`, in the units of `Board`."""
     known = _names()
     if name not in known:
-        raise UserError(_unknown("board", name, known))
+        raise UserError(unknown("board", name, known))
     try:
         facts = tomllib.loads((paths.BOARDS / name / "board.toml").read_text(encoding="utf-8"))
         _check(facts)
@@ -61,7 +61,8 @@ def _names() -> list[str]:
     return sorted(file.parent.name for file in paths.BOARDS.glob("*/board.toml"))
 
 
-def _unknown(kind: str, word: str, known: Iterable[str]) -> str:
+def unknown(kind: str, word: str, known: Iterable[str]) -> str:
+    """A line about a word that nobody knows, with the nearest one and all that are known."""
     near = get_close_matches(word, known, n=1)
     hint = f": did you mean {near[0]}?" if near else ""
     return f"unknown {kind} {word!r}{hint} ({kind}s: {', '.join(known)})"
@@ -70,7 +71,7 @@ def _unknown(kind: str, word: str, known: Iterable[str]) -> str:
 def _check(facts: dict[str, Any]) -> None:
     for key in facts:
         if key not in _KEYS:
-            raise ValueError(_unknown("key", key, _KEYS))
+            raise ValueError(unknown("key", key, _KEYS))
     for key in _KEYS:
         if key not in facts:
             raise ValueError(f"key {key!r} is missing")

@@ -17,6 +17,7 @@ from codegen import VERSION, show
 from codegen.board import Board, all_boards, load_board
 from codegen.data import Data
 from codegen.errors import UserError
+from codegen.fixedpoint import Floats
 from codegen.paths import TEMPLATES
 from codegen.pipeline import (
     generate,
@@ -28,15 +29,21 @@ from codegen.pipeline import (
 )
 from codegen.report import Report, make_report
 from codegen.spec import Spec, load_spec, parse_spec
+from codegen.weights import load_weights
 
 if TYPE_CHECKING:
     from host_sim.check import CheckResult
+    from host_sim.compiler import Platform
+    from host_sim.emulator import Core, Toolchain
+    from host_sim.line_training import LineEpoch
+    from host_sim.link import Link
     from host_sim.training import TrainingResult
 
 _FILE = click.Path(path_type=Path)
 _network = click.argument("network", type=_FILE, metavar="NET.toml")
 _data = click.option("--data", type=_FILE, help="Samples: .npz with x and y, or .csv.")
 _board = click.option("--board", "board_name", help="A board, see `mcugrad boards`.")
+_start = click.option("--start", type=_FILE, help="Weights to start from: .npz by parameter name.")
 _seed = click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**31 - 1))
 _json = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 
@@ -54,16 +61,19 @@ class _Bytes(click.ParamType[int]):
         return int(float(match[1]) * units[match[2]])
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
 @click.version_option(VERSION, prog_name="mcugrad")
-def mcugrad() -> None:
+@click.pass_context
+def mcugrad(context: click.Context) -> None:
     """Fixed-point C that learns on a microcontroller, from the description of a network."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 def main() -> None:
     """Runs a command; a mistake of the user is one line on standard error and exit status 2."""
     try:
-        status = mcugrad.main(standalone_mode=False)
+        status = mcugrad.main(prog_name="mcugrad", standalone_mode=False)
     except UserError as error:
         _fail(str(error))
     except click.UsageError as error:
@@ -102,17 +112,26 @@ def new(name: str) -> None:
 @click.option("-o", "--output", "folder", required=True, type=_FILE, help="Folder for the C.")
 @_board
 @_data
+@_start
 @_seed
 def generate_command(
-    network: Path, folder: Path, board_name: str | None, data: Path | None, seed: int
+    network: Path,
+    folder: Path,
+    board_name: str | None,
+    data: Path | None,
+    start: Path | None,
+    seed: int,
 ) -> None:
     """Write the C of a network. With data, the starting formats fit them."""
     spec, board = load_spec(network), _find_board(board_name)
+    _check_folder(folder)
     samples = None
     if data is not None:
         loaded = _load(spec, data, seed)
         samples = quantize_samples(spec, loaded.x, loaded.y)
-    files = generate(spec, board=board, samples=samples, seed=seed)
+    files = generate(
+        spec, board=board, samples=samples, seed=seed, parameters=_weights(spec, start)
+    )
     _write_files(folder, files)
     click.echo(f"wrote {', '.join(files)} to {folder}")
 
@@ -165,26 +184,33 @@ def check(
 @_network
 @click.option("--data", required=True, type=_FILE, help="Samples: .npz with x and y, or .csv.")
 @click.option("--epochs", default=10, show_default=True, type=click.IntRange(1))
+@_start
 @_seed
 @click.option("--plot", type=_FILE, help="Write the learning curves as an image.")
 @click.option("--save", type=_FILE, help="Write the learnt parameters as .npz.")
+@click.option("--core", help="Learn on this emulated core, such as cortex-m4.")
 @_json
 def train(
     network: Path,
     data: Path,
     epochs: int,
+    start: Path | None,
     seed: int,
     plot: Path | None,
     save: Path | None,
+    core: str | None,
     as_json: bool,
 ) -> None:
     """Let the compiled C learn on this machine, a float reference beside it."""
     spec = load_spec(network)
-    for path in (plot, save):
-        _check_writable(path)
+    platform = None if core is None else _find_core(core)
+    if save is not None:
+        _check_writable(save)
     if plot is not None:
+        _check_writable(plot)
         _need_matplotlib(plot)
-    result = _train(spec, _load(spec, data, seed), epochs, seed, quiet=as_json)
+    loaded, parameters = _load(spec, data, seed), _weights(spec, start)
+    result = _train(spec, loaded, epochs, seed, as_json, parameters, platform)
     if plot is not None:
         _plot(result, plot)
     if save is not None:
@@ -193,6 +219,96 @@ def train(
         click.echo(json.dumps(result.as_json()))
     else:
         _show_training(result)
+
+
+@mcugrad.command("link")
+@_network
+@click.option("--port", required=True, help="Serial port of the board, such as /dev/ttyACM0.")
+@click.option("--baud", default=115200, show_default=True, type=click.IntRange(1))
+@_data
+@click.option("--epochs", default=1, show_default=True, type=click.IntRange(0))
+@_seed
+@click.option("--csv", "table", type=_FILE, help="Write the learning curve as .csv.")
+@click.option("--save", type=_FILE, help="Write the learnt parameters as .npz.")
+@click.option("--keep", is_flag=True, help="Have the board keep what it learnt through resets.")
+@_json
+def link_command(
+    network: Path,
+    port: str,
+    baud: int,
+    data: Path | None,
+    epochs: int,
+    seed: int,
+    table: Path | None,
+    save: Path | None,
+    keep: bool,
+    as_json: bool,
+) -> None:
+    """Let a board learn from samples over a serial line; without data, only ask it."""
+    from host_sim.line_training import LineResult
+    from host_sim.link import Link, SerialLine
+
+    spec = load_spec(network)
+    for path in (table, save):
+        if path is not None:
+            _check_writable(path)
+    if table is not None and data is None:
+        raise UserError(f"{table}: without samples there is no curve; add --data FILE")
+    loaded = None if data is None else _load(spec, data, seed)
+    plan = make_plan(spec)
+    with SerialLine(port, baud) as line:
+        link = Link(line, spec, plan, make_state(spec, plan, seed=seed), place=port)
+        curve = _train_over_line(link, spec, loaded, epochs, seed, quiet=as_json)
+        if keep:
+            link.save()
+        trained = link.statistics().trained
+        result = LineResult(spec, port, curve, trained, link.read_parameters())
+    if table is not None:
+        result.write_csv(table)
+    if save is not None:
+        result.save(save)
+    click.echo(json.dumps(result.as_json()) if as_json else show.line_result(result))
+
+
+@mcugrad.command()
+@_network
+@_data
+@click.option("--core", "cores", multiple=True, help="Only this core; may be given repeatedly.")
+@click.option("--toolchain", default="zig", show_default=True, type=click.Choice(["zig", "gcc"]))
+@_seed
+@_json
+def bench(
+    network: Path,
+    data: Path | None,
+    cores: tuple[str, ...],
+    toolchain: "Toolchain",
+    seed: int,
+    as_json: bool,
+) -> None:
+    """What a step costs on emulated cores: instructions, stack, code."""
+    from host_sim.bench import bench as run_bench
+    from host_sim.emulator import core_names
+
+    spec = load_spec(network)
+    found = [_find_core(core, toolchain) for core in cores or core_names()]
+    samples = None
+    if data is not None:
+        loaded = _load(spec, data, seed)
+        samples = quantize_samples(spec, loaded.x, loaded.y)
+    with _progress(not as_json) as bar:
+        task = bar.add_task("cores", total=len(found), note="")
+        result = run_bench(
+            spec,
+            found,
+            samples=samples,
+            seed=seed,
+            progress=lambda done: bar.update(task, completed=done),
+        )
+    if as_json:
+        click.echo(json.dumps(result.as_json()))
+        return
+    for table in show.bench_tables(result):
+        _console().print(table)
 
 
 @mcugrad.command()
@@ -218,17 +334,24 @@ def report(network: Path, board_name: str | None, as_json: bool) -> None:
 @click.option("--ram", required=True, type=_Bytes(), help="RAM for training, such as 141kB.")
 @_data
 @click.option("-o", "--output", type=_FILE, help="File to write; NET_plan.toml if not given.")
+@_start
 @_seed
 @_json
 def plan_command(
-    network: Path, ram: int, data: Path | None, output: Path | None, seed: int, as_json: bool
+    network: Path,
+    ram: int,
+    data: Path | None,
+    output: Path | None,
+    start: Path | None,
+    seed: int,
+    as_json: bool,
 ) -> None:
     """Propose which layers, channels and biases learn, so that training fits in RAM."""
     from codegen.sparse import MEASURED, propose, rewrite
 
     spec = load_spec(network)
-    _check_writable(output)
     output = output or network.with_name(f"{network.stem}_plan.toml")
+    _check_writable(output)
     if data is None:
         samples = synthetic_samples(spec, make_plan(spec), MEASURED, seed)
     else:
@@ -236,7 +359,13 @@ def plan_command(
         samples = quantize_samples(spec, loaded.x, loaded.y)
     with _progress(not as_json) as bar:
         task = bar.add_task("layers", total=None, note="")
-        result = propose(spec, samples, ram, lambda name: bar.update(task, advance=1, note=name))
+        result = propose(
+            spec,
+            samples,
+            ram,
+            _weights(spec, start),
+            lambda name: bar.update(task, advance=1, note=name),
+        )
     text = rewrite(network.read_text(encoding="utf-8-sig"), result.spec)
     output.write_text(text, encoding="utf-8")
     if as_json:
@@ -261,6 +390,7 @@ def demo(seed: int) -> None:
 
     folder = Path("mcugrad-demo")
     curve = folder / "learning_curve.png"
+    _check_folder(folder / "c")
     _need_matplotlib(curve)
     folder.mkdir(exist_ok=True)
     network, data = write_digits(folder)
@@ -300,12 +430,30 @@ def _load(spec: Spec, path: Path, seed: int) -> Data:
     return data
 
 
+def _weights(spec: Spec, path: Path | None) -> dict[str, Floats] | None:
+    return None if path is None else load_weights(path, make_plan(spec).training.tensors.values())
+
+
 def _report(spec: Spec, board: Board | None) -> Report:
     plan = make_plan(spec, board)
     return make_report(plan, make_state(spec, plan))
 
 
-def _train(spec: Spec, data: Data, epochs: int, seed: int, quiet: bool) -> "TrainingResult":
+def _find_core(name: str, toolchain: "Toolchain" = "zig") -> "Core":
+    from host_sim.emulator import find_core
+
+    return find_core(name, toolchain)
+
+
+def _train(
+    spec: Spec,
+    data: Data,
+    epochs: int,
+    seed: int,
+    quiet: bool,
+    parameters: Mapping[str, Floats] | None = None,
+    platform: "Platform | None" = None,
+) -> "TrainingResult":
     from host_sim.training import Epoch
     from host_sim.training import train as run_training
 
@@ -317,7 +465,41 @@ def _train(spec: Spec, data: Data, epochs: int, seed: int, quiet: bool) -> "Trai
             note = f"loss {epoch.fixed.train_loss:.4f}, {score} {epoch.fixed.score:.4f}"
             bar.update(task, completed=epoch.number, note=note)
 
-        return run_training(spec, data, epochs=epochs, seed=seed, progress=advance)
+        return run_training(
+            spec,
+            data,
+            epochs=epochs,
+            seed=seed,
+            parameters=parameters,
+            platform=platform,
+            progress=advance,
+        )
+
+
+def _train_over_line(
+    link: "Link", spec: Spec, data: Data | None, epochs: int, seed: int, quiet: bool
+) -> "tuple[LineEpoch, ...]":
+    from host_sim.line_training import LineEpoch, train_over_line
+
+    if data is None:
+        return ()
+    total = epochs * len(data.x) + (epochs + 1) * len(data.x_test)
+    with _progress(not quiet) as bar:
+        task = bar.add_task("samples", total=total, note="")
+
+        def show_epoch(epoch: LineEpoch) -> None:
+            if not quiet:
+                click.echo(show.epoch_line(epoch, spec.loss.score_name))
+
+        return train_over_line(
+            link,
+            spec,
+            data,
+            epochs=epochs,
+            seed=seed,
+            sent=lambda: bar.advance(task),
+            progress=show_epoch,
+        )
 
 
 def _show_check(result: "CheckResult") -> None:
@@ -339,16 +521,23 @@ def _show_training(result: "TrainingResult") -> None:
     )
 
 
-def _check_writable(path: Path | None) -> None:
+def _check_writable(path: Path) -> None:
     """Before the work of which the file would be the result."""
-    if path is None:
-        return
     if path.is_dir():
         raise UserError(f"{path}: is a folder; name a file in it")
     if not path.parent.is_dir():
         raise UserError(f"{path}: there is no folder {path.parent}; make it first")
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise UserError(f"{path}: cannot be written; choose another place")
+
+
+def _check_folder(folder: Path) -> None:
+    """Before the work; a folder that is not there yet is made with its parents."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir():
+        raise UserError(f"{there}: is a file; give a folder that is new or empty")
+    if not os.access(there, os.W_OK):
+        raise UserError(f"{folder}: cannot be written; choose another place")
 
 
 def _need_matplotlib(path: Path) -> None:
@@ -385,8 +574,6 @@ def _progress(visible: bool) -> Progress:
 
 def _write_files(folder: Path, files: Mapping[str, str]) -> None:
     """All files or none; a folder with anything else in it is left alone."""
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder}: is a file; give a folder that is new or empty")
     foreign = (
         sorted(p.name for p in folder.iterdir() if not _is_ours(p, files))
         if folder.exists()

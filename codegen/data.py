@@ -31,7 +31,7 @@ class Data:
     y: NDArray[Any]
     x_test: NDArray[np.float64]
     y_test: NDArray[Any]
-    beyond: int
+    beyond: int = 0
 
 
 def load_data(

@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from codegen import VERSION, paths
 from codegen.fixedpoint import Norm
-from codegen.graph import PARAMETER_ROLES, Plan, Step, Tensor, TensorFormat
+from codegen.graph import PARAMETER_ROLES, Plan, Step, Tensor, TensorFormat, TrainingGraph
 from codegen.interpret import (
     State,
     longest,
@@ -32,7 +32,7 @@ from codegen.layout import (
 from codegen.ops.base import ElementwiseOp, LayerOp, LossOp, Op, Shape, size
 from codegen.passes.plan_memory import scratch_name
 from codegen.report import make_report
-from codegen.spec import Spec
+from codegen.spec import RESERVED_NAMES, Spec
 
 _COLUMNS = 100
 _DEEPEST = 8  # indentation of the deepest call of a step
@@ -58,6 +58,26 @@ def emit(spec: Spec, plan: Plan, state: State, options: Options) -> dict[str, st
         f"{n.name}_init.c": _render("network_init.c.j2", n),
         "fxp.h": runtime,
     }
+
+
+def declared(training: TrainingGraph) -> Iterator[str]:
+    """What the C calls its functions, tables and variables; every name may be there once."""
+    graph, tensors = training.graph, training.tensors
+    yield from (f"{graph.name}_{word}" for word in RESERVED_NAMES)
+    yield from (f"{graph.name}_{t.name}" for t in tensors.values() if t.frozen)
+    yield from (table.name for table in op_tables(training))
+    yield from (_function_name(step) for step in training.steps)
+    yield from tensors
+    yield from (_scale_name(name) for name in tensors)
+    yield from (scratch_name(step) for step in training.steps)
+
+
+def _function_name(step: Step) -> str:
+    return f"step_{step.name}"
+
+
+def _scale_name(tensor: str) -> str:
+    return f"{tensor}_scale"
 
 
 def emit_harness(spec: Spec, plan: Plan, state: State, options: Options) -> dict[str, str]:
@@ -382,7 +402,7 @@ class _StepView:
 
     @property
     def call(self) -> str:
-        start = f"const fxp_scale {self.step.output}_scale = " if self.returns_scale else ""
+        start = f"const fxp_scale {_scale_name(self.step.output)} = " if self.returns_scale else ""
         start = f"const uint32_t {self.step.output} = " if self._is_norm else start
         values = [value for _, value in self._arguments()]
         return _call(f"{start}{self.label}(", values, ");", _COLUMNS - _DEEPEST)
@@ -452,7 +472,7 @@ class _StepView:
             return f"params->{tensor.name}_f"
         if tensor.role == "gradient":
             return f"params->{tensor.name}_range.f"
-        return f"{tensor.name}_scale.f"
+        return f"{_scale_name(tensor.name)}.f"
 
     def _place(self, tensor: Tensor) -> str:
         """Where a tensor lies, seen from the function that runs the steps."""
@@ -655,13 +675,16 @@ class _NetworkView:
 
     @property
     def tables(self) -> tuple[Table, ...]:
-        return op_tables(self.plan, learns=not self.gradient)
+        return op_tables(self.plan.training, learns=not self.gradient)
 
     @property
     def helpers(self) -> str:
         graph = self.plan.training.graph
         learning = [] if self.gradient else [graph.schedule, graph.optimizer]
         texts = [_helpers(op) for op in (graph.loss, *learning)]
+        if graph.optimizer.forms_gradient and not self.gradient:
+            macros: Any = _environment().get_template("macros.j2").module
+            texts.append(str(macros.fit_slots(graph.optimizer)).strip("\n"))
         return "\n\n".join(text for text in texts if text)
 
     @property
@@ -683,7 +706,7 @@ class _NetworkView:
         views = {}
         for step in self.plan.training.steps:
             anonymous = _StepView(self.plan, self.state, step, self.options)
-            label = labels.setdefault(macros.function(anonymous), f"step_{step.name}")
+            label = labels.setdefault(macros.function(anonymous), _function_name(step))
             views[step.name] = _StepView(self.plan, self.state, step, self.options, label)
         return views
 
@@ -742,7 +765,7 @@ class _NetworkView:
 
     def _exponent(self, name: str) -> str:
         tensor_format = self.plan.quantized.formats[name]
-        return f"{name}_scale.f" if tensor_format.is_dynamic else str(tensor_format.f)
+        return f"{_scale_name(name)}.f" if tensor_format.is_dynamic else str(tensor_format.f)
 
     @property
     def observed(self) -> tuple[str, ...]:
@@ -765,7 +788,7 @@ class _NetworkView:
             lines += self._lines([step], 8)
             if view.returns_scale:
                 range_ = f"params->{step.reads['g']}_range"
-                arguments = [f"&{range_}", f"{step.output}_scale.ideal"]
+                arguments = [f"&{range_}", f"{_scale_name(step.output)}.ideal"]
                 lines.append(_line("fxp_adapt_values(", arguments, ");", 8))
         return lines
 
@@ -777,10 +800,12 @@ class _NetworkView:
             range_ = f"params->{name}_range"
             if self.options.counters and tensor_format.policy != "exact":
                 limit = f"{range_}.f" if tensor_format.adapts else str(tensor_format.f)
-                lines.append(f"work->saturations[{i}] += {name}_scale.ideal < {limit} ? 1u : 0u;")
+                lines.append(
+                    f"work->saturations[{i}] += {_scale_name(name)}.ideal < {limit} ? 1u : 0u;"
+                )
             if tensor_format.adapts:
                 kind = "errors" if tensor_format.policy == "relative" else "values"
-                arguments = [f"&{range_}", f"{name}_scale.ideal"]
+                arguments = [f"&{range_}", f"{_scale_name(name)}.ideal"]
                 lines.append(_line(f"fxp_adapt_{kind}(", arguments, ");", 4))
         return lines
 
@@ -819,16 +844,10 @@ class _NetworkView:
         """Slots with an exponent of their own are fitted to their values."""
         optimizer, lines = self.plan.training.graph.optimizer, []
         for tensor in self.plan.training.trained if optimizer.forms_gradient else ():
-            name, size = f"params->{tensor.name}", str(tensor.size)
+            name = f"params->{tensor.name}"
             slots = [slot_name(name, slot) for slot in optimizer.slots]
-            lines += ["{", "    int32_t peak = 0;"]
-            for slot in slots:
-                lines.append(_line("    peak = fxp_peak16(", ["peak", slot, size], ");", 8))
-            exponent = f"&{slot_name(name)}_f"
-            lines.append(_line("    const int more = fxp_fitting(", ["peak", exponent], ");", 8))
-            for slot in slots:
-                lines.append(_line("    fxp_refit16(", [slot, size, "more"], ");", 8))
-            lines.append("}")
+            arguments = [*slots, str(tensor.size), f"&{slot_name(name)}_f"]
+            lines.append(_line("fit_slots(", arguments, ");", 8))
         return lines
 
     # starting values

@@ -332,6 +332,7 @@ class IntegerLearner:
     quantized: QuantizedGraph
     state: State
     saturations: dict[str, int] = field(default_factory=dict)
+    skipped: int = 0  # rows of weights that an update left alone
 
     def scores(self, x: Ints) -> Ints:
         """Scores (16 bits) for an input of integers; the state does not change."""
@@ -516,6 +517,7 @@ class IntegerLearner:
         for row in range(len(rows)):
             delta = self._delta(gradient, row, target, rate)
             if delta is None:
+                self.skipped += 1
                 continue
             draws = self._draws(delta, bits)
             before = tuple(slot[row] for slot in slots)
@@ -563,7 +565,7 @@ class IntegerLearner:
                 state.values[tensor.name] = decayed(state.values[tensor.name], share, state.random)
 
     def _renormalise(self) -> None:
-        """Weights that near their rail are halved, with their velocity (NUMERICS 8)."""
+        """Weights that near their rail are halved, and slots that go with them (NUMERICS 8)."""
         state = self.state
         for tensor in self.quantized.training.trained:
             bits = self.quantized.formats[tensor.name].bits
@@ -690,9 +692,6 @@ def initial_parameters(
         name, shape = tensor.whole
         if name not in wholes:
             wholes[name] = _initial(tensor, shape, random)
-        if given is not None and tensor.part and tensor.name in given:
-            parameters[tensor.name] = np.asarray(given[tensor.name], np.float64)
-            continue
         whole = wholes[name] if given is None else given.get(name, wholes[name])
         parameters[tensor.name] = _folded(tensor, np.asarray(whole, np.float64))[tensor.rows]
     return parameters
@@ -700,12 +699,21 @@ def initial_parameters(
 
 def _folded(tensor: Tensor, values: Floats) -> Floats:
     """Rows times scale; biases also plus shift."""
+    scale, shift = _fold(tensor, values)
+    return values * scale + shift
+
+
+def unfolded(tensor: Tensor, values: Floats) -> Floats:
+    """The inverse; a row that the scale makes 0 stays 0."""
+    scale, shift = _fold(tensor, values)
+    return np.where(scale == 0, 0.0, (values - shift) / np.where(scale == 0, 1.0, scale))
+
+
+def _fold(tensor: Tensor, values: Floats) -> tuple[Floats, Floats]:
     if tensor.fold is None:
-        return values
+        return np.ones(1), np.zeros(1)
     scale = np.reshape(tensor.fold.scale(), (-1,) + (1,) * (values.ndim - 1))
-    shift = np.array(tensor.fold.shift()) if tensor.role == "bias" else 0.0
-    folded: Floats = values * scale + shift
-    return folded
+    return scale, np.array(tensor.fold.shift()) if tensor.role == "bias" else np.zeros(1)
 
 
 def _initial(tensor: Tensor, shape: Shape, random: np.random.RandomState) -> Floats:

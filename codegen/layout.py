@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from codegen.fixedpoint import Range, Rate, integers
-from codegen.graph import PARAMETER_ROLES, Plan, Tensor
+from codegen.graph import PARAMETER_ROLES, Plan, Tensor, TrainingGraph
 from codegen.interpret import State, slot_name
 from codegen.ops.base import LossOp
 from codegen.spec import Spec
@@ -185,16 +185,16 @@ def network_hash(spec: Spec, plan: Plan, state: State) -> bytes:
     return hashlib.sha256(repr((described, parameter_fields(plan), frozen)).encode()).digest()[:8]
 
 
-def op_tables(plan: Plan, learns: bool = True) -> tuple[Table, ...]:
+def op_tables(training: TrainingGraph, learns: bool = True) -> tuple[Table, ...]:
     """Tables of the ops, each once; where nothing `learns`, those of the schedule are not there."""
     tables: dict[str, tuple[int, ...]] = {}
-    for step in plan.training.steps:
+    for step in training.steps:
         for finish in step.finishes:
             tables |= finish.op.tables(finish.kernel)
         if isinstance(step.op, LossOp):
             tables |= step.op.tables()
     if learns:
-        tables |= plan.training.graph.schedule.tables()
+        tables |= training.graph.schedule.tables()
     return tuple(_unsigned(name, values) for name, values in tables.items())
 
 

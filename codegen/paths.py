@@ -9,3 +9,4 @@ _ROOT = _DATA if _DATA.is_dir() else _PACKAGE.parent
 TEMPLATES = _ROOT / "templates"
 RUNTIME = _ROOT / "firmware" / "runtime"
 BOARDS = _ROOT / "firmware" / "boards"
+CORES = _ROOT / "firmware" / "cores"

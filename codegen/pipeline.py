@@ -1,5 +1,6 @@
 """The whole generator: Spec -> Graph -> TrainingGraph -> QuantizedGraph -> Plan -> C."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 
 from codegen.board import Board
 from codegen.data import Data, load_data
-from codegen.emit import Options, emit
+from codegen.emit import Options, declared, emit
 from codegen.errors import UserError
 from codegen.fixedpoint import Floats, Ints, Q, learning_rate, quantize
 from codegen.graph import NameTakenError, Numbers, Plan, QuantizedGraph, TrainingGraph
@@ -20,7 +21,7 @@ from codegen.passes.differentiate import differentiate
 from codegen.passes.freeze import freeze
 from codegen.passes.fuse_elementwise import fuse_elementwise
 from codegen.passes.fuse_updates import fuse_updates
-from codegen.passes.plan_memory import plan_memory, scratch_name
+from codegen.passes.plan_memory import plan_memory
 from codegen.passes.quantize import quantize as quantize_graph
 from codegen.passes.schedule import schedule
 from codegen.report import multiplies
@@ -37,7 +38,7 @@ def make_plan(spec: Spec, board: Board | None = None, gradient: bool = False) ->
     if not gradient:
         training = _fused(spec, training)
     quantized = quantize_graph(schedule(training), _numbers(spec, board))
-    _check_locals(spec, quantized.training)
+    _check_names(spec, quantized.training)
     plan = plan_memory(quantized, keep=gradient)
     if board is not None:
         _check_address_space(spec, plan, board)
@@ -58,19 +59,22 @@ def _fused(spec: Spec, training: TrainingGraph) -> TrainingGraph:
         raise _taken(spec, str(taken)) from None
 
 
-def _check_locals(spec: Spec, training: TrainingGraph) -> None:
-    """The C also has a variable for the scale of each tensor, and one for scratch words."""
-    names = training.tensors
-    derived = {f"{name}_scale" for name in names} | {scratch_name(s) for s in training.steps}
-    clashes = sorted(derived & {*names})
-    if clashes:
-        raise _taken(spec, clashes[0])
+def _check_names(spec: Spec, training: TrainingGraph) -> None:
+    twice = [name for name, count in Counter(declared(training)).items() if count > 1]
+    if twice:
+        raise _taken(spec, min(twice))
 
 
 def _taken(spec: Spec, name: str) -> UserError:
+    """Of the layers that `name` may come from, the one that it says most of is to be renamed."""
+    _, number, layer = max(
+        (len(layer.name), number, layer.name)
+        for number, layer in enumerate(spec.layers, 1)
+        if layer.name in name
+    )
     return UserError(
-        f"{spec.source}: name = '{name}'; the C code uses that name for a tensor of its own; "
-        "choose another"
+        f"{spec.source}: layer {number} ({layer}): name = '{layer}'; the C code would have two "
+        f"things called '{name}'; choose another"
     )
 
 

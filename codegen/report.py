@@ -77,7 +77,7 @@ def make_report(plan: Plan, state: State) -> Report:
         work=work_bytes(plan),
         arena=plan.arena,
         arena_lower_bound=plan.arena_lower_bound,
-        constants=sum(t.bytes for t in (*initial_tables(plan, state), *op_tables(plan))),
+        constants=sum(t.bytes for t in (*initial_tables(plan, state), *op_tables(plan.training))),
         macs=multiplies(plan),
         rows=_rows(plan, state),
     )

@@ -10,7 +10,9 @@ from codegen.report import Report
 from codegen.sparse import Proposal
 
 if TYPE_CHECKING:
+    from host_sim.bench import BenchResult
     from host_sim.check import CheckResult
+    from host_sim.line_training import LineEpoch, LineResult
     from host_sim.training import Measures, TrainingResult
 
 
@@ -98,6 +100,24 @@ def check_tables(result: "CheckResult") -> list[Table]:
     return [kernels, tensors]
 
 
+def bench_tables(result: "BenchResult") -> list[Table]:
+    """Instructions of a step and a prediction on each core, then of each function in a step."""
+    title = f"{result.network}, {result.mode}: instructions, bytes"
+    costs = _table(
+        title, "core", "train", "per MAC", "typically", "predict", "stack", "code and constants"
+    )
+    functions = _table("instructions of train, by function", "function", *result.cores)
+    for name, c in result.cores.items():
+        counts = (f"{c.train_typical:,}", f"{c.predict:,}", f"{c.stack_bytes:,}")
+        costs.add_row(name, f"{c.train:,}", f"{c.train_per_mac:.2f}", *counts, f"{c.code_bytes:,}")
+    names = {name: None for cost in result.cores.values() for name in cost.functions}
+    for name in names:
+        functions.add_row(
+            name, *(f"{cost.functions.get(name, 0):,}" for cost in result.cores.values())
+        )
+    return [costs, functions]
+
+
 def training_table(result: "TrainingResult") -> Table:
     """Fixed point beside float."""
     title = f"{result.network}, {result.mode}: {result.epochs} epochs, {result.steps:,} steps"
@@ -110,6 +130,22 @@ def training_table(result: "TrainingResult") -> Table:
     for label, name in rows:
         table.add_row(label, _value(result.fixed, name), _value(result.float_, name))
     return table
+
+
+def epoch_line(epoch: "LineEpoch", score_name: str) -> str:
+    """What a board has reached."""
+    measures = epoch.measures
+    before = "before training" if epoch.number == 0 else f"epoch {epoch.number}"
+    learnt = f", training loss {measures.train_loss:.4f}" if epoch.number else ""
+    return f"{before}: test {score_name} {measures.score:.4f}, loss {measures.loss:.4f}{learnt}"
+
+
+def line_result(result: "LineResult") -> str:
+    """What is on the board now."""
+    return (
+        f"{result.port}: {result.spec.name}, {result.trained:,} steps since it was started; "
+        f"parameters' CRC-32 {result.parameters_crc32}"
+    )
 
 
 def _value(measures: "Measures", name: str) -> str:

@@ -62,15 +62,20 @@ class Proposal:
 
 
 def propose(
-    spec: Spec, samples: Samples, ram_bytes: int, progress: Callable[[str], None] = lambda _: None
+    spec: Spec,
+    samples: Samples,
+    ram_bytes: int,
+    parameters: Mapping[str, Floats] | None = None,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> Proposal:
     """Greedy: again and again the step that brings most first-order loss decrease per byte.
 
     The gain of a parameter is the mean over the samples of the squared length of its gradient at
-    the starting weights: to first order the loss falls by learning rate times that. Only layers
-    that learn in `spec` are considered. UserError where not even the cheapest fits.
+    the starting weights (`parameters`, as files have them): to first order the loss falls by
+    learning rate times that. Only layers that learn in `spec` are considered. UserError where not
+    even the cheapest fits.
     """
-    ladders = _ladders(spec, _gradients(spec, samples))
+    ladders = _ladders(spec, _gradients(spec, samples, parameters))
     chosen: dict[str, int] = {}
     known: dict[str, int] = {}
     ties = count()
@@ -112,10 +117,12 @@ def ram(spec: Spec) -> int:
     return struct_bytes(parameter_fields(plan)) + work_bytes(plan)
 
 
-def _gradients(spec: Spec, samples: Samples) -> dict[str, Floats]:
+def _gradients(
+    spec: Spec, samples: Samples, given: Mapping[str, Floats] | None
+) -> dict[str, Floats]:
     """Mean over the samples of each gradient's squares, by parameter."""
     plan = make_plan(spec, gradient=True)
-    parameters = initial_parameters(plan.training.tensors.values(), seed=0)
+    parameters = initial_parameters(plan.training.tensors.values(), 0, given)
     number = max(1, min(MEASURED, MEASURED_MACS // multiplies(plan)["total"], len(samples)))
     squares: dict[str, Floats] = {}
     for index in range(number):

@@ -52,7 +52,7 @@ def _set(words: str) -> frozenset[str]:
 # What the generated C calls its own variables and functions.
 RESERVED_NAMES = _set(
     "x input params work target label scores arena rate random steps seen init predict train "
-    "gradient main forward rate_factor t loss"
+    "gradient main forward rate_factor update_factor fit_slots t loss set_learning_rate"
 )
 _KEYWORDS = _set(
     "alignas alignof and and_eq asm auto bitand bitor bool break case catch char char16_t char32_t "
@@ -64,6 +64,8 @@ _KEYWORDS = _set(
     "this thread_local throw true try typedef typeid typename typeof typeof_unqual union unsigned "
     "using virtual void volatile wchar_t while xor xor_eq"
 )
+# Forms of names: of macros, of types, and of what is in fxp.h.
+_C_FORMS = re.compile(r"[A-Z0-9_]+|.*_t|fxp(_.*)?")
 # Types, functions and macros that are visible where the generated C is.
 _C_NAMES = _set(
     "EOF NULL abort abs calloc errno exit free int16_t int32_t int64_t int8_t intptr_t linux main "
@@ -281,7 +283,7 @@ def _parse_toml(text: str, source: str) -> dict[str, Any]:
 
 
 def _locate(message: str, text: str) -> str:
-    """`Invalid value (at line 3, column 5)` -> `line 3, column 5: Invalid value`."""
+    """`Invalid value (at line 3, column 5)` -> `line 3, column 5: Invalid value; ...`."""
     match = re.fullmatch(r"(.*) \(at (line \d+, column \d+|end of document)\)", message, re.DOTALL)
     if match is None:
         return message
@@ -289,7 +291,7 @@ def _locate(message: str, text: str) -> str:
     if where == "end of document":
         lines = text.split("\n")
         where = f"line {len(lines)}, column {len(lines[-1]) + 1}"
-    return f"{where}: {what}"
+    return f"{where}: {what}; see toml.io for how to write it"
 
 
 def _read(
@@ -472,6 +474,11 @@ def _check_training(spec: Spec) -> None:
             f"{place}: rounding = 'nearest' makes weights run away with {spec.optimizer.kind}; "
             "write rounding = 'stochastic'"
         )
+    if spec.weight_decay and spec.rounding == "nearest":
+        raise UserError(
+            f"{place}: rounding = 'nearest' loses all of weight_decay; write rounding = "
+            "'stochastic'"
+        )
 
 
 def _check_layers(spec: Spec) -> None:
@@ -591,6 +598,8 @@ def _check_name(place: str, name: str, reserved: frozenset[str] = frozenset()) -
         problem = "that is a keyword of C or C++; choose another"
     elif name in _C_NAMES or name in reserved:
         problem = "the C code uses that name itself; choose another"
+    elif reserved and _C_FORMS.fullmatch(name):
+        problem = "C has macros and types that look so; choose another"
     if problem is not None:
         raise UserError(f"{place}: name = {_show(name)}; {problem}")
 

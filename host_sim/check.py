@@ -28,7 +28,7 @@ from codegen.layout import pack
 from codegen.ops.base import LayerOp, LossOp, Slots
 from codegen.pipeline import Samples, make_plan, sample_floats, synthetic_samples
 from codegen.spec import Spec
-from host_sim.compiler import Compiler
+from host_sim.compiler import Platform
 from host_sim.device import Device
 
 # Below this error of the scores the relative error of a gradient has no meaning (NUMERICS.md).
@@ -95,7 +95,7 @@ def check(
     count: int = 32,
     seed: int = 0,
     device: Device | None = None,
-    compiler: Compiler | None = None,
+    compiler: Platform | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> CheckResult:
     """All links of the chain on `count` samples (random ones where none are given).

@@ -1,8 +1,7 @@
-"""The generated C of one network, running on this machine."""
+"""The generated C of one network, running on this machine or on an emulated core."""
 
-import ctypes
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from functools import cached_property
 from pathlib import Path
@@ -20,44 +19,57 @@ from codegen.interpret import State
 from codegen.layout import pack, struct_bytes, unpack, work_fields
 from codegen.pipeline import Samples, make_plan, make_state, quantize_samples
 from codegen.spec import Spec
-from host_sim.compiler import Compiler, build_library
+from codegen.weights import whole_weights
+from host_sim.compiler import Platform, find_compiler
+
+CHUNK = 1 << 20  # bytes of samples that are handed to the C at once
 
 
 class Build:
-    """One shared library with the memory of one network: params and work."""
+    """One program with the memory of one network: params and work."""
 
     def __init__(
-        self, spec: Spec, plan: Plan, state: State, options: Options, compiler: Compiler | None
+        self, spec: Spec, plan: Plan, state: State, options: Options, platform: Platform | None
     ):
         self.plan = plan
         files = emit(spec, plan, state, options) | emit_harness(spec, plan, state, options)
-        self.library = ctypes.CDLL(str(build_library(files, compiler)))
-        self.library.harness_train.restype = ctypes.c_int64
-        self.params = np.zeros(self.library.harness_params_bytes(), np.uint8)
-        self.work = np.zeros(self.library.harness_work_bytes(), np.uint8)
+        self.program = (platform or find_compiler()).load(files)
+        self.params = np.zeros(self.program.call("harness_params_bytes"), np.uint8)
+        self.work = np.zeros(self.program.call("harness_work_bytes"), np.uint8)
         self._input_type = np.int16 if plan.quantized.formats["x"].bits == 16 else np.int8
 
     def init(self) -> None:
         """As on a device that was just switched on: fresh parameters, scratch all zeros."""
-        self.library.harness_init(_pointer(self.params))
+        self.program.call("harness_init", self.params)
         self.work[:] = 0
 
     def run(self, samples: Samples, order: NDArray[np.uint32]) -> int:
         """train (or gradient) on the samples that `order` names; the sum of the losses."""
-        x = np.ascontiguousarray(samples.x.reshape(len(samples), -1), self._input_type)
-        target = np.ascontiguousarray(samples.target, np.int16)
-        arrays = (self.params, self.work, x, target, order)
-        count = ctypes.c_uint32(len(order))
-        return int(self.library.harness_train(*(_pointer(a) for a in arrays), count))
+        loss = 0
+        for part in self._chunks(order):
+            x, target = self.inputs(samples.x[part]), np.array(samples.target[part], np.int16)
+            arrays = (self.params, self.work, x, target)
+            loss += self.program.call("harness_train", *arrays, len(part), bits=64)
+        return loss
 
     def map(self, function: str, x: Ints, width: int, dtype: Any) -> NDArray[Any]:
         """predict or scores for every sample: (samples, width)."""
-        inputs = np.ascontiguousarray(x.reshape(len(x), -1), self._input_type)
-        result = np.zeros((len(x), width), dtype)
-        arrays = (self.params, self.work, inputs)
-        call = getattr(self.library, f"harness_{function}")
-        call(*(_pointer(a) for a in arrays), ctypes.c_uint32(len(x)), _pointer(result))
-        return result
+        results = [np.zeros((0, width), dtype)]
+        for part in self._chunks(np.arange(len(x))):
+            result = np.zeros((len(part), width), dtype)
+            arrays = (self.params, self.work, self.inputs(x[part]))
+            self.program.call(f"harness_{function}", *arrays, len(part), result)
+            results.append(result)
+        return np.concatenate(results)
+
+    def inputs(self, x: Ints) -> NDArray[Any]:
+        """Inputs as the C has them, one sample after the other."""
+        return np.array(x.reshape(len(x), -1), self._input_type)
+
+    def _chunks(self, order: NDArray[Any]) -> Iterator[NDArray[Any]]:
+        size = max(1, CHUNK // (4 * self.plan.training.tensors["x"].size))
+        for first in range(0, len(order), size):
+            yield order[first : first + size]
 
     def words(self, first: int, count: int, dtype: str) -> NDArray[Any]:
         """Part of the work area, from byte `first`."""
@@ -69,17 +81,14 @@ class Build:
         return self.plan.arena + struct_bytes(work_fields(self.plan))
 
 
-def _pointer(array: NDArray[Any]) -> ctypes.c_void_p:
-    return ctypes.c_void_p(array.ctypes.data)
-
-
 class Device:
     """A simulated device: the compiled C, its parameters, and what it last computed.
 
     Inputs and targets are raw numbers, in the units of input_max and target_max: x has shape
     (samples, *input), or (*input) for a single one. `seed` decides the starting weights unless
     `parameters` gives them; the first `samples`, where given, the starting formats. With
-    `counters`, training also counts saturated samples; the arithmetic is the same.
+    `counters`, training also counts saturated samples; the arithmetic is the same. `compiler` is
+    what makes a program of the C: a compiler of this machine, or an emulated core.
     """
 
     def __init__(
@@ -90,7 +99,7 @@ class Device:
         board: Board | None = None,
         samples: Samples | None = None,
         parameters: Mapping[str, Floats] | None = None,
-        compiler: Compiler | None = None,
+        compiler: Platform | None = None,
         counters: bool = True,
     ):
         self.spec, self._board, self._compiler, self._counters = spec, board, compiler, counters
@@ -203,7 +212,8 @@ class Device:
 
     def save(self, path: Path) -> None:
         """An .npz with every parameter as numbers, and the exact bytes."""
-        arrays: dict[str, Any] = dict(self.state().floats())
+        tensors = self.plan.training.tensors.values()
+        arrays: dict[str, Any] = dict(whole_weights(tensors, self.state().floats()))
         arrays["mcugrad_params"] = self._build.params
         arrays["mcugrad_network"] = np.array(self.spec.digest)
         with path.open("wb") as file:
@@ -214,6 +224,8 @@ class Device:
         try:
             with np.load(path, allow_pickle=False) as archive:
                 memory, digest = archive["mcugrad_params"], str(archive["mcugrad_network"])
+        except FileNotFoundError:
+            raise UserError(f"{path}: there is no such file; check the path") from None
         except (OSError, KeyError, ValueError, TypeError):
             raise UserError(
                 f"{path}: no parameters in it; mcugrad train --save FILE.npz writes them"
@@ -227,7 +239,7 @@ class Device:
 
     def _samples(self, x: Any, y: Any = None) -> Samples:
         values = np.asarray(x, np.float64).reshape(-1, *self.spec.input)
-        target = np.zeros(len(values)) if y is None else np.asarray(y)
+        target: NDArray[Any] = np.zeros(len(values)) if y is None else np.asarray(y).reshape(-1)
         if y is not None and not self.spec.loss.target_is_label:
             target = target / self.spec.target_max
             target = target.reshape(len(values), self.plan.training.graph.outputs)

@@ -6,7 +6,7 @@ import struct
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 
@@ -56,8 +56,6 @@ class Transport(Protocol):
     def read(self, timeout: float) -> bytes:
         """What arrives within `timeout` seconds, as soon as there is something; else nothing."""
         ...
-
-    def close(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -191,9 +189,6 @@ class Link:
         for offset, count in self._chunks(self._room - 4):
             self._ask(WRITE, struct.pack("<I", offset) + memory[offset : offset + count])
 
-    def close(self) -> None:
-        self._transport.close()
-
     def _chunks(self, most: int) -> Iterable[tuple[int, int]]:
         total = self.facts.params_bytes
         return ((at, min(most, total - at)) for at in range(0, total, most))
@@ -256,7 +251,7 @@ def unframe(line: bytes) -> bytes | None:
 
 
 class SerialLine:
-    """A serial port as a transport."""
+    """A serial port as a transport, and as a context that closes it."""
 
     def __init__(self, port: str, baud: int = 115200):
         self._port = port
@@ -265,6 +260,12 @@ class SerialLine:
         except serial.SerialException as error:
             raise UserError(f"{port}: {_reason(error)}") from None
         self._serial.reset_input_buffer()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def write(self, data: bytes) -> None:
         try:

@@ -76,6 +76,3 @@ class Loopback:
         """What has been answered; nothing more comes however long one waits."""
         answers, self._answers = self._answers, b""
         return answers
-
-    def close(self) -> None:
-        """Nothing to close."""

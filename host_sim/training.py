@@ -1,7 +1,7 @@
 """Spec and data -> two learning curves: the compiled C, and floats beside it."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from codegen.interpret import FloatLearner, initial_parameters, scores_float
 from codegen.pipeline import Samples, make_plan, quantize_samples
 from codegen.report import make_report
 from codegen.spec import Spec
+from host_sim.compiler import Platform
 from host_sim.device import Device
 
 
@@ -82,15 +83,19 @@ def train(
     *,
     epochs: int = 10,
     seed: int = 0,
+    parameters: Mapping[str, Floats] | None = None,
+    platform: Platform | None = None,
     progress: Callable[[Epoch], None] = lambda epoch: None,
 ) -> TrainingResult:
     """Trains the C and the floats with the same weights, order and rate; evaluates every epoch.
 
-    `seed` decides starting weights and order. `progress` is called after each epoch.
+    `seed` decides the order, and the starting weights that `parameters` does not give. `platform`
+    runs the C, where it is not this machine: an emulated core. `progress` is called after each
+    epoch.
     """
     samples = quantize_samples(spec, data.x, data.y)
-    device = Device(spec, seed=seed, samples=samples)
-    twin = _float_twin(spec, seed)
+    device = Device(spec, seed=seed, samples=samples, parameters=parameters, compiler=platform)
+    twin = _float_twin(spec, seed, parameters)
     random = np.random.RandomState(seed)
     curve, seconds = [], 0.0
     for number in range(1, epochs + 1):
@@ -99,8 +104,8 @@ def train(
         fixed_loss = device.train_samples(samples, order) / len(samples)
         seconds += time.perf_counter() - start
         float_loss = float(np.mean([twin.train(*_sample(data, i)) for i in order]))
-        fixed = _measure(spec, data, _fixed_scores(spec, device, data), fixed_loss)
-        curve.append(Epoch(number, fixed, _measure(spec, data, _scores(twin, data), float_loss)))
+        fixed = measure(spec, data, _fixed_scores(spec, device, data), fixed_loss)
+        curve.append(Epoch(number, fixed, measure(spec, data, _scores(twin, data), float_loss)))
         progress(curve[-1])
     return TrainingResult(
         network=spec.name,
@@ -117,9 +122,9 @@ def train(
     )
 
 
-def _float_twin(spec: Spec, seed: int) -> FloatLearner:
+def _float_twin(spec: Spec, seed: int, given: Mapping[str, Floats] | None) -> FloatLearner:
     plan = make_plan(spec, gradient=True)
-    parameters = initial_parameters(plan.training.tensors.values(), seed)
+    parameters = initial_parameters(plan.training.tensors.values(), seed, given)
     return FloatLearner(plan.training, parameters, spec.learning_rate, spec.batch)
 
 
@@ -138,7 +143,8 @@ def _scores(twin: FloatLearner, data: Data) -> Floats:
     return np.array([scores_float(twin.training, twin.parameters, x) for x in inputs])
 
 
-def _measure(spec: Spec, data: Data, scores: Floats, train_loss: float) -> Measures:
+def measure(spec: Spec, data: Data, scores: Floats, train_loss: float) -> Measures:
+    """What scores of the test samples, (samples, outputs), are worth."""
     losses = [spec.loss.loss(s, t)[0] for s, t in zip(scores, data.y_test, strict=True)]
     score = spec.loss.score(scores, data.y_test)
     return Measures(score, float(np.mean(losses)), train_loss)

@@ -29,7 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(params=NETWORKS, ids=lambda path: path.stem)
 def network(request: pytest.FixtureRequest) -> Path:
     """Every network file of tests/networks."""
-    return request.param
+    return Path(request.param)
 
 
 @pytest.fixture(params=MODES)
@@ -98,6 +98,19 @@ SYSTEM = {family: c for family, c in C_COMPILERS.items() if family != "zig"} or 
 def system_compiler(request: pytest.FixtureRequest) -> Compiler:
     """Every C compiler of the PATH, for tests that would take too long with all of them."""
     return SYSTEM[request.param]
+
+
+@pytest.fixture(scope="session")
+def need() -> Callable[..., None]:
+    """Where one of these commands is missing the test is skipped, in CI it fails."""
+
+    def check(*commands: str) -> None:
+        for command in commands:
+            if shutil.which(command) is None:
+                message = f"{command} is not on the PATH"
+                pytest.fail(message) if NO_SKIP else pytest.skip(message)
+
+    return check
 
 
 @pytest.fixture(params=["gcc", "clang"])

@@ -1,6 +1,8 @@
 """The command line: its JSON, and one line for every mistake."""
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +15,11 @@ NETWORKS = Path(__file__).parent / "networks"
 XOR = str(NETWORKS / "xor_gate.toml")
 
 
+Run = Callable[..., tuple[int, str, str]]
+
+
 @pytest.fixture
-def run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> object:
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """mcugrad with these arguments, in a folder of its own: (status, output, errors)."""
     monkeypatch.chdir(tmp_path)
 
@@ -36,7 +39,7 @@ def write_xor_data(folder: Path) -> str:
     return "xor.csv"
 
 
-def test_check_prints_one_json_object(run) -> None:
+def test_check_prints_one_json_object(run: Run) -> None:
     status, out, _ = run("check", XOR, "--samples", "4", "--json")
     result = json.loads(out)
     assert status == 0
@@ -48,7 +51,7 @@ def test_check_prints_one_json_object(run) -> None:
     assert result["c_equals_integers"] is True
 
 
-def test_train_prints_one_json_object_and_saves(run, tmp_path: Path) -> None:
+def test_train_prints_one_json_object_and_saves(run: Run, tmp_path: Path) -> None:
     data = write_xor_data(tmp_path)
     arguments = ("--data", data, "--epochs", "3", "--save", "p.npz", "--plot", "p.png", "--json")
     status, out, _ = run("train", XOR, *arguments)
@@ -63,13 +66,13 @@ def test_train_prints_one_json_object_and_saves(run, tmp_path: Path) -> None:
     assert run("check", XOR, "--samples", "4", "--parameters", "p.npz", "--json")[0] == 0
 
 
-def test_training_twice_gives_the_same_parameters(run, tmp_path: Path) -> None:
+def test_training_twice_gives_the_same_parameters(run: Run, tmp_path: Path) -> None:
     data = write_xor_data(tmp_path)
     results = [json.loads(run("train", XOR, "--data", data, "--json")[1]) for _ in range(2)]
     assert results[0]["parameters_crc32"] == results[1]["parameters_crc32"]
 
 
-def test_report_says_whether_a_board_has_room(run) -> None:
+def test_report_says_whether_a_board_has_room(run: Run) -> None:
     mnist = str(NETWORKS / "mnist.toml")
     status, out, _ = run("report", mnist, "--board", "microbit", "--json")
     assert status == 0
@@ -77,18 +80,22 @@ def test_report_says_whether_a_board_has_room(run) -> None:
     assert "does not fit BBC micro:bit" in run("report", mnist, "--board", "microbit")[1]
 
 
-def test_new_writes_a_network_that_works(run, tmp_path: Path) -> None:
+def test_without_a_command_the_help_is_printed(run: Run) -> None:
+    assert run() == run("--help")
+    assert run()[1].startswith("Usage: mcugrad [OPTIONS] ")
+
+
+def test_new_writes_a_network_that_works(run: Run, tmp_path: Path) -> None:
     assert run("new", "mine")[0] == 0
     assert load_spec(tmp_path / "mine.toml").name == "mine"
-    assert run("new", "mine") == (2, "", "mine.toml: exists already; choose another name\n")
 
 
-def test_generate_writes_again_into_its_own_folder(run) -> None:
+def test_generate_writes_again_into_its_own_folder(run: Run) -> None:
     assert run("generate", XOR, "-o", "new")[0] == 0
     assert run("generate", XOR, "-o", "new")[0] == 0
 
 
-def test_numbers_beyond_input_max_are_counted_in_a_warning(run, tmp_path: Path) -> None:
+def test_numbers_beyond_input_max_are_counted_in_a_warning(run: Run, tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", x=[[3.0, 0.0], [0.0, -2.0], [1.0, 1.0]], y=[[0.0], [1.0], [0.5]])
     status, _, err = run("train", XOR, "--data", "d.npz", "--epochs", "1")
     assert status == 0
@@ -123,12 +130,17 @@ def with_data(text: str) -> dict[str, str]:
     return {"net.toml": NETWORK, "data.csv": text}
 
 
+def contents(folder: Path) -> dict[Path, bytes | None]:
+    """Every file with its bytes, and every folder."""
+    return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
 MISTAKES: list[tuple[tuple[str, ...], dict[str, str], str]] = [
     (("report", "none.toml"), {}, "none.toml: there is no such file; check the path"),
     (
         REPORT,
         edited("[4]", "[4"),
-        "net.toml: line 3, column 1: Unclosed array",
+        "net.toml: line 3, column 1: Unclosed array; see toml.io for how to write it",
     ),
     (
         REPORT,
@@ -198,22 +210,22 @@ MISTAKES: list[tuple[tuple[str, ...], dict[str, str], str]] = [
     (
         REPORT,
         edited("units = 3", 'units = 3\n[[layer]]\nkind = "dense"\nunits = 3\nname = "dense1_w"'),
-        "net.toml: name = 'dense1_w'; the C code uses that name for a tensor of its own; choose "
-        "another",
+        "net.toml: layer 2 (dense1_w): name = 'dense1_w'; the C code would have two things "
+        "called 'dense1_w'; choose another",
     ),
     (
         REPORT,
         edited("units = 3", 'units = 3\n[[layer]]\nkind = "dense"\nunits = 3\nname = "d_dense1"'),
-        "net.toml: name = 'd_dense1'; the C code uses that name for a tensor of its own; choose "
-        "another",
+        "net.toml: layer 2 (d_dense1): name = 'd_dense1'; the C code would have two things "
+        "called 'd_dense1'; choose another",
     ),
     (
         REPORT,
         edited(
             "units = 3", 'units = 3\n[[layer]]\nkind = "dense"\nunits = 3\nname = "loss_scratch"'
         ),
-        "net.toml: name = 'loss_scratch'; the C code uses that name for a tensor of its own; "
-        "choose another",
+        "net.toml: layer 2 (loss_scratch): name = 'loss_scratch'; the C code would have two things "
+        "called 'loss_scratch'; choose another",
     ),
     (
         (*REPORT, "--board", "arduino_mega"),
@@ -252,6 +264,58 @@ MISTAKES: list[tuple[tuple[str, ...], dict[str, str], str]] = [
     ),
     (TRAIN, with_data(""), "data.csv: file: holds no samples; add samples"),
     (
+        TRAIN,
+        with_data(CSV + "0,0,a,0,1\n"),
+        "data.csv: line 3: 'a' is not a number; write a number (a header has none, on the first "
+        "line)",
+    ),
+    (
+        ("train", "net.toml", "--data", "data.txt"),
+        {"net.toml": NETWORK, "data.txt": CSV},
+        "data.txt: file: is neither .npz nor .csv; save the samples as one of them",
+    ),
+    (
+        ("generate", "net.toml", "-o", "out", "--data", "data.npz"),
+        {"net.toml": NETWORK, "data.npz": "no archive"},
+        "data.npz: file: is not an .npz archive or is damaged; save it with np.savez",
+    ),
+    (
+        ("check", "net.toml", "--parameters", "p.npz"),
+        {"net.toml": NETWORK},
+        "p.npz: there is no such file; check the path",
+    ),
+    (
+        ("check", "net.toml", "--parameters", "p.npz"),
+        {"net.toml": NETWORK, "p.npz": "no archive"},
+        "p.npz: no parameters in it; mcugrad train --save FILE.npz writes them",
+    ),
+    (
+        (*TRAIN, "--save", "out"),
+        with_data(CSV) | {"out/letter.txt": "mine"},
+        "out: is a folder; name a file in it",
+    ),
+    (
+        ("plan", "net.toml", "--ram", "9kB", "-o", "nowhere/net.toml"),
+        {"net.toml": NETWORK},
+        "nowhere/net.toml: there is no folder nowhere; make it first",
+    ),
+    (
+        ("generate", "net.toml", "-o", "net.toml/c"),
+        {"net.toml": NETWORK},
+        "net.toml: is a file; give a folder that is new or empty",
+    ),
+    (
+        ("demo",),
+        {"mcugrad-demo": "a file"},
+        "mcugrad-demo: is a file; give a folder that is new or empty",
+    ),
+    (
+        ("new", "my-net"),
+        {},
+        f"my-net.toml: name = 'my-net'; {NAME}",
+    ),
+    (("new", "net"), {"net.toml": NETWORK}, "net.toml: exists already; choose another name"),
+    (
         (*TRAIN, "--save", "nowhere/p.npz"),
         with_data(CSV),
         "nowhere/p.npz: there is no folder nowhere; make it first",
@@ -272,6 +336,16 @@ MISTAKES: list[tuple[tuple[str, ...], dict[str, str], str]] = [
         "out: holds letter.txt, which mcugrad would not write; give a folder that is new or empty",
     ),
     (
+        ("generate", "net.toml", "-o", "new", "--start", "w.npz"),
+        {"net.toml": NETWORK},
+        "w.npz: there is no such file; check the path",
+    ),
+    (
+        ("generate", "net.toml", "-o", "new", "--start", "data.csv"),
+        with_data(CSV),
+        "data.csv: is not an .npz archive of weights; mcugrad train --save or np.savez write one",
+    ),
+    (
         ("plan", "net.toml", "--ram", "10B"),
         {"net.toml": NETWORK},
         "net.toml: does not fit in 10 bytes of RAM whatever learns; with only dense1 (bias) "
@@ -290,30 +364,61 @@ MISTAKES: list[tuple[tuple[str, ...], dict[str, str], str]] = [
     ("arguments", "files", "message"), MISTAKES, ids=[m[2].split(";")[0][:60] for m in MISTAKES]
 )
 def test_a_mistake_is_one_line_and_nothing_is_written(
-    run, tmp_path: Path, arguments: tuple[str, ...], files: dict[str, str], message: str
+    run: Run, tmp_path: Path, arguments: tuple[str, ...], files: dict[str, str], message: str
 ) -> None:
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
+    before = contents(tmp_path)
     assert run(*arguments) == (2, "", message + "\n")
-    found = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
-    assert found == set(files)
-    assert all((tmp_path / name).read_text() == text for name, text in files.items())
+    assert contents(tmp_path) == before
 
 
-def test_an_image_of_no_known_kind_is_refused_before_training(run, tmp_path: Path) -> None:
+def test_an_image_of_no_known_kind_is_refused_before_training(run: Run, tmp_path: Path) -> None:
     data = write_xor_data(tmp_path)
     status, out, err = run("train", XOR, "--data", data, "--plot", "curve.xyz")
     assert (status, out) == (2, "")
     assert err.startswith("curve.xyz: no image is called so; end it in one of .")
 
 
-def test_without_a_compiler_the_way_out_is_named(run, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("train", XOR, "--data", "xor.csv", "--save", "p.npz", "--plot", "p.png"),
+        ("generate", XOR, "-o", "out/c"),
+        ("plan", XOR, "--ram", "9kB", "-o", "plan.toml"),
+        ("demo",),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_where_nothing_can_be_written_nothing_is_worked(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    write_xor_data(tmp_path)
+    before = contents(tmp_path)
+    place = {"train": "p.npz", "generate": "out/c", "plan": "plan.toml", "demo": "mcugrad-demo/c"}
+    monkeypatch.setattr("os.access", lambda path, mode: mode != os.W_OK)
+    monkeypatch.setattr("codegen.cli.load_spec_data", None)  # the work would begin with it
+    message = f"{place[arguments[0]]}: cannot be written; choose another place\n"
+    assert run(*arguments) == (2, "", message)
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("check", XOR, "--samples", "1"), ("train", XOR, "--data", "xor.csv", "--save", "p.npz")],
+    ids=lambda arguments: arguments[0],
+)
+def test_without_a_compiler_the_way_out_is_named(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    write_xor_data(tmp_path)
+    before = contents(tmp_path)
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    status, _, err = run("check", XOR, "--samples", "1")
-    assert (status, err) == (
-        2,
+    message = (
         "no C compiler: there is no cc on the PATH and the package ziglang is not installed; "
-        "pip install ziglang\n",
+        "pip install ziglang\n"
     )
+    assert run(*arguments) == (2, "", message)
+    assert contents(tmp_path) == before

@@ -27,7 +27,15 @@ import pytest
 from codegen.board import Board, load_board
 from codegen.emit import Options, emit, emit_harness
 from codegen.errors import UserError
-from codegen.fixedpoint import LOSS_FRACTION, Rate, encode_rate, learning_rate, quantize
+from codegen.fixedpoint import (
+    LOSS_FRACTION,
+    Ints,
+    Rate,
+    encode_rate,
+    integers,
+    learning_rate,
+    quantize,
+)
 from codegen.graph import Plan
 from codegen.interpret import IntegerLearner, State
 from codegen.layout import pack, unpack
@@ -60,7 +68,7 @@ WORDS_OF_OTHERS = {"alloca", "calloc", "double", "float", "free", "goto", "mallo
                    "realloc", "setjmp", "stdio"}  # fmt: skip
 
 
-def named(name: str, **changes: object) -> Spec:
+def named(name: str, **changes: Any) -> Spec:
     """A network of tests/networks."""
     return replace(load_spec(HERE / "networks" / f"{name}.toml"), **changes)
 
@@ -254,8 +262,9 @@ def extremes(spec: Spec) -> Samples:
     random, count = np.random.RandomState(3), steps_of(spec)
     outputs = plan.training.graph.outputs
 
-    def ends(bits: int, *shape: int) -> np.ndarray:
-        return np.where(random.rand(*shape) < 0.5, -(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    def ends(bits: int, *shape: int) -> Ints:
+        rail = 1 << (bits - 1)
+        return integers(np.where(random.rand(*shape) < 0.5, -rail, rail - 1))
 
     x = ends(plan.quantized.formats["x"].bits, count, *spec.input)
     if spec.loss.target_is_label:
@@ -569,21 +578,17 @@ def test_a_label_out_of_range_returns_minus_1_and_changes_nothing(
     name: str, any_compiler: Compiler
 ) -> None:
     build = built(named(name), any_compiler)
-    train = getattr(build.library, f"{name}_train")
+    train = partial(build.program.call, f"{name}_train")
     x = np.zeros(build.plan.training.tensors["x"].size, np.int16)
     build.work[:] = 0x5A
     before = build.params.tobytes(), build.work.tobytes()
     outputs = build.plan.training.graph.outputs
     for label in (-1, outputs, outputs + 1, 2**31 - 1, -(2**31)):
-        arguments = (pointer(build.params), pointer(build.work), pointer(x), ctypes.c_int(label))
-        assert train(*arguments) == -1
+        arguments = (build.params, build.work, x)
+        assert train(*arguments, label) == -1
         assert (build.params.tobytes(), build.work.tobytes()) == before
-    assert train(*arguments[:3], ctypes.c_int(outputs - 1)) >= 0
+    assert train(*arguments, outputs - 1) >= 0
     assert build.params.tobytes() != before[0]
-
-
-def pointer(array: np.ndarray) -> ctypes.c_void_p:
-    return ctypes.c_void_p(array.ctypes.data)
 
 
 @pytest.mark.parametrize("name", ["lesson", "batch_momentum"])
@@ -603,9 +608,7 @@ def test_a_learning_rate_is_stored_as_the_generator_stores_it(
 
 
 def set_rate(build: Build, spec: Spec, fixed: int) -> Rate:
-    function = getattr(build.library, f"{spec.name}_set_learning_rate")
-    function.restype = None
-    function(pointer(build.params), ctypes.c_uint32(fixed))
+    build.program.call(f"{spec.name}_set_learning_rate", build.params, fixed)
     state = deepcopy(planned(spec)[1])
     unpack(build.plan, build.params.tobytes(), state)
     return state.rate

@@ -15,7 +15,7 @@ ROOMS = [
     ("codegen.graph", "codegen.spec", "codegen.board", "codegen.data"),
     ("codegen.interpret",),
     ("codegen.layout", "codegen.passes"),
-    ("codegen.report",),
+    ("codegen.report", "codegen.weights"),
     ("codegen.emit",),
     ("codegen.pipeline",),
     ("codegen.sparse",),
@@ -90,6 +90,20 @@ def test_jinja_lives_in_emit_and_printing_in_cli(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     printing = "print(" in text.replace("_console().print(", "") or "click.echo(" in text
     assert not printing or module_of(path) == "codegen.cli"
+
+
+OPS = [path for path in SOURCES if module_of(path).startswith("codegen.ops")]
+MATHEMATICS = {
+    *("collections.abc", "dataclasses", "functools", "inspect", "math", "typing"),
+    *("numpy", "numpy.typing", "codegen.fixedpoint"),
+}
+
+
+@pytest.mark.parametrize("path", OPS, ids=module_of)
+def test_ops_see_numbers_and_each_other_but_no_graph_and_no_file(path: Path) -> None:
+    others = {m for m in imported(path, everywhere=True) if not m.startswith("codegen.ops")}
+    assert others <= MATHEMATICS
+    assert "open(" not in path.read_text(encoding="utf-8")
 
 
 def test_a_forbidden_import_is_found(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from codegen.data import Data
+from codegen.interpret import FloatLearner, initial_parameters
 from codegen.ops.step import Step
 from codegen.pipeline import (
     load_spec_data,
@@ -92,6 +93,59 @@ def test_digits_are_learnt_as_well_as_in_floats(
         result = train(spec, data, epochs=15, seed=seed)
         lost.append(100 * (result.float_.score - result.fixed.score))
     assert np.mean(lost) <= points
+
+
+def test_convolutions_learn_digits_as_well_as_in_floats(digits_file: Path) -> None:
+    """Two convolutions straight on 8 x 8 x 1, in both modes beside one float reference."""
+    lost: dict[str, list[float]] = {"int16": [], "int8": []}
+    for seed in range(3):
+        spec = network("conv_digits", "int16")
+        data = load_spec_data(spec, digits_file, seed)
+        spec = replace(spec, schedule=Step(samples=4 * len(data.x)))
+        result = train(spec, data, epochs=6, seed=seed)
+        lost["int16"].append(100 * (result.float_.score - result.fixed.score))
+        narrow = replace(spec, mode="int8")
+        samples = quantize_samples(narrow, data.x, data.y)
+        device = Device(narrow, seed=seed, samples=samples)
+        random = np.random.RandomState(seed)  # the order that `train` takes
+        for _ in range(6):
+            device.train_samples(samples, random.permutation(len(samples)))
+        scores = device.scores_of(quantize_samples(narrow, data.x_test, data.y_test).x)
+        lost["int8"].append(100 * (result.float_.score - spec.loss.score(scores, data.y_test)))
+    assert {mode: float(np.mean(points)) <= 0.5 for mode, points in lost.items()} == {
+        "int16": True,
+        "int8": True,
+    }, lost
+
+
+def updating(update: tuple[str, str]) -> Spec:
+    """64-32-10 of which the layers learn as told."""
+    first, second = update
+    spec = network("digits", "int16")
+    layers = [
+        replace(layer, update={0: first, 2: second}.get(i, "all"))
+        for i, layer in enumerate(spec.layers)
+    ]
+    return replace(spec, layers=tuple(layers))
+
+
+@pytest.mark.parametrize("update", [("none", "all"), ("bias", "bias"), ("all", "all")])
+def test_fine_tuning_is_as_good_as_in_floats(update: tuple[str, str], digits_file: Path) -> None:
+    """A network that floats taught 0 to 4 is shown 5 to 9."""
+    spec, lost = updating(update), []
+    for seed in range(3):
+        data = load_spec_data(spec, digits_file, seed)
+        plan = make_plan(network("digits", "int16"), gradient=True)
+        start = initial_parameters(plan.training.tensors.values(), seed)
+        teacher = FloatLearner(plan.training, start, rate=0.05)
+        for _ in range(5):
+            for i in np.flatnonzero(data.y < 5):
+                teacher.train(data.x[i], int(data.y[i]))
+        late, late_test = data.y >= 5, data.y_test >= 5
+        shown = Data(data.x[late], data.y[late], data.x_test[late_test], data.y_test[late_test], 0)
+        result = train(spec, shown, epochs=5, seed=seed, parameters=teacher.parameters)
+        lost.append(100 * (result.float_.score - result.fixed.score))
+    assert np.mean(lost) <= 1
 
 
 def test_a_regression_is_learnt_as_well_as_in_floats() -> None:

@@ -6,6 +6,7 @@ import errno
 import importlib.util
 import io
 import itertools
+import json
 import os
 import pty
 import random
@@ -17,20 +18,31 @@ import sys
 import termios
 import threading
 import tty
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import serial
 from cobs import cobs
 from elftools.elf.constants import SH_FLAGS
 from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import SymbolTableSection
 
-from codegen import paths
+from codegen import cli, paths
 from codegen.errors import UserError
 from codegen.layout import network_hash
-from codegen.pipeline import Samples, make_plan, make_state, synthetic_samples
+from codegen.pipeline import (
+    Samples,
+    load_spec_data,
+    make_plan,
+    make_state,
+    quantize_samples,
+    synthetic_samples,
+)
 from codegen.spec import MODES, Spec, load_spec
 from host_sim import link as link_module
 from host_sim.compiler import STRICT, Compiler, build_library
@@ -58,11 +70,11 @@ HERE = Path(__file__).parent
 NO_SKIP = os.environ.get("MCUGRAD_NO_SKIP") == "1"
 
 
-def named(name: str, **changes: object) -> Spec:
+def named(name: str, **changes: Any) -> Spec:
     return replace(load_spec(HERE / "networks" / f"{name}.toml"), **changes)
 
 
-def linked(loopback: Loopback, spec: Spec, **options: object) -> Link:
+def linked(loopback: Loopback, spec: Spec, **options: Any) -> Link:
     return Link(loopback, spec, loopback.plan, loopback.state, place="loopback", **options)
 
 
@@ -403,7 +415,8 @@ def stream(device: Device, samples: Samples) -> tuple[bytes, list[tuple[int, int
     """Everything for the line, and the answers (status, tag, data) that must come, in order."""
     dice = random.Random(11)
     facts = link_module.Facts.of(device.spec, device.plan, device.state())
-    line, answers = [frame(bytes([HELLO, 0]))], [(0, 0, None)]
+    line = [frame(bytes([HELLO, 0]))]
+    answers: list[tuple[int, int, bytes | None]] = [(0, 0, None)]
     tags = itertools.cycle(range(256))
     losses = []
     for number in range(FRAMES):
@@ -429,7 +442,7 @@ def stream(device: Device, samples: Samples) -> tuple[bytes, list[tuple[int, int
         line.append(content)
         tag = next(tags)
         line.append(frame(good[:1] + bytes([tag]) + good[1:]))
-        data = None
+        data: bytes | None = None
         if good[0] == PREDICT:
             data = struct.pack("<h", device.predict_of(samples.x[index : index + 1])[0])
         elif good[0] == TRAIN:
@@ -592,9 +605,9 @@ def test_a_busy_port_is_said(line: tuple[int, str]) -> None:
 
 def test_a_port_without_permission_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
-        raise link_module.serial.SerialException(errno.EACCES, "could not open port")
+        raise serial.SerialException(errno.EACCES, "could not open port")
 
-    monkeypatch.setattr(link_module.serial, "Serial", refuse)
+    monkeypatch.setattr(serial, "Serial", refuse)
     message = "COM7: no permission to use the port; join the group that owns it (dialout?)"
     complains(lambda: SerialLine("COM7"), message)
 
@@ -603,36 +616,128 @@ def test_missing_packages_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "serial", None)
     found = importlib.util.spec_from_file_location("link_anew", str(link_module.__file__))
     assert found is not None
-    assert found.loader is not None
+    loader = found.loader
+    assert loader is not None
     message = "a serial line needs the packages cobs and pyserial; pip install 'mcugrad[boards]'"
     module = importlib.util.module_from_spec(found)
     monkeypatch.setitem(sys.modules, "link_anew", module)
-    complains(lambda: found.loader.exec_module(module), message)
+    complains(lambda: loader.exec_module(module), message)
 
 
-def test_a_device_learns_over_a_serial_port(line: tuple[int, str]) -> None:
-    """pyserial on a pseudo-terminal, with the compiled device behind it."""
+@pytest.fixture
+def board(line: tuple[int, str]) -> Iterator[Callable[[Loopback], str]]:
+    """Puts a device at the end of a pseudo-terminal; the name of the port."""
     end, port = line
+    threads = []
+
+    def connect(loopback: Loopback) -> str:
+        def serve() -> None:
+            while (data := os.read(end, 64)) != b"bye":
+                loopback.write(data)
+                os.write(end, loopback.read(0))
+
+        threads.append(threading.Thread(target=serve))
+        threads[-1].start()
+        return port
+
+    yield connect
+    for thread in threads:
+        with SerialLine(port) as last:
+            last.write(b"bye")
+            thread.join()
+
+
+def test_a_device_learns_over_a_serial_port(board: Callable[[Loopback], str]) -> None:
+    """pyserial on a pseudo-terminal, with the compiled device behind it."""
     spec = named("digits")
     loopback, device = Loopback(spec), Device(spec, counters=False)
     samples = synthetic_samples(spec, device.plan, 60, seed=3)
+    with SerialLine(board(loopback)) as port:
+        link = Link(port, spec, loopback.plan, loopback.state)
+        assert link.train_samples(samples, range(60)) == device.train_samples(samples, range(60))
+        assert link.read_parameters() == device.parameter_bytes
 
-    def serve() -> None:
-        while data := os.read(end, 64):
-            if data == b"bye":
-                return
-            loopback.write(data)
-            os.write(end, loopback.read(0))
 
-    thread = threading.Thread(target=serve)
-    thread.start()
-    serial_line = SerialLine(port)
-    link = Link(serial_line, spec, loopback.plan, loopback.state, place=port)
-    assert link.train_samples(samples, range(60)) == device.train_samples(samples, range(60))
-    assert link.read_parameters() == device.parameter_bytes
-    serial_line.write(b"bye")
-    thread.join()
-    link.close()
+# ---------------------------------------------------------------- mcugrad link
+
+XOR = str(HERE / "networks" / "xor_gate.toml")
+
+
+@pytest.fixture
+def run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """mcugrad with these arguments, in a folder with samples: (status, output, errors)."""
+    monkeypatch.chdir(tmp_path)
+    Path("xor.csv").write_text("".join(f"{a},{b},{a ^ b}\n" for a in (0, 1) for b in (0, 1)))
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["mcugrad", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        captured = capsys.readouterr()
+        return int(stop.value.code or 0), captured.out, captured.err
+
+    return call
+
+
+def loopback_with_data() -> Loopback:
+    """As `mcugrad generate --data xor.csv` makes it."""
+    spec = load_spec(Path(XOR))
+    data = load_spec_data(spec, Path("xor.csv"))
+    return Loopback(spec, samples=quantize_samples(spec, data.x, data.y))
+
+
+def test_a_board_learns_what_the_simulator_learns(
+    run: Callable[..., tuple[int, str, str]], board: Callable[[Loopback], str]
+) -> None:
+    loopback = loopback_with_data()
+    port = board(loopback)
+    arguments = (
+        "--data",
+        "xor.csv",
+        "--epochs",
+        "3",
+        "--save",
+        "p.npz",
+        "--csv",
+        "c.csv",
+        "--keep",
+    )
+    status, out, err = run("link", XOR, "--port", port, *arguments, "--json")
+    assert (status, err) == (0, "")
+    result = json.loads(out)
+    assert list(result) == ["network", "mode", "port", "curve", "trained", "parameters_crc32"]
+    simulated = json.loads(run("train", XOR, "--data", "xor.csv", "--epochs", "3", "--json")[1])
+    assert result["parameters_crc32"] == simulated["parameters_crc32"]
+    last = {**simulated["fixed"], "epoch": 3}
+    assert result["curve"][3] == pytest.approx(last)
+    assert Path("c.csv").read_text().splitlines()[0] == "epoch,r2,loss,train_loss"
+    assert len(Path("c.csv").read_text().splitlines()) == 5
+    device = Device(load_spec(Path(XOR)))
+    device.load(Path("p.npz"))
+    assert device.crc32() == result["parameters_crc32"]
+    loopback.restart()
+    assert loopback.params.tobytes() == device.parameter_bytes
+
+
+def test_a_board_is_asked_what_it_is(
+    run: Callable[..., tuple[int, str, str]], board: Callable[[Loopback], str]
+) -> None:
+    loopback = loopback_with_data()
+    port = board(loopback)
+    crc = f"{zlib.crc32(loopback.params.tobytes()):08x}"
+    line = f"{port}: xor_gate, 0 steps since it was started; parameters' CRC-32 {crc}\n"
+    assert run("link", XOR, "--port", port) == (0, line, "")
+
+
+def test_mistakes_of_the_command_are_one_line(run: Callable[..., tuple[int, str, str]]) -> None:
+    message = "c.csv: without samples there is no curve; add --data FILE\n"
+    assert run("link", XOR, "--port", "nowhere", "--csv", "c.csv") == (2, "", message)
+    status, out, err = run("link", XOR, "--port", "nowhere", "--data", "xor.csv", "--save", "p.npz")
+    assert (status, out) == (2, "")
+    assert re.fullmatch(r"nowhere: there is no such port; [^\n]+\n", err)
+    assert sorted(os.listdir()) == ["xor.csv"]
 
 
 # ---------------------------------------------------------------- the C on its targets
@@ -688,7 +793,9 @@ def test_link_and_checkpoint_cost_less_than_3_kilobytes_on_cortex_m0(
     for name in ("link.c", "link_checkpoint.c", "checkpoint.c"):
         elf = cross_compiled(targets()[toolchain], core, paths.RUNTIME / name, tmp_path)
         total += code_bytes(elf)
-        symbols = elf.get_section_by_name(".symtab").iter_symbols()
+        table = elf.get_section_by_name(".symtab")
+        assert isinstance(table, SymbolTableSection)
+        symbols = table.iter_symbols()
         needed = {s.name for s in symbols if s["st_shndx"] == "SHN_UNDEF" and s.name}
         own = re.compile(
             r"memcpy|memset|__aeabi_mem\w+|__gnu_thumb1_case_\w+|(link|checkpoint)_\w+"
@@ -722,7 +829,7 @@ def test_the_runtime_compiles_for_avr_without_a_warning(tmp_path: Path) -> None:
     )
     sources = [str(paths.RUNTIME / name) for name in names]
     for chip in ("atmega328p", "atmega2560"):
-        compiler = Compiler((AVR, f"-mmcu={chip}"), ("-std=c99", "-Os"))
+        compiler = Compiler((str(AVR), f"-mmcu={chip}"), ("-std=c99", "-Os"))
         compiler.run(*STRICT, "-c", *sources, cwd=tmp_path)
 
 

@@ -1,16 +1,20 @@
 """Each pass alone: what goes in, what must hold of what comes out."""
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import replace
-from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegen.graph import Plan, Step, TrainingGraph
+from codegen.board import Board, load_board
+from codegen.fixedpoint import MAX_FRACTION, MAX_WEIGHT_FRACTION, MIN_FRACTION, Q
+from codegen.graph import Plan, Step, TensorFormat, TrainingGraph
 from codegen.interpret import IntegerLearner, accumulate, run_float
-from codegen.ops.base import LayerOp
+from codegen.ops.base import LayerOp, Shape, size
 from codegen.passes import differentiate as differentiate_pass
 from codegen.passes import plan_memory as memory
 from codegen.passes import schedule as schedule_pass
@@ -22,7 +26,7 @@ from codegen.passes.fuse_updates import fuse_updates
 from codegen.passes.plan_memory import Block
 from codegen.passes.schedule import schedule
 from codegen.pipeline import Samples, make_plan, make_state, synthetic_samples
-from codegen.spec import Spec, parse_spec
+from codegen.spec import MODES, Spec, load_spec, parse_spec
 
 HEAD = 'name = "net"\ninput = [4]\nloss = "squared_error"\n'
 
@@ -51,6 +55,18 @@ def names(steps: tuple[Step, ...]) -> list[str]:
 
 
 # ---------------------------------------------------------------- build_graph
+
+
+def test_every_tensor_has_its_layer_s_name_and_its_shape() -> None:
+    graph = build_graph(network("dense units=3", "relu name='r'", "dense units=2 bias=false"))
+    assert {name: tensor.shape for name, tensor in graph.tensors.items()} == {
+        **{"x": (4,), "dense1_w": (3, 4), "dense1_b": (3,), "dense1": (3,), "r": (3,)},
+        **{"dense2_w": (2, 3), "dense2": (2,), "target": (2,)},
+    }
+    assert (graph.scores, graph.outputs) == ("dense2", 2)
+    assert [(node.name, node.inputs["x"].tensor) for node in graph.nodes] == [
+        *(("dense1", "x"), ("r", "dense1"), ("dense2", "r")),
+    ]
 
 
 def test_a_layer_that_reads_many_is_folded_two_at_a_time() -> None:
@@ -193,9 +209,9 @@ def test_no_accumulator_leaves_its_bound(spec: Spec) -> None:
     """With weights, biases and errors at the ends of their range too."""
     plan = make_plan(spec, gradient=True)
     state = make_state(spec, plan)
-    for name, values in state.values.items():
+    for name, parameter in state.values.items():
         rail = 2 ** (plan.quantized.formats[name].bits - 1)
-        state.values[name] = np.where(values % 2 == 0, -rail, rail - 1)
+        state.values[name] = np.where(parameter % 2 == 0, -rail, rail - 1)
     samples = extremes(spec, plan)
     learner = IntegerLearner(plan.quantized, state)
     _, values, _ = learner.gradients(samples.x[0], samples.target[0])
@@ -204,6 +220,42 @@ def test_no_accumulator_leaves_its_bound(spec: Spec) -> None:
             bound = plan.quantized.accumulators[step.name].raw_bits
             acc = accumulate(plan.quantized, step, values).q
             assert int(np.max(np.abs(acc))) <= 2**bound, step.name
+
+
+def at_the_ends(tensor_format: TensorFormat, shape: Shape) -> Iterator[Q]:
+    """Every value at one end of its range, with the fewest and the most fraction bits."""
+    most = MAX_WEIGHT_FRACTION if tensor_format.policy == "parameter" else MAX_FRACTION
+    rail = 1 << (tensor_format.bits - 1)
+    fractions = (tensor_format.f,) if tensor_format.policy == "fixed" else (MIN_FRACTION, most)
+    for value, f in itertools.product((-rail, rail - 1), fractions):
+        yield Q(np.full(shape, value), f)
+
+
+# Large ones have the same kernels.
+FILES = sorted((Path(__file__).parent / "networks").glob("*.toml"))
+SMALL = [load_spec(path) for path in FILES if size(load_spec(path).input) <= 300]
+
+
+@pytest.mark.parametrize("small", SMALL, ids=lambda spec: spec.name)
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("board", [None, load_board("microbit")], ids=["wide", "shifted"])
+@pytest.mark.parametrize("gradient", [False, True], ids=["training", "gradient"])
+def test_the_worst_operands_reach_the_bound_of_an_accumulator_but_no_more(
+    small: Spec, mode: str, gradient: bool, board: Board | None
+) -> None:
+    plan = make_plan(replace(small, mode=mode), board, gradient=gradient)
+    quantized, training, nearest = plan.quantized, plan.training, 0.0
+    for step in training.steps:
+        if not isinstance(step.op, LayerOp) or step.kernel in step.op.outer:
+            continue
+        names_ = list(dict.fromkeys(step.reads.values()))
+        choices = [at_the_ends(quantized.formats[n], training.tensors[n].shape) for n in names_]
+        for operands in itertools.product(*choices):
+            acc = accumulate(quantized, step, dict(zip(names_, operands, strict=True)))
+            worst = float(np.max(np.abs(acc.q)) / 2 ** quantized.accumulators[step.name].raw_bits)
+            assert worst <= 1, step.name
+            nearest = max(nearest, worst)
+    assert nearest >= 0.5  # one bit less would not do
 
 
 # ---------------------------------------------------------------- plan_memory
@@ -230,9 +282,11 @@ blocks = st.lists(
 def test_blocks_that_live_together_never_overlap(some: list[Block]) -> None:
     for order in memory._orders(some)[:6]:
         offsets = memory._place(order)
-        live = sorted((offsets[b.name], b) for b in some if b.first <= 5 <= b.last)
-        for (at, block), (next_at, _) in pairwise(sorted(live, key=lambda pair: pair[0])):
-            assert at + block.bytes <= next_at
+        assert all(offsets[block.name] % block.alignment == 0 for block in some)
+        for a, b in itertools.combinations(some, 2):
+            first, second = sorted((a, b), key=lambda block: offsets[block.name])
+            apart = offsets[first.name] + first.bytes <= offsets[second.name]
+            assert apart or not a.meets(b)
         assert memory._extent(some, offsets) >= memory._lower_bound(some) - 3
 
 

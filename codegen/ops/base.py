@@ -192,6 +192,18 @@ class ElementwiseOp(Op):
 
     knows_fraction: ClassVar[bool] = False  # backward uses how many fraction bits y has
 
+    def forward(self, x: Floats) -> Floats:
+        raise NotImplementedError
+
+    def forward_int(self, x: Q, bits: int) -> Q:
+        raise NotImplementedError
+
+    def grad_x(self, dy: Floats, y: Floats) -> Floats:
+        raise NotImplementedError
+
+    def grad_x_int(self, dy: Q, y: Q, bits: int) -> Q:
+        raise NotImplementedError
+
     def output_fraction(self, bits: int) -> int | None:
         """Fraction bits of the stored output, where they are fixed by the function's range."""
         return None

@@ -2,11 +2,11 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
-from codegen.fixedpoint import LOSS_FRACTION, Floats, Ints, Q, integers, rescale
+from codegen.fixedpoint import LOSS_FRACTION, Floats, Q, integers, rescale
 from codegen.ops.base import LabelLoss, Numbers, ShapeError
 
 _T = 26  # fraction bits of an exponent of 2
@@ -119,7 +119,7 @@ class SoftmaxCrossEntropy(LabelLoss):
         tables = {"exp2_table": EXP2_TABLE, "log2_table": LOG2_TABLE}
         return tables | ({"class_weights": self.weights_q} if self.class_weights else {})
 
-    def loss(self, x: Floats, t: Ints) -> tuple[float, Floats]:
+    def loss(self, x: Floats, t: Any) -> tuple[float, Floats]:
         shifted = x - x.max()
         surprise = np.log(np.exp(shifted).sum()) - shifted
         share = self.smoothing_q / (1 << _S)
@@ -128,7 +128,7 @@ class SoftmaxCrossEntropy(LabelLoss):
         weight = self.weights_q[int(t)] / (1 << _W) if self.class_weights else 1.0
         return weight * float(np.sum(wanted * surprise)), weight * (np.exp(-surprise) - wanted)
 
-    def loss_int(self, x: Q, t: Ints) -> tuple[int, Q]:
+    def loss_int(self, x: Q, t: Any) -> tuple[int, Q]:
         fraction = exp2_fraction(x.q.size)
         distance = [int(d) for d in x.q.max() - x.q]
         exponent = [int(rescale(d * LOG2_E, x.f + 30 - _T)) for d in distance]

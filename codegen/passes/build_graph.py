@@ -139,7 +139,9 @@ class _Building:
         for key, whole in op.parameters(use.shape).items():
             name = f"{layer.name}{suffix}_{key}"
             part = Part(f"{layer.name}_{key}", whole.shape, *rows)
-            self.tensors[name] = replace(self.tensors[name], part=part)
+            self.tensors[name] = replace(
+                self.tensors[name], part=part, fan_in=whole.fan_in, fan_out=whole.fan_out
+            )
 
     def _add(
         self, layer: Layer, op: LayerOp | ElementwiseOp, name: str, inputs: Mapping[str, Use]

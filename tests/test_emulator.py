@@ -1,0 +1,483 @@
+"""Emulated cores: the same integers as everywhere, exact counts, faults that say where."""
+
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import unicorn
+
+from codegen import paths
+from codegen.board import Board, load_board
+from codegen.emit import Options, emit, emit_harness
+from codegen.graph import Plan
+from codegen.interpret import State
+from codegen.pipeline import Samples, make_plan, make_state, synthetic_samples
+from codegen.report import make_report, multiplies
+from codegen.spec import MODES, Spec, load_spec
+from host_sim.check import check
+from host_sim.compiler import Compiler, Platform
+from host_sim.device import Build, Device
+from host_sim.emulator import (
+    Core,
+    EmulatedDevice,
+    EmulatedProgram,
+    FaultError,
+    core_names,
+    find_core,
+)
+
+HERE = Path(__file__).parent
+NETWORKS = sorted((HERE / "networks").glob("*.toml"))
+EVERYWHERE = ("xor_gate", "digits", "w4")  # on every core in every mode
+CORES = ("cortex-m0", "cortex-m3", "cortex-m33", "cortex-m4", "cortex-m7", "rv32imc")
+SHIFTED = load_board("microbit")  # accumulates shifted products in 32 bits
+STEPS = 1000
+LARGE = 10_000  # multiplications a step; a network with more is trained for fewer steps
+LARGE_MACS = 2_000_000  # multiplications of all its steps
+
+
+def named(name: str, **changes: Any) -> Spec:
+    """A network of tests/networks."""
+    return replace(load_spec(HERE / "networks" / f"{name}.toml"), **changes)
+
+
+@cache
+def planned(spec: Spec, board: Board | None = None) -> tuple[Plan, State]:
+    plan = make_plan(spec, board)
+    return plan, make_state(spec, plan)
+
+
+@cache
+def sampled(spec: Spec) -> Samples:
+    plan, _ = planned(spec)
+    macs = multiplies(plan)["total"]
+    steps = STEPS if macs <= LARGE else max(4, LARGE_MACS // macs)
+    return synthetic_samples(spec, plan, steps, seed=3)
+
+
+def learnt(spec: Spec, platform: Platform, board: Board | None = None) -> tuple[int, bytes]:
+    """Sum of the losses and the parameters after training."""
+    build = Build(spec, *planned(spec, board), Options(), platform)
+    build.init()
+    samples = sampled(spec)
+    return build.run(samples, np.arange(len(samples), dtype=np.uint32)), build.params.tobytes()
+
+
+# ---------------------------------------------------------------- the same integers everywhere
+
+
+def test_every_core_has_its_name() -> None:
+    assert core_names() == CORES
+
+
+def paired() -> Iterator[tuple[str, str, str]]:
+    """Network, mode, core: three networks on all cores, the rest on all cores but not in each mode."""
+    for path in NETWORKS:
+        for i, mode in enumerate(MODES):
+            for j, core in enumerate(CORES):
+                if path.stem in EVERYWHERE or j % len(MODES) == i:
+                    yield path.stem, mode, core
+
+
+@pytest.mark.parametrize(("network", "mode", "core"), [*paired()])
+def test_a_core_learns_what_the_host_learns(
+    network: str, mode: str, core: str, any_compiler: Compiler
+) -> None:
+    """Of small networks 1 000 steps. Both ways to accumulate, where they are not the same."""
+    spec = named(network, mode=mode)
+    host = replace(any_compiler, flags=("-std=c99", "-O1"))
+    for board in policies(spec):
+        assert learnt(spec, find_core(core, level="-Os"), board) == learnt(spec, host, board)
+
+
+def policies(spec: Spec) -> tuple[Board | None, ...]:
+    plan, _ = planned(spec, SHIFTED)
+    differs = any(accumulator.shift for accumulator in plan.quantized.accumulators.values())
+    return (None, SHIFTED) if differs else (None,)
+
+
+@pytest.mark.parametrize("name", ["xor_gate", "digits"])
+def test_every_compiler_of_this_machine_learns_the_same(
+    name: str, c_compilers: dict[str, Compiler]
+) -> None:
+    """With and without an optimiser; by the test above the cores learn it too."""
+    for spec in (named(name, mode=mode) for mode in MODES):
+        variants = [
+            replace(compiler, flags=("-std=c99", level))
+            for compiler in c_compilers.values()
+            for level in ("-O0", "-O1", "-O3")
+        ]
+        for board in policies(spec):
+            assert len({learnt(spec, variant, board) for variant in variants}) == 1
+
+
+def test_the_comparison_would_notice_one_other_step(any_compiler: Compiler) -> None:
+    spec = named("xor_gate")
+    build = Build(spec, *planned(spec), Options(), any_compiler)
+    build.init()
+    build.run(sampled(spec), np.arange(STEPS - 1, dtype=np.uint32))
+    assert build.params.tobytes() != learnt(spec, any_compiler)[1]
+
+
+@pytest.mark.parametrize("name", ["cortex-m0", "cortex-m4", "rv32imc"])
+def test_a_core_has_the_tensors_that_the_check_expects(name: str) -> None:
+    """Every tensor after every gradient, read from the emulated memory, equals the integers."""
+    spec = named("lesson_wide")
+    result = check(spec, count=4, device=EmulatedDevice(spec, name))
+    assert result.ok
+
+
+def test_an_emulated_device_does_what_a_device_does(tmp_path: Path) -> None:
+    spec = named("digits")
+    host, emulated = Device(spec, seed=5), EmulatedDevice(spec, "cortex-m4", seed=5)
+    x, y = np.random.RandomState(0).uniform(0, 16, (30, 64)), np.arange(30) % 10
+    assert emulated.train(x, y) == host.train(x, y)
+    assert emulated.crc32() == host.crc32()
+    assert emulated.saturations() == host.saturations()
+    assert np.array_equal(emulated.predict(x), host.predict(x))
+    assert np.array_equal(emulated.scores(x), host.scores(x))
+    assert emulated.gradient(x[0], y[0]) == host.gradient(x[0], y[0])
+    assert np.array_equal(emulated.read("d_dense1_w"), host.read("d_dense1_w"))
+    host.save(tmp_path / "p.npz")
+    emulated.init()
+    assert emulated.crc32() != host.crc32()
+    emulated.load(tmp_path / "p.npz")
+    assert emulated.crc32() == host.crc32()
+    emulated.init()
+    emulated.parameter_bytes = host.parameter_bytes
+    assert emulated.crc32() == host.crc32()
+
+
+def test_samples_are_handed_over_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = named("xor_gate")
+    whole = learnt(spec, find_core("cortex-m0"))
+    monkeypatch.setattr("host_sim.device.CHUNK", 1000)
+    assert learnt(spec, find_core("cortex-m0")) == whole
+
+
+# ---------------------------------------------------------------- counts
+
+
+def program_of(spec: Spec, core: Core) -> EmulatedProgram:
+    plan, state = planned(spec)
+    options = Options()
+    return core.load(emit(spec, plan, state, options) | emit_harness(spec, plan, state, options))
+
+
+@pytest.mark.parametrize("name", ["cortex-m0", "rv32imc"])  # without IT blocks a hook sees all
+def test_counts_equal_those_of_a_hook_on_every_instruction(name: str) -> None:
+    device = EmulatedDevice(named("xor_gate"), find_core(name))
+    seen: list[int] = []
+    device.program._engine.hook_add(
+        unicorn.UC_HOOK_CODE, lambda uc, address, size, data: seen.append(address)
+    )
+    device.program._engine.ctl_flush_tb()
+    seen.clear()
+    device.reset_counts()
+    device.train([[1, 0], [1, 1]], [[1], [0]])
+    inside = [address for address in seen if address < 0x20000000]
+    assert device.instructions().total() == len(inside) > 1000
+
+
+@pytest.mark.parametrize("name", ["cortex-m0", "cortex-m4"])
+def test_every_function_is_counted_though_it_is_inlined(name: str) -> None:
+    """And nothing is counted twice: the parts of what was inlined sum to the whole."""
+    device = EmulatedDevice(named("xor_gate"), name, counters=False)
+    device.reset_counts()
+    device.train([[1, 0]], [[1]])
+    counts = device.instructions()
+    text = emit(device.spec, *planned(device.spec), Options())["xor_gate.c"]
+    steps = set(re.findall(r"^static \w+ (step_\w+)\(", text, re.MULTILINE))
+    assert len(steps) > 5
+    assert steps | {"xor_gate_train", "harness_train"} <= {*counts}
+    assert "unknown code" not in counts
+
+
+def test_counts_add_up_until_they_are_reset() -> None:
+    device = EmulatedDevice(named("xor_gate"), "cortex-m3")
+    device.reset_counts()
+    assert device.instructions().total() == 0
+    device.predict([1, 1])
+    once = device.instructions()
+    device.predict([1, 1])
+    assert device.instructions().total() == 2 * once.total() > 0
+    device.reset_counts()
+    device.predict([1, 1])
+    assert device.instructions() == once
+
+
+def test_100_million_instructions_take_less_than_a_second() -> None:
+    spec = named("mnist")
+    device = EmulatedDevice(spec, "cortex-m4", counters=False)
+    samples = synthetic_samples(spec, device.plan, 200, seed=0)
+    device.train_samples(samples, range(4))
+    device.reset_counts()
+    start = time.process_time()
+    device.train_samples(samples, range(200))
+    seconds = time.process_time() - start
+    assert device.instructions().total() / seconds > 100e6
+
+
+# What QEMU counts: SysTick ticks 25 times in 1000 ns, an instruction takes 1024 ns (icount 10).
+START = """
+#include "NET.h"
+
+static NET_params params;
+static NET_work work;
+static const int16_t x[] = {X};
+
+void reset(void);
+
+const void *const vectors[] __attribute__((section(".vectors"), used)) = {
+    (void *)0x20010000, (void *)reset};
+
+static void semihost(int operation, const void *argument)
+{
+    register int r0 __asm__("r0") = operation;
+    register const void *r1 __asm__("r1") = argument;
+    __asm__ volatile("bkpt 0xAB" : "+r"(r0) : "r"(r1) : "memory");
+}
+
+static void print(uint32_t v)
+{
+    char text[11] = "00000000\\n";
+    for (int i = 7; i >= 0; i--, v >>= 4) {
+        text[i] = "0123456789abcdef"[v & 15];
+    }
+    semihost(4, text);
+}
+
+/* Ticks of a call; the function does not matter to the rest. */
+__attribute__((noinline)) static uint32_t ticks(int (*function)(NET_params *, NET_work *,
+                                                                const int16_t *, int))
+{
+    volatile uint32_t *const now = (uint32_t *)0xE000E018;
+    const uint32_t before = *now;
+    function(&params, &work, x, 3);
+    return (before - *now) & 0xFFFFFF;
+}
+
+__attribute__((naked)) static int nothing(NET_params *p, NET_work *w, const int16_t *v, int t)
+{
+    __asm__ volatile("bx lr");
+}
+
+void reset(void)
+{
+    *(volatile uint32_t *)0xE000E014 = 0xFFFFFF;
+    *(volatile uint32_t *)0xE000E018 = 0;
+    *(volatile uint32_t *)0xE000E010 = 5;
+    NET_init(&params);
+    print(ticks(nothing));
+    for (int i = 0; i < 20; i++) {
+        print(ticks((int (*)(NET_params *, NET_work *, const int16_t *, int))NET_train));
+    }
+    static const uint32_t done[2] = {0x20026, 0};
+    semihost(0x20, done);
+    for (;;) {
+    }
+}
+"""
+MEMORY = """
+SECTIONS
+{
+    .text 0 : { KEEP(*(.vectors)) *(.text .text.* .rodata .rodata.*) }
+    .data 0x20000000 : { *(.data .data.* .bss .bss.* COMMON) }
+    /DISCARD/ : { *(.ARM.exidx*) *(.ARM.extab*) }
+}
+"""
+MACHINES = {"cortex-m3": "mps2-an385", "cortex-m4": "mps2-an386", "cortex-m7": "mps2-an500"}
+
+
+@pytest.mark.parametrize("core_name", MACHINES)
+@pytest.mark.parametrize("toolchain", ["zig", "gcc"])
+def test_counts_equal_those_of_qemu(
+    core_name: str, toolchain: Any, need: Any, tmp_path: Path
+) -> None:
+    """Instruction for instruction, those of IT blocks too."""
+    need("qemu-system-arm", *(["arm-none-eabi-gcc"] if toolchain == "gcc" else []))
+    core, spec = find_core(core_name, toolchain), named("digits")
+    assert qemu_counts(core, spec, tmp_path) == emulated_counts(core, spec)
+
+
+def digits_input() -> np.ndarray:
+    return (np.arange(64, dtype=np.int64) * 997 % 32768 - 8000).astype(np.int16)
+
+
+def emulated_counts(core: Core, spec: Spec) -> list[int]:
+    program, (plan, state) = program_of(spec, core), planned(spec)
+    report = make_report(plan, state)
+    params, work = np.zeros(report.parameters, np.uint8), np.zeros(report.work, np.uint8)
+    program.call("digits_init", params)
+    counts = []
+    for _ in range(20):
+        program.reset()
+        program.call("digits_train", params, work, digits_input(), 3)
+        counts.append(program.instructions().total())
+    return counts
+
+
+def qemu_counts(core: Core, spec: Spec, folder: Path) -> list[int]:
+    plan, state = planned(spec)
+    start = START.replace("NET", "digits").replace(
+        "{X}", f"{{{', '.join(map(str, digits_input()))}}}"
+    )
+    files = emit(spec, plan, state, Options()) | {"start.c": start, "memory.ld": MEMORY}
+    header = (paths.CORES / "include" / "string.h").read_text()
+    for name, text in {**files, "string.h": header}.items():
+        (folder / name).write_text(text)
+    plain = ["-nostartfiles"] if len(core.compiler.command) == 1 else []
+    options = ["-Tmemory.ld", "-Wl,--gc-sections", "-Wl,--entry=reset", *plain]
+    core.compiler.run(*options, *(f for f in files if f.endswith(".c")), "-o", "t.elf", cwd=folder)
+    machine = MACHINES[core.name]
+    command = f"qemu-system-arm -M {machine} -kernel t.elf -display none -monitor none -serial none"
+    semihosting = "-semihosting-config enable=on,target=native -icount shift=10"
+    done = subprocess.run(
+        [*command.split(), *semihosting.split()], cwd=folder, capture_output=True, text=True,
+        timeout=60, check=True,
+    )  # fmt: skip
+    ticks = [int(line, 16) for line in (done.stdout + done.stderr).split()]
+    return [round((t - ticks[0]) / 25.6) + 1 for t in ticks[1:]]  # nothing() is one instruction
+
+
+# ---------------------------------------------------------------- faults
+
+
+FAULTY = """
+#include <stdint.h>
+int32_t read_nothing(void);
+int32_t read_odd(const int8_t *at);
+void write_constant(void);
+int32_t shallow(int32_t at);
+int32_t deep(int32_t at);
+int32_t too_deep(int32_t at);
+int32_t ninth(int32_t a, int32_t b, int32_t c, int32_t d, int32_t e, int32_t f, int32_t g,
+              int32_t h, int32_t i);
+int64_t wide(const int64_t *at);
+
+static const volatile int32_t constant = 1;
+
+int32_t read_nothing(void)
+{
+    return *(const volatile int32_t *)0x40000000;
+}
+
+int32_t read_odd(const int8_t *at)
+{
+    return *(const volatile int32_t *)(const void *)(at + 1);
+}
+
+void write_constant(void)
+{
+    *(volatile int32_t *)(uintptr_t)&constant = 2;
+}
+
+int32_t shallow(int32_t at)
+{
+    volatile int8_t room[1000];
+    room[at] = 1;
+    return room[at];
+}
+
+int32_t deep(int32_t at)
+{
+    volatile int8_t room[5000];
+    room[at] = 1;
+    return room[at];
+}
+
+int32_t too_deep(int32_t at)
+{
+    volatile int8_t room[70000];
+    room[at] = 1;
+    return room[at];
+}
+
+int32_t ninth(int32_t a, int32_t b, int32_t c, int32_t d, int32_t e, int32_t f, int32_t g,
+              int32_t h, int32_t i)
+{
+    return a + b + c + d + e + f + g + h == 36 ? i : 0;
+}
+
+int64_t wide(const int64_t *at)
+{
+    return at[0] + at[1];
+}
+"""
+
+
+def line_of(text: str) -> int:
+    return next(i for i, line in enumerate(FAULTY.splitlines(), 1) if text in line)
+
+
+@pytest.fixture(params=["zig", "gcc"])
+def faulty(request: pytest.FixtureRequest, need: Any) -> object:
+    """Loads the program above on a core, built by each toolchain."""
+    if request.param == "gcc":
+        need("arm-none-eabi-gcc", "riscv64-unknown-elf-gcc")
+
+    def load(core: str) -> EmulatedProgram:
+        return find_core(core, request.param).load({"faulty.c": FAULTY})
+
+    return load
+
+
+def test_faults_name_function_and_line(faulty: Any) -> None:
+    program = faulty("cortex-m3")
+    with pytest.raises(FaultError) as fault:
+        program.call("read_nothing")
+    line = line_of("0x40000000")
+    assert str(fault.value) == (
+        f"cortex-m3: invalid memory read at 0x40000000 in read_nothing (faulty.c:{line})"
+    )
+
+
+def test_constants_cannot_be_written(faulty: Any) -> None:
+    with pytest.raises(
+        FaultError, match=r"^cortex-m4: .*write.* in write_constant \(faulty.c:\d+\)$"
+    ):
+        faulty("cortex-m4").call("write_constant")
+
+
+@pytest.mark.parametrize("name", CORES)
+def test_only_the_m0_needs_alignment(faulty: Any, name: str) -> None:
+    program, words = faulty(name), np.arange(16, dtype=np.int8)
+    if name != "cortex-m0":
+        assert program.call("read_odd", words) == 0x04030201
+        return
+    with pytest.raises(FaultError, match=r"^cortex-m0: .* in read_odd \(faulty.c:\d+\)$"):
+        program.call("read_odd", words)
+
+
+def test_a_stack_that_is_too_deep_is_a_fault(faulty: Any) -> None:
+    program = faulty("cortex-m0")
+    assert program.call("deep", 0) == 1
+    with pytest.raises(FaultError, match=r"^cortex-m0: .*memory .* in too_deep \(faulty.c:\d+\)$"):
+        program.call("too_deep", 0)
+
+
+@pytest.mark.parametrize("name", CORES)
+def test_arguments_and_results_follow_the_calling_convention(faulty: Any, name: str) -> None:
+    program = faulty(name)
+    assert program.call("ninth", *range(1, 9), -7) == -7
+    assert program.call("wide", np.array([-(2**40), 5]), bits=64) == 5 - 2**40
+
+
+def test_the_deepest_stack_is_measured(faulty: Any) -> None:
+    program = faulty("cortex-m0")
+    program.call("deep", 0)
+    deepest = program.stack_bytes
+    assert 5000 <= deepest <= 5032
+    program.call("shallow", 0)
+    assert program.stack_bytes == deepest
+    program.reset()
+    assert program.stack_bytes == 0
+    program.call("shallow", 0)
+    assert 1000 <= program.stack_bytes <= 1032

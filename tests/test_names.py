@@ -1,0 +1,116 @@
+"""Whatever a layer is called: the C compiles, or one line says which name to change."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from codegen.errors import UserError
+from codegen.pipeline import generate
+from codegen.spec import Spec, parse_spec
+from host_sim.compiler import STRICT, Compiler
+
+# A gradient that is summed, slots, a frozen parameter, a table, a schedule, scratch words, norms.
+NETWORK = """name = "net"
+input = [3]
+loss = "softmax_cross_entropy"
+[training]
+OPTIMIZER
+clip_norm = 0.5
+weight_decay = 0.1
+batch = 2
+schedule = { kind = "cosine", samples = 100 }
+[[layer]]
+kind = "dense"
+units = 3
+name = "first"
+[[layer]]
+kind = "tanh"
+name = "NAME"
+[[layer]]
+kind = "dense"
+units = 3
+frozen = true
+name = "kept"
+[[layer]]
+kind = "dense"
+units = 2
+name = "last"
+"""
+
+
+def network(name: str, optimizer: str) -> Spec:
+    return parse_spec(NETWORK.replace("NAME", name).replace("OPTIMIZER", optimizer), "net.toml")
+
+
+def identifiers(optimizer: str) -> list[str]:
+    """Every name in the C of the network, and every step's; not those of its other layers."""
+    text = "\n".join(generate(network("second", optimizer)).values())
+    words = set(re.findall(r"[A-Za-z_]\w*", re.sub(r"/\*.*?\*/", " ", text, flags=re.DOTALL)))
+    words |= {word.removeprefix("step_") for word in words}
+    return sorted(words - {"first", "kept", "last"})
+
+
+@pytest.mark.parametrize("optimizer", ["momentum = 0.5", 'optimizer = "adam"'])
+def test_a_layer_may_be_called_like_nothing_or_anything_in_the_c(
+    optimizer: str, any_compiler: Compiler, tmp_path: Path
+) -> None:
+    checking = replace(any_compiler, flags=("-std=c99", "-fsyntax-only", *STRICT))
+    refused = {}
+    for name in identifiers(optimizer):
+        try:
+            files = generate(network(name, optimizer))
+        except UserError as error:
+            refused[name] = str(error)
+            continue
+        for file, text in files.items():
+            (tmp_path / file).write_text(text)
+        checking.run("net.c", "net_init.c", cwd=tmp_path)
+    for name, message in refused.items():
+        assert re.match(rf"net\.toml: layer 2 \(\w+\): name = '{name}'; ", message)
+    assert {"int16_t", "step_loss", "update_last_w", "net_kept_w", "FXP_H"} <= {*refused}
+    assert not {"best", "peak", "softmax_exp2"} & {*refused}
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        (
+            ("fc", "fc_w"),
+            "net.toml: layer 2 (fc_w): name = 'fc_w'; the C code would have two things called "
+            "'fc_w'; choose another",
+        ),
+        (
+            ("fc", "update_fc_w"),
+            "net.toml: layer 2 (update_fc_w): name = 'update_fc_w'; the C code would have two "
+            "things called 'step_update_fc_w'; choose another",
+        ),
+        (
+            ("step", "scale"),
+            "net.toml: layer 2 (scale): name = 'scale'; the C code would have two things called "
+            "'step_scale'; choose another",
+        ),
+        (
+            ("d", "b"),
+            "net.toml: layer 2 (b): name = 'b'; the C code would have two things called 'd_b'; "
+            "choose another",
+        ),
+        (
+            ("FC", "last"),
+            "net.toml: layer 1 (FC): name = 'FC'; C has macros and types that look so; choose "
+            "another",
+        ),
+        (
+            ("fxp_fold", "last"),
+            "net.toml: layer 1 (fxp_fold): name = 'fxp_fold'; C has macros and types that look "
+            "so; choose another",
+        ),
+    ],
+)
+def test_two_things_of_one_name_are_refused(layers: tuple[str, str], message: str) -> None:
+    text = 'name = "net"\ninput = [3]\nloss = "squared_error"\n'
+    text += "".join(f'[[layer]]\nkind = "dense"\nunits = 2\nname = "{name}"\n' for name in layers)
+    with pytest.raises(UserError) as refused:
+        generate(parse_spec(text, "net.toml"))
+    assert str(refused.value) == message
