@@ -339,3 +339,24 @@ def encode_norm(length: float) -> Norm:
     mantissa, exponent = math.frexp(length)
     r, f = round(math.ldexp(mantissa, 16)), 16 - exponent
     return Norm(r >> 1, f - 1) if r == ONE_16 else Norm(r, f)
+
+
+WEYL = 0x9E3779B9  # 2**32 divided by the golden ratio
+
+
+def spread(word: Ints, shape: tuple[int, ...]) -> Ints:
+    """A random word for each element: a Weyl sequence from one."""
+    steps = np.arange(1, math.prod(shape) + 1, dtype=np.int64).reshape(shape)
+    return integers((word + steps * WEYL) & 0xFFFFFFFF)
+
+
+def decayed(w: Ints, share: Rate, random: Random) -> Ints:
+    """w less its share, each weight with a random word of its own; twin of fxp_decay16.
+
+    A share below 2**-24 is none; one of 1 or more is nearly 1.
+    """
+    if share.m == 0 or share.s > 32:
+        return w
+    m, s = (255, 8) if share.s < 8 else (share.m, share.s)
+    draws = spread(integers(random.draw()), w.shape)
+    return integers(w - ((w * m + (draws >> (32 - s))) >> s))

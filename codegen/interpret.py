@@ -23,6 +23,7 @@ from codegen.fixedpoint import (
     Rate,
     bit_length,
     clip_factor,
+    decayed,
     encode_norm,
     encode_number,
     fold,
@@ -34,6 +35,7 @@ from codegen.fixedpoint import (
     quantize,
     rescale,
     saturate,
+    spread,
     squares_shift,
     step24,
     weight_fraction,
@@ -47,11 +49,9 @@ from codegen.ops.base import (
     Place,
     Shape,
     Slots,
-    size,
 )
 
 CARE_EVERY = 16  # samples: weights decay and are kept off their rail, slots are fitted
-WEYL = 0x9E3779B9  # 2**32 divided by the golden ratio
 MIN_EXACT_SHIFT = -8
 SEED = 0x6D637567  # "mcug"
 Values = dict[str, Any]
@@ -608,12 +608,6 @@ class IntegerLearner:
         return self.quantized.training.graph.optimizer
 
 
-def spread(word: Ints, shape: Shape) -> Ints:
-    """A random word for each element: a Weyl sequence from one."""
-    steps = np.arange(1, size(shape) + 1, dtype=np.int64).reshape(shape)
-    return integers((word + steps * WEYL) & 0xFFFFFFFF)
-
-
 def slots_of(name: str, optimizer: OptimizerOp, slots: Slots) -> dict[str, Ints]:
     """By the names that they have in the state."""
     names = [slot_name(name, slot) for slot in optimizer.slots]
@@ -655,18 +649,6 @@ def weight_decay(graph: Graph, batch: int) -> Rate:
     """What CARE_EVERY samples take off a weight, for a rate of 1 as the C has it."""
     shared = batch if graph.optimizer.normalises else 1
     return encode_number(round(CARE_EVERY * graph.weight_decay / shared * 2**48), 48)
-
-
-def decayed(w: Ints, share: Rate, random: Random) -> Ints:
-    """w less its share, each weight with a random word of its own; twin of fxp_decay16.
-
-    A share below 2**-24 is none; one of 1 or more is nearly 1.
-    """
-    if share.m == 0 or share.s > 32:
-        return w
-    m, s = (255, 8) if share.s < 8 else (share.m, share.s)
-    draws = spread(integers(random.draw()), w.shape)
-    return integers(w - ((w * m + (draws >> (32 - s))) >> s))
 
 
 def sum_ideal(gradient: Q) -> int:

@@ -43,6 +43,7 @@ class Adam(Moments):
     kind: ClassVar[str] = "adam"
     slots: ClassVar[tuple[str, ...]] = ("m", "root")
     slot_allowance: ClassVar[tuple[float, ...]] = (SLOT_ALLOWANCE, SLOT_ALLOWANCE)
+    words: ClassVar[int] = 2  # one rounds m and the weight, the other the root
     quotient_fraction: ClassVar[int] = 15
     beta1: float = 0.9
     beta2: float = 0.999

@@ -417,7 +417,6 @@ class GradientOptimizer(OptimizerOp):
 
     forms_gradient: ClassVar[bool] = True
     normalises: ClassVar[bool] = True
-    words: ClassVar[int] = 2
     always_spreads: ClassVar[bool] = True
 
     def update_int(

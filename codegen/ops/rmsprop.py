@@ -32,6 +32,7 @@ class Rmsprop(Moments):
     kind: ClassVar[str] = "rmsprop"
     slots: ClassVar[tuple[str, ...]] = ("root",)
     slot_allowance: ClassVar[tuple[float, ...]] = (SLOT_ALLOWANCE,)
+    words: ClassVar[int] = 1  # its high half rounds the root, its low half the weight
     quotient_fraction: ClassVar[int] = _SHIFT + GRADIENT_ROOM
     beta2: float = 0.9
 
@@ -60,7 +61,7 @@ class Rmsprop(Moments):
         self, w: Ints, g: Q, slots: Slots, draws: Slots, rate: Rate, place: Place
     ) -> tuple[Ints, Slots]:
         taken = self.gradient_int(g, place.slots_f)
-        root = root_mean_square(slots[0], taken, self.beta2_q, draws[1] >> 16)
+        root = root_mean_square(slots[0], taken, self.beta2_q, draws[0] >> 16)
         epsilon = self.epsilon_int(place.slots_f, place.batch)
         ratio = quotient(taken << _SHIFT, root + epsilon)
-        return self.moved(w, ratio, draws[0] >> 16, rate, place), (root,)
+        return self.moved(w, ratio, draws[0] & 0xFFFF, rate, place), (root,)
