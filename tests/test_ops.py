@@ -58,6 +58,8 @@ from codegen.ops.dense import Dense
 from codegen.ops.depthwise_conv2d import DepthwiseConv2d
 from codegen.ops.flatten import Flatten
 from codegen.ops.global_average_pool import GlobalAveragePool
+from codegen.ops.hard_sigmoid import HardSigmoid
+from codegen.ops.hard_swish import HardSwish
 from codegen.ops.hinge import Hinge
 from codegen.ops.huber import Huber
 from codegen.ops.identity import Identity
@@ -66,6 +68,7 @@ from codegen.ops.max_pool import MaxPool
 from codegen.ops.momentum import Momentum
 from codegen.ops.multiply import Multiply
 from codegen.ops.pad import Pad
+from codegen.ops.prelu import Prelu
 from codegen.ops.relu import Relu
 from codegen.ops.relu6 import Relu6
 from codegen.ops.reshape import Reshape
@@ -80,6 +83,7 @@ from codegen.ops.softmax_cross_entropy import (
     exp2,
     log2,
 )
+from codegen.ops.softsign import Softsign
 from codegen.ops.squared_error import SquaredError
 from codegen.ops.step import Step
 from codegen.ops.tanh import Tanh
@@ -151,6 +155,9 @@ LAYER_EXAMPLES = [
     case(Multiply(), (3, 2), (3, 2)),
     case(ScaleShift(), (3, 2, 4)),
     case(Add(), (3, 2), (3, 2)),
+    case(HardSwish(), (5, 4)),
+    case(Prelu(), (3, 2, 4)),
+    case(Prelu(), (5,)),
     case(Concatenate(), (3, 2), (3, 4)),
 ]
 SCHEDULE_EXAMPLES = [
@@ -159,7 +166,10 @@ SCHEDULE_EXAMPLES = [
 ]
 FOLD_EXAMPLES = [BatchNorm((0.5, 0.0), (1.0, 4.0))]
 VIEW_EXAMPLES = [Flatten(), Reshape((2, 3))]
-ELEMENTWISE = [Relu(), Relu6(), LeakyRelu(), LeakyRelu(0.0), LeakyRelu(0.9999), Sigmoid(), Tanh()]
+ELEMENTWISE = [
+    *(Relu(), Relu6(), LeakyRelu(), LeakyRelu(0.0), LeakyRelu(0.9999)),
+    *(Sigmoid(), Tanh(), Softsign(), HardSigmoid()),
+]
 LOSS_EXAMPLES = [
     *(SoftmaxCrossEntropy(), SoftmaxCrossEntropy(label_smoothing=0.1)),
     *(SquaredError(), BinaryCrossEntropy(), Huber(), Huber(0.01), AbsoluteError(), Hinge()),

@@ -15,6 +15,8 @@ from codegen.ops.dense import Dense
 from codegen.ops.depthwise_conv2d import DepthwiseConv2d
 from codegen.ops.flatten import Flatten
 from codegen.ops.global_average_pool import GlobalAveragePool
+from codegen.ops.hard_sigmoid import HardSigmoid
+from codegen.ops.hard_swish import HardSwish
 from codegen.ops.hinge import Hinge
 from codegen.ops.huber import Huber
 from codegen.ops.leaky_relu import LeakyRelu
@@ -22,6 +24,7 @@ from codegen.ops.max_pool import MaxPool
 from codegen.ops.momentum import Momentum
 from codegen.ops.multiply import Multiply
 from codegen.ops.pad import Pad
+from codegen.ops.prelu import Prelu
 from codegen.ops.relu import Relu
 from codegen.ops.relu6 import Relu6
 from codegen.ops.reshape import Reshape
@@ -29,6 +32,7 @@ from codegen.ops.scale_shift import ScaleShift
 from codegen.ops.sgd import Sgd
 from codegen.ops.sigmoid import Sigmoid
 from codegen.ops.softmax_cross_entropy import SoftmaxCrossEntropy
+from codegen.ops.softsign import Softsign
 from codegen.ops.squared_error import SquaredError
 from codegen.ops.step import Step
 from codegen.ops.tanh import Tanh
@@ -40,6 +44,7 @@ LAYERS: dict[str, LayerKind] = {
     for op in (
         *(Dense, Conv1d, Conv2d, DepthwiseConv2d),
         *(LeakyRelu, Relu, Relu6, Sigmoid, Tanh),
+        *(HardSigmoid, HardSwish, Prelu, Softsign),
         *(MaxPool, AveragePool, GlobalAveragePool),
         *(Add, Concatenate, Multiply, Flatten, Reshape, Pad),
         *(BatchNorm, ScaleShift),
