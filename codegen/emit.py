@@ -277,7 +277,7 @@ class _StepView:
 
     @property
     def sticky(self) -> bool:
-        return any(f.kernel == "forward" and f.op.keeps_positive for f in self.step.finishes)
+        return any(f.kernel == "forward" and f.op.keeps_positive for f in self.step.finishes[-1:])
 
     # gradients and updates
 
