@@ -138,7 +138,9 @@ def _gradients(
 def _ladders(spec: Spec, squares: Mapping[str, Floats]) -> dict[str, list[Level]]:
     """The levels of each layer that has parameters which learn, the cheapest first."""
     graph = build_graph(spec)
-    parameters = {node.name: tuple(node.parameters.values()) for node in graph.nodes}
+    parameters: dict[str, tuple[str, ...]] = {}
+    for node in graph.nodes:
+        parameters[node.owner] = (*parameters.get(node.owner, ()), *node.parameters.values())
     ladders = {}
     for layer in spec.layers:
         own = [n for n in parameters.get(layer.name, ()) if not graph.tensors[n].frozen]
@@ -177,7 +179,7 @@ def _splits(layer: Layer, channels: int) -> bool:
 
 def _with(spec: Spec, ladders: Mapping[str, list[Level]], chosen: Mapping[str, int]) -> Spec:
     """The network in which these levels learn and nothing else."""
-    owners = {node.name for node in build_graph(spec).nodes if node.parameters}
+    owners = {node.owner for node in build_graph(spec).nodes if node.parameters}
     layers = []
     for layer in spec.layers:
         if layer.name in chosen:
