@@ -195,7 +195,7 @@ def worst_case(spec: Spec, plan: Plan) -> WorstCase:
         state = make_state(spec, plan, samples, seed, _positive_weights(plan, random))
         rate = min(255.0, faster * max(spec.learning_rate, _SLOWEST))
         case = WorstCase(
-            plan, replace(state, steps=steps, rate=learning_rate(rate, spec.batch)), samples
+            plan, replace(state, steps=steps, rate=learning_rate(rate, spec.rate_batch)), samples
         )
         if case.skipped() == 0:
             return case

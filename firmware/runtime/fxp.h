@@ -380,10 +380,14 @@ static inline uint32_t fxp_clip(fxp_norm norm, uint32_t r, int f)
 /* rate * m * 2^-s as a share of 1: below 2^-24 it is 0, from 1 up nearly 1. */
 static inline fxp_rate fxp_share(fxp_rate rate, int32_t m, int s)
 {
-    const fxp_rate share = fxp_encode_rate((uint64_t)rate.m * (uint32_t)m, rate.s + s);
-    const fxp_rate none = {0, 0};
-    const fxp_rate nearly_all = {255, 8};
-    return share.m == 0 || share.s > 32 ? none : (share.s < 8 ? nearly_all : share);
+    fxp_rate share = fxp_encode_rate((uint64_t)rate.m * (uint32_t)m, rate.s + s);
+    if (share.s > 32) {
+        share.m = 0;
+    } else if (share.m != 0 && share.s < 8) {
+        share.m = 255;
+        share.s = 8;
+    }
+    return share;
 }
 
 /* Every weight less its share, which is rounded by a random word of its own. */
@@ -402,7 +406,7 @@ static inline void fxp_decay8(int8_t *w, int32_t n, fxp_rate rate, int32_t m, in
 }
 
 static inline void fxp_decay16(int16_t *w, int32_t n, fxp_rate rate, int32_t m, int s,
-                              uint32_t *random)
+                               uint32_t *random)
 {
     const fxp_rate share = fxp_share(rate, m, s);
     if (share.m != 0) {
