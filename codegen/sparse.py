@@ -11,6 +11,7 @@ import numpy as np
 
 from codegen.errors import UserError
 from codegen.fixedpoint import Floats
+from codegen.graph import Graph
 from codegen.interpret import initial_parameters, run_float
 from codegen.layout import parameter_fields, struct_bytes, work_bytes
 from codegen.ops.base import LayerOp, ShapeError
@@ -75,7 +76,9 @@ def propose(
     learning rate times that. Only layers that learn in `spec` are considered. UserError where not
     even the cheapest fits.
     """
-    ladders = _ladders(spec, _gradients(spec, samples, parameters))
+    graph = build_graph(spec)
+    ladders = _ladders(spec, graph, _gradients(spec, samples, parameters))
+    owners = frozenset(node.name for node in graph.nodes if node.parameters)
     chosen: dict[str, int] = {}
     known: dict[str, int] = {}
     ties = count()
@@ -86,7 +89,7 @@ def propose(
     while queue:
         expected, _, name = heapq.heappop(queue)
         trial = {**chosen, name: chosen.get(name, -1) + 1}
-        known[name] = total = ram(_with(spec, ladders, trial))
+        known[name] = total = ram(_with(spec, owners, ladders, trial))
         if total > ram_bytes:
             continue
         before = ladders[name][chosen[name]].gain if name in chosen else 0.0
@@ -108,7 +111,7 @@ def propose(
     levels = {name: ladders[name][level] for name, level in chosen.items()}
     gain = sum(level.gain for level in levels.values())
     most = sum(ladder[-1].gain for ladder in ladders.values())
-    return Proposal(_with(spec, ladders, chosen), levels, used, gain, most)
+    return Proposal(_with(spec, owners, ladders, chosen), levels, used, gain, most)
 
 
 def ram(spec: Spec) -> int:
@@ -135,9 +138,8 @@ def _gradients(
     return squares
 
 
-def _ladders(spec: Spec, squares: Mapping[str, Floats]) -> dict[str, list[Level]]:
+def _ladders(spec: Spec, graph: Graph, squares: Mapping[str, Floats]) -> dict[str, list[Level]]:
     """The levels of each layer that has parameters which learn, the cheapest first."""
-    graph = build_graph(spec)
     parameters = {node.name: tuple(node.parameters.values()) for node in graph.nodes}
     ladders = {}
     for layer in spec.layers:
@@ -175,9 +177,13 @@ def _splits(layer: Layer, channels: int) -> bool:
     return True
 
 
-def _with(spec: Spec, ladders: Mapping[str, list[Level]], chosen: Mapping[str, int]) -> Spec:
-    """The network in which these levels learn and nothing else."""
-    owners = {node.name for node in build_graph(spec).nodes if node.parameters}
+def _with(
+    spec: Spec,
+    owners: frozenset[str],
+    ladders: Mapping[str, list[Level]],
+    chosen: Mapping[str, int],
+) -> Spec:
+    """The network in which these levels learn and nothing else; `owners` have parameters."""
     layers = []
     for layer in spec.layers:
         if layer.name in chosen:

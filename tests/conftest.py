@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from codegen import cli
 from codegen.errors import UserError
 from codegen.spec import MODES, Spec, load_spec
 from host_sim.compiler import Compiler
@@ -24,6 +25,22 @@ NO_SKIP = os.environ.get("MCUGRAD_NO_SKIP") == "1"  # gcc and clang must be ther
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden/")
+
+
+@pytest.fixture
+def mcugrad(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """The command with these arguments: (status, output, errors)."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["mcugrad", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        captured = capsys.readouterr()
+        return int(stop.value.code or 0), captured.out, captured.err
+
+    return call
 
 
 @pytest.fixture(params=NETWORKS, ids=lambda path: path.stem)

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from codegen import cli
 from codegen.emit import Options, emit
 from codegen.interpret import IntegerLearner
 from codegen.layout import initial_tables, pack
@@ -29,20 +28,6 @@ CORES = ["cortex-m0", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33", "rv32
 
 def named(name: str, **changes: Any) -> Spec:
     return replace(load_spec(NETWORKS / f"{name}.toml"), **changes)
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> object:
-    """mcugrad with these arguments: (status, output, errors)."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["mcugrad", *arguments])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        captured = capsys.readouterr()
-        return int(stop.value.code or 0), captured.out, captured.err
-
-    return call
 
 
 LARGE = 400_000  # multiplications a step
@@ -134,8 +119,8 @@ def linked_bytes(core: Any, files: Any) -> int:
 # ---------------------------------------------------------------- the command line
 
 
-def test_bench_prints_one_json_object(run: Any) -> None:
-    status, out, err = run("bench", XOR, "--json")
+def test_bench_prints_one_json_object(mcugrad: Any) -> None:
+    status, out, err = mcugrad("bench", XOR, "--json")
     result = json.loads(out)
     assert (status, err) == (0, "")
     assert list(result) == ["network", "mode", "cores"]
@@ -152,13 +137,13 @@ def test_bench_prints_one_json_object(run: Any) -> None:
         assert cost["functions"]["xor_gate_train"] > 0
 
 
-def test_bench_is_the_same_each_time(run: Any) -> None:
+def test_bench_is_the_same_each_time(mcugrad: Any) -> None:
     arguments = ("bench", XOR, "--core", "cortex-m3", "--json")
-    assert run(*arguments) == run(*arguments)
+    assert mcugrad(*arguments) == mcugrad(*arguments)
 
 
-def test_bench_prints_tables(run: Any) -> None:
-    status, out, _ = run("bench", XOR, "--core", "cortex-m0", "--core", "rv32imc")
+def test_bench_prints_tables(mcugrad: Any) -> None:
+    status, out, _ = mcugrad("bench", XOR, "--core", "cortex-m0", "--core", "rv32imc")
     assert status == 0
     assert "cortex-m0" in out
     assert "rv32imc" in out
@@ -166,28 +151,30 @@ def test_bench_prints_tables(run: Any) -> None:
     assert "cortex-m4" not in out
 
 
-def test_bench_takes_its_typical_steps_from_data(run: Any, tmp_path: Path) -> None:
+def test_bench_takes_its_typical_steps_from_data(mcugrad: Any, tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", x=np.zeros((20, 64)), y=np.arange(20) % 10)
     arguments = ("bench", str(NETWORKS / "digits.toml"), "--core", "cortex-m4", "--json")
-    plain = json.loads(run(*arguments)[1])["cores"]["cortex-m4"]
-    own = json.loads(run(*arguments, "--data", str(tmp_path / "d.npz"))[1])["cores"]["cortex-m4"]
+    plain = json.loads(mcugrad(*arguments)[1])["cores"]["cortex-m4"]
+    own = json.loads(mcugrad(*arguments, "--data", str(tmp_path / "d.npz"))[1])["cores"][
+        "cortex-m4"
+    ]
     assert own["train_typical"] < plain["train_typical"]
     assert own["train"] == plain["train"]
 
 
-def test_train_learns_the_same_on_a_core(run: Any, tmp_path: Path) -> None:
+def test_train_learns_the_same_on_a_core(mcugrad: Any, tmp_path: Path) -> None:
     rows = "\n".join(f"{a},{b},{a ^ b}" for a in (0, 1) for b in (0, 1))
     (tmp_path / "xor.csv").write_text(rows + "\n")
     arguments = ("train", XOR, "--data", str(tmp_path / "xor.csv"), "--epochs", "20", "--json")
-    host = run(*arguments)
+    host = mcugrad(*arguments)
     assert host[0] == 0
-    assert run(*arguments, "--core", "cortex-m0") == host
-    assert run(*arguments, "--core", "rv32imc") == host
+    assert mcugrad(*arguments, "--core", "cortex-m0") == host
+    assert mcugrad(*arguments, "--core", "rv32imc") == host
 
 
 @pytest.mark.parametrize("command", [("bench", XOR), ("train", XOR, "--data", "none.csv")])
-def test_an_unknown_core_is_one_line(run: Any, command: tuple[str, ...]) -> None:
-    assert run(*command, "--core", "cortex-m5") == (
+def test_an_unknown_core_is_one_line(mcugrad: Any, command: tuple[str, ...]) -> None:
+    assert mcugrad(*command, "--core", "cortex-m5") == (
         2,
         "",
         f"unknown core 'cortex-m5': did you mean cortex-m7? (cores: {', '.join(CORES)})\n",
@@ -195,11 +182,11 @@ def test_an_unknown_core_is_one_line(run: Any, command: tuple[str, ...]) -> None
 
 
 def test_without_gcc_for_the_core_the_way_out_is_named(
-    run: Any, monkeypatch: pytest.MonkeyPatch
+    mcugrad: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "")
     line = "there is no arm-none-eabi-gcc on the PATH; install it or take --toolchain zig\n"
-    assert run("bench", XOR, "--core", "cortex-m4", "--toolchain", "gcc") == (2, "", line)
+    assert mcugrad("bench", XOR, "--core", "cortex-m4", "--toolchain", "gcc") == (2, "", line)
 
 
 @pytest.mark.parametrize("package", ["unicorn", "elftools", "ziglang"])

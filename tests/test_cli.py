@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from codegen import cli
 from codegen.spec import load_spec
 
 NETWORKS = Path(__file__).parent / "networks"
@@ -19,18 +18,10 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mcugrad: Run) -> Run:
     """mcugrad with these arguments, in a folder of its own: (status, output, errors)."""
     monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["mcugrad", *arguments])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        captured = capsys.readouterr()
-        return int(stop.value.code or 0), captured.out, captured.err
-
-    return call
+    return mcugrad
 
 
 def write_xor_data(folder: Path) -> str:

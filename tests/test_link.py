@@ -32,7 +32,7 @@ from elftools.elf.constants import SH_FLAGS
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
-from codegen import cli, paths
+from codegen import paths
 from codegen.errors import UserError
 from codegen.layout import network_hash
 from codegen.pipeline import (
@@ -665,20 +665,14 @@ XOR = str(HERE / "networks" / "xor_gate.toml")
 
 @pytest.fixture
 def run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    mcugrad: Callable[..., tuple[int, str, str]],
 ) -> Callable[..., tuple[int, str, str]]:
     """mcugrad with these arguments, in a folder with samples: (status, output, errors)."""
     monkeypatch.chdir(tmp_path)
     Path("xor.csv").write_text("".join(f"{a},{b},{a ^ b}\n" for a in (0, 1) for b in (0, 1)))
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["mcugrad", *arguments])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        captured = capsys.readouterr()
-        return int(stop.value.code or 0), captured.out, captured.err
-
-    return call
+    return mcugrad
 
 
 def loopback_with_data() -> Loopback:

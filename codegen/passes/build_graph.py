@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from codegen.errors import UserError
 from codegen.graph import PARAMETER_ROLES, Graph, Node, Part, Tensor, Use, add_tensor
-from codegen.ops.base import ElementwiseOp, FoldOp, LayerOp, Shape, ShapeError, ViewOp
+from codegen.ops.base import ElementwiseOp, FoldOp, LayerOp, Shape, ShapeError, ViewOp, size
 from codegen.ops.concatenate import Concatenate
 from codegen.spec import INPUT_NAME, Layer, Spec
 
@@ -41,7 +41,7 @@ def check(graph: Graph) -> None:
     for node in graph.nodes:
         for use in node.inputs.values():
             assert use.tensor in written, node
-            assert Tensor("", use.shape, "input").size == graph.tensors[use.tensor].size, node
+            assert size(use.shape) == graph.tensors[use.tensor].size, node
         assert node.output not in written, node
         written.add(node.output)
 
