@@ -85,6 +85,32 @@ def test_a_view_is_no_node() -> None:
     assert (use.tensor, use.shape, graph.tensors["x"].shape) == ("x", (4,), (2, 2))
 
 
+# Two channels, given statistics: what a batch normalisation needs to be told.
+NORM = "mean=[0.5,-1.0] variance=[1.0,4.0]"
+
+
+def test_a_normalisation_is_folded_once_and_no_other_is_lost() -> None:
+    """The layer before takes up the first; each that stays apart is a layer of its own."""
+    graph = build_graph(
+        network(
+            *("dense units=2", f"batch_norm {NORM} learn=true", f"batch_norm {NORM}"),
+            *("dense units=2", f"batch_norm {NORM}", f"batch_norm {NORM}", "dense units=2"),
+        )
+    )
+    assert [(node.name, node.op.kind) for node in graph.nodes] == [
+        *(("dense1", "dense"), ("batch_norm1", "scale_shift"), ("batch_norm2", "scale_shift")),
+        *(("dense2", "dense"), ("batch_norm4", "scale_shift"), ("dense3", "dense")),
+    ]
+    folded = [name for name, tensor in graph.tensors.items() if tensor.fold is not None]
+    norms = ("batch_norm1", "batch_norm2", "dense2", "batch_norm4")
+    assert folded == [f"{name}_{key}" for name in norms for key in "wb"]
+
+
+def test_the_format_of_a_folded_normalisation_is_that_of_what_is_stored() -> None:
+    spec = network("dense units=2", f"batch_norm {NORM} format='Q3.12'", "dense units=2")
+    assert str(build_graph(spec).tensors["dense1"].pinned) == "Q3.12"
+
+
 # ---------------------------------------------------------------- differentiate
 
 

@@ -54,7 +54,7 @@ class _Building:
     nodes: list[Node] = field(default_factory=list)
     tensors: dict[str, Tensor] = field(default_factory=dict)
     uses: dict[str, Use] = field(default_factory=dict)
-    folds: dict[str, FoldOp] = field(default_factory=dict)  # taken up, by the layer that does
+    folds: dict[str, FoldOp] = field(default_factory=dict)  # by the layer that takes it up
 
     def __post_init__(self) -> None:
         self.tensors[INPUT] = Tensor(INPUT, self.spec.input, "input")
@@ -104,9 +104,16 @@ class _Building:
                 raise ShapeError(
                     f"{op.kind} is folded into {source}; say what learns there, or learn = true"
                 )
+            self._pin(layer, source, use.tensor)
             return use
-        self.folds[layer.name] = op
-        return self._add(layer, op.alone(), layer.name, {"x": use})
+        return self._add(layer, op.alone(), layer.name, {"x": use}, op)
+
+    def _pin(self, layer: Layer, source: str, tensor: str) -> None:
+        """What is folded stores nothing itself: its format is that of the layer it goes into."""
+        known = self.tensors[tensor]
+        if layer.format is not None and known.pinned is not None:
+            raise ShapeError(f"{source} sets the format of the same values; remove one of them")
+        self.tensors[tensor] = replace(known, pinned=known.pinned or layer.format)
 
     def _add_chain(self, layer: Layer, op: LayerOp, name: str, uses: list[Use]) -> Use:
         """An op of two inputs takes more of them two at a time, from the left."""
@@ -142,7 +149,12 @@ class _Building:
             )
 
     def _add(
-        self, layer: Layer, op: LayerOp | ElementwiseOp, name: str, inputs: Mapping[str, Use]
+        self,
+        layer: Layer,
+        op: LayerOp | ElementwiseOp,
+        name: str,
+        inputs: Mapping[str, Use],
+        fold: FoldOp | None = None,
     ) -> Use:
         shapes = [use.shape for use in inputs.values()]
         output = op.output_shape(*shapes) if isinstance(op, LayerOp) else shapes[0]
@@ -150,7 +162,7 @@ class _Building:
         for key, p in own.items():
             learns = self.spec.learns(layer, p.role)
             tensor = Tensor(f"{name}_{key}", p.shape, p.role, p.fan_in, p.fan_out, not learns)
-            fold = self.folds.get(layer.name)
+            fold = fold or self.folds.get(layer.name)
             tensor = replace(tensor, initial=p.initial, fold=fold)
             add_tensor(self.tensors, tensor)
         add_tensor(self.tensors, Tensor(name, output, "activation", pinned=layer.format))
