@@ -38,8 +38,10 @@ class MaxPool(LayerOp):
         return ("x",) if kernel == "forward" else ("dy",)
 
     def lag(self, kernel: str, shapes: Shapes) -> dict[str, int]:
-        # Backward looks for the largest number again, in windows that begin before it.
-        return {"x": self.geometry(shapes).lag_forward()} if kernel == "forward" else {}
+        g = self.geometry(shapes)
+        if kernel == "forward":
+            return {"x": g.lag_forward()}
+        return {"dy": g.lag_backward(), "x": g.lag_search()}
 
     def forward(self, x: Floats) -> Floats:
         y: Floats = self._windows(x).max(axis=2)

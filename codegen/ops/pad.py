@@ -5,9 +5,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from codegen.fixedpoint import Array, Floats, Q
-from codegen.ops.base import LayerOp, Padding, Products, Shape, ShapeError, Shapes
-from codegen.ops.window import explicit_sides
+from codegen.fixedpoint import Array, Floats, Ints, Q, integers
+from codegen.ops.base import LayerOp, Padding, Products, Shape, ShapeError, Shapes, size
+from codegen.ops.window import NEVER, explicit_sides, lag
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,11 @@ class Pad(LayerOp):
     def products(self, kernel: str, shapes: Shapes) -> Products:
         return Products(1, ("x" if kernel == "forward" else "dy",))
 
+    def lag(self, kernel: str, shapes: Shapes) -> dict[str, int]:
+        if kernel == "forward":
+            return {"x": lag(self._padded(_index(shapes["x"]), NEVER))}
+        return {"dy": lag(self._cut(_index(shapes["dy"]), shapes["out"]))}
+
     def forward(self, x: Floats) -> Floats:
         return self._padded(x)
 
@@ -46,8 +51,9 @@ class Pad(LayerOp):
     def grad_x_int(self, dy: Q, *, shape: Shape) -> Q:
         return Q(self._cut(dy.q, shape), dy.f)
 
-    def _padded(self, x: Array) -> Array:
-        return np.pad(x, [*self.sides(x.shape)[3 - x.ndim :], (0, 0)])
+    def _padded(self, x: Array, fill: int = 0) -> Array:
+        sides = [*self.sides(x.shape)[3 - x.ndim :], (0, 0)]
+        return np.pad(x, sides, constant_values=fill)
 
     def _cut(self, dy: Array, shape: Shape) -> Array:
         sides = self.sides(shape)[3 - len(shape) :]
@@ -55,3 +61,8 @@ class Pad(LayerOp):
             tuple(slice(s[0], s[0] + n) for s, n in zip(sides, shape[:-1], strict=True))
         ]
         return part
+
+
+def _index(shape: Shape) -> Ints:
+    """Index of each element."""
+    return integers(np.arange(size(shape))).reshape(shape)
