@@ -149,7 +149,10 @@ LAYER_EXAMPLES = [
     case(Pad((1, 0, 2, 1)), (2, 3, 2)),
     case(Pad(1), (4, 3)),
     case(Multiply(), (3, 2), (3, 2)),
+    case(Multiply(), (2, 3, 4), (4,)),
+    case(Multiply(), (2, 3, 4), (1, 1, 4)),
     case(ScaleShift(), (3, 2, 4)),
+    case(ScaleShift(), (4,)),
     case(Add(), (3, 2), (3, 2)),
     case(Concatenate(), (3, 2), (3, 4)),
 ]

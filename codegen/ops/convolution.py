@@ -11,6 +11,7 @@ import numpy as np
 
 from codegen.fixedpoint import Array, Floats, Q, dot, integers, with_bias
 from codegen.ops.base import LayerOp, Parameter, Products, Shape, ShapeError, Shapes, size
+from codegen.ops.channels import over_positions
 from codegen.ops.window import Axis, Contract, first_reads, lag, patches, scatter
 
 
@@ -145,11 +146,10 @@ class Convolution(LayerOp):
         return Q(self._grad_w(dy.q, x.q, partial(dot, shift=shift)), dy.f + x.f - shift)
 
     def grad_b(self, dy: Floats) -> Floats:
-        total: Floats = dy.reshape(-1, dy.shape[-1]).sum(axis=0)
-        return total
+        return over_positions(dy)
 
     def grad_b_int(self, dy: Q) -> Q:
-        return Q(integers(dy.q.reshape(-1, dy.q.shape[-1]).sum(axis=0)), dy.f)
+        return Q(integers(over_positions(dy.q)), dy.f)
 
     def _forward(self, x: Array, w: Array, contract: Contract) -> Array:
         g = self._of(x.shape)

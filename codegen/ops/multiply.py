@@ -1,11 +1,11 @@
-"""y = x1 * x2, number by number."""
+"""y = x1 * x2, number by number; x2 may have one number a channel, as squeeze and excitation has."""
 
 from dataclasses import dataclass
 from typing import ClassVar
 
-from codegen.fixedpoint import Floats, Q
-from codegen.ops.alignment import same_shape
-from codegen.ops.base import LayerOp, Products, Shape, Shapes, size
+from codegen.fixedpoint import Array, Floats, Q, integers
+from codegen.ops.base import LayerOp, Products, Shape, ShapeError, Shapes, size
+from codegen.ops.channels import over_positions
 
 
 @dataclass(frozen=True)
@@ -16,16 +16,26 @@ class Multiply(LayerOp):
     inputs: ClassVar[tuple[str, ...]] = ("x1", "x2")
 
     def output_shape(self, *inputs: Shape) -> Shape:
-        return same_shape(self.kind, *inputs)
+        a, b = inputs
+        channels = a[-1:]
+        if b not in (a, channels, (1,) * (len(a) - 1) + channels):
+            raise ShapeError(
+                f"multiply needs inputs of one shape, or a second one of {a[-1]} numbers, one for "
+                f"each channel of the first; these are {a} and {b}"
+            )
+        return a
 
     def products(self, kernel: str, shapes: Shapes) -> Products:
-        return Products(1, self.reads(kernel))
+        keys = self.reads(kernel)
+        return Products(size(shapes[keys[0]]) // size(shapes["out"]), keys)
 
     def multiplies(self, kernel: str, shapes: Shapes) -> int:
-        return size(shapes["out"])
+        return size(shapes[self.reads(kernel)[0]])
 
     def lag(self, kernel: str, shapes: Shapes) -> dict[str, int]:
-        return dict.fromkeys(self.reads(kernel), 0)
+        """A number for each channel is read to the end."""
+        keys = self.reads(kernel)
+        return {key: 0 for key in keys if size(shapes[key]) >= size(shapes["out"])}
 
     def forward(self, x1: Floats, x2: Floats) -> Floats:
         return x1 * x2
@@ -39,8 +49,14 @@ class Multiply(LayerOp):
     def grad_x1_int(self, dy: Q, x2: Q, shift: int = 0) -> Q:
         return self.forward_int(dy, x2, shift)
 
-    def grad_x2(self, dy: Floats, x1: Floats) -> Floats:
-        return dy * x1
+    def grad_x2(self, dy: Floats, x1: Floats, *, shape: Shape) -> Floats:
+        return _gathered(dy * x1, shape)
 
-    def grad_x2_int(self, dy: Q, x1: Q, shift: int = 0) -> Q:
-        return self.forward_int(dy, x1, shift)
+    def grad_x2_int(self, dy: Q, x1: Q, shift: int = 0, *, shape: Shape) -> Q:
+        parts = self.forward_int(dy, x1, shift)
+        return Q(integers(_gathered(parts.q, shape)), parts.f)
+
+
+def _gathered(parts: Array, shape: Shape) -> Array:
+    """What x2 is given by every position that reads it."""
+    return parts if parts.shape == shape else over_positions(parts).reshape(shape)

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from codegen.fixedpoint import Floats, Q, integers, with_bias
 from codegen.ops.base import LayerOp, Parameter, Products, Shape, Shapes, size
+from codegen.ops.channels import over_positions
 
 
 @dataclass(frozen=True)
@@ -52,16 +53,14 @@ class ScaleShift(LayerOp):
         return Q((dy.q * w.q[:, 0]) >> shift, dy.f + w.f - shift)
 
     def grad_w(self, dy: Floats, x: Floats) -> Floats:
-        total: Floats = (dy * x).reshape(-1, x.shape[-1]).sum(axis=0)[:, None]
-        return total
+        return over_positions(dy * x)[:, None]
 
     def grad_w_int(self, dy: Q, x: Q, shift: int = 0) -> Q:
-        products = ((dy.q * x.q) >> shift).reshape(-1, x.q.shape[-1])
-        return Q(integers(products.sum(axis=0))[:, None], dy.f + x.f - shift)
+        total = integers(over_positions((dy.q * x.q) >> shift))
+        return Q(total[:, None], dy.f + x.f - shift)
 
     def grad_b(self, dy: Floats) -> Floats:
-        total: Floats = dy.reshape(-1, dy.shape[-1]).sum(axis=0)
-        return total
+        return over_positions(dy)
 
     def grad_b_int(self, dy: Q) -> Q:
-        return Q(integers(dy.q.reshape(-1, dy.q.shape[-1]).sum(axis=0)), dy.f)
+        return Q(integers(over_positions(dy.q)), dy.f)
