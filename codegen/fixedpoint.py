@@ -21,6 +21,7 @@ MIN_FRACTION = -8
 MAX_FRACTION = 23
 MAX_WEIGHT_FRACTION = 22
 BIAS_FRACTION = 22
+BIAS_LIMIT = 1 << (31 - BIAS_FRACTION)  # no bias reaches it
 LOSS_FRACTION = 20
 LEARNING_RATE_FRACTION = 24
 NO_IDEAL = 127  # of a tensor that is all zeros: it says nothing about its range

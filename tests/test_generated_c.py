@@ -41,7 +41,7 @@ from codegen.interpret import IntegerLearner, State
 from codegen.layout import pack, unpack
 from codegen.pipeline import Samples, generate, make_plan, make_state, synthetic_samples
 from codegen.report import make_report, multiplies
-from codegen.spec import Spec, load_spec
+from codegen.spec import Spec, load_spec, parse_spec
 from host_sim.compiler import STRICT, Compiler, build_library
 from host_sim.device import Build
 
@@ -255,6 +255,20 @@ def test_extreme_numbers_compute_the_python_integers(spec: Spec, any_compiler: C
     build = built(spec, any_compiler)
     set_rate(build, spec, WILD)
     assert_equal_to_integers(build, learned(spec, extremes(spec), rate=WILD))
+
+
+@pytest.mark.parametrize("size", [65536, 65537, 70000])
+def test_a_mean_of_many_extreme_numbers_does_not_overflow(
+    size: int, any_compiler: Compiler
+) -> None:
+    """65536 numbers of -2**15 are the most whose sum fits 32 bits."""
+    text = f'name = "far"\nloss = "squared_error"\ninput = [{size}, 1]\n'
+    text += '[[layer]]\nkind = "global_average_pool"\n[[layer]]\nkind = "dense"\nunits = 1\n'
+    spec = parse_spec(text, "far.toml")
+    x = integers(np.full((1, size, 1), -(2**15)))
+    want = IntegerLearner(planned(spec)[0].quantized, planned(spec)[1]).scores(x[0])
+    got = built(spec, any_compiler).map("scores", x, 1, np.int16)
+    assert got[0].tolist() == want.tolist()
 
 
 def extremes(spec: Spec) -> Samples:

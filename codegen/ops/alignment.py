@@ -9,7 +9,10 @@ from codegen.ops.base import Products, Shape, ShapeError
 def same_shape(kind: str, a: Shape, b: Shape) -> Shape:
     """The shape that both inputs have."""
     if a != b:
-        raise ShapeError(f"{kind} needs inputs of one shape, these are {a} and {b}")
+        raise ShapeError(
+            f"{kind} needs inputs of one shape, these are {a} and {b}; a conv1d, conv2d or dense "
+            "before one of them gives it the shape of the other"
+        )
     return a
 
 

@@ -14,7 +14,7 @@ class AveragePool(Averaging):
 
     kind: ClassVar[str] = "average_pool"
     kernel: Extent
-    stride: Extent = 0
+    stride: Extent = ()
     padding: Padding = "valid"
 
     def geometry(self, shapes: Shapes) -> Pool:

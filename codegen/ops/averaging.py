@@ -21,6 +21,10 @@ class Averaging(LayerOp):
     def geometry(self, shapes: Shapes) -> Pool:
         raise NotImplementedError
 
+    def sum_type(self, window: int) -> str:
+        """The C type of the sum of a window of numbers of 16 bits."""
+        return "int32_t" if window <= 1 << 16 else "int64_t"
+
     def share(self, count: int) -> int:
         """1 / count with 30 fraction bits, rounded."""
         return ((1 << FRACTION) + count // 2) // count

@@ -8,6 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+from codegen.fixedpoint import BIAS_LIMIT
 from codegen.ops.base import FoldOp, LayerOp, Numbers, ShapeError
 from codegen.ops.scale_shift import ScaleShift
 
@@ -32,6 +33,12 @@ class BatchNorm(FoldOp):
             raise ShapeError("mean, gamma and beta must be finite")
         if not all(0 <= v < math.inf for v in self.variance) or not 0 < self.epsilon < math.inf:
             raise ShapeError("variance must not be negative, and epsilon must be positive")
+        for channel, pair in enumerate(zip(self.scale(), self.shift(), strict=True)):
+            if max(map(abs, pair)) >= BIAS_LIMIT:
+                raise ShapeError(
+                    f"channel {channel} has the factor {pair[0]:g} and the addend {pair[1]:g}; "
+                    f"both must be below {BIAS_LIMIT}: divide what comes in, as input_max does"
+                )
 
     @property
     def channels(self) -> int:

@@ -23,7 +23,8 @@ class Concatenate(LayerOp):
         a, b = inputs
         if a[:-1] != b[:-1]:
             raise ShapeError(
-                f"concatenate needs inputs that differ in channels only, these are {a} and {b}"
+                f"concatenate needs inputs that differ in channels only, these are {a} and {b}; "
+                "pad or pool one of them"
             )
         return (*a[:-1], a[-1] + b[-1])
 

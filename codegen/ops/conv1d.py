@@ -14,7 +14,6 @@ class Conv1d(Convolution):
 
     kind: ClassVar[str] = "conv1d"
     ranks: ClassVar[tuple[int, ...]] = (2,)
-    looks_like: ClassVar[str] = "(steps, channels)"
     filters: int
     kernel: Extent
     stride: Extent = 1

@@ -12,7 +12,7 @@ import numpy as np
 from codegen.fixedpoint import Array, Floats, Q, dot, integers, with_bias
 from codegen.ops.base import LayerOp, Parameter, Products, Shape, ShapeError, Shapes, size
 from codegen.ops.channels import over_positions
-from codegen.ops.window import Axis, Contract, first_reads, lag, patches, scatter
+from codegen.ops.window import Axis, Contract, check_rank, first_reads, lag, patches, scatter
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,6 @@ class Convolution(LayerOp):
     """The kernels; a subclass has the keys and says what its geometry is."""
 
     ranks: ClassVar[tuple[int, ...]] = (3,)
-    looks_like: ClassVar[str] = "(rows, columns, channels)"
 
     def _geometry(self, x: Shape) -> Geometry:
         raise NotImplementedError
@@ -66,8 +65,7 @@ class Convolution(LayerOp):
         return self._of(shapes.get("x", shapes["out"]))
 
     def _of(self, x: Shape) -> Geometry:
-        if len(x) not in self.ranks:
-            raise ShapeError(f"{self.kind} needs {self.looks_like}, its input is {x}")
+        check_rank(self.kind, x, self.ranks)
         g = self._geometry(x)
         if g.filters < 1:
             raise ShapeError(f"{self.kind} has {g.filters} filters: at least 1 is needed")

@@ -16,7 +16,7 @@ class GlobalAveragePool(Averaging):
 
     def geometry(self, shapes: Shapes) -> Pool:
         x = shapes.get("x", shapes["out"])
-        return pool_geometry(self.kind, x, x[:-1] or 1, 0, "valid")
+        return pool_geometry(self.kind, x, x[:-1] or 1, (), "valid")
 
     def output_shape(self, *inputs: Shape) -> Shape:
         return (self.geometry({"out": inputs[0]}).channels,)

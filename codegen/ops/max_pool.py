@@ -19,7 +19,7 @@ class MaxPool(LayerOp):
 
     kind: ClassVar[str] = "max_pool"
     kernel: Extent
-    stride: Extent = 0
+    stride: Extent = ()
     padding: Padding = "valid"
 
     def geometry(self, shapes: Shapes) -> Pool:

@@ -1,4 +1,4 @@
-"""y = x1 * x2, number by number; x2 may have one number a channel, as squeeze and excitation has."""
+"""y = x1 * x2, number by number; x2 may have one number a channel (squeeze and excitation)."""
 
 from dataclasses import dataclass
 from typing import ClassVar

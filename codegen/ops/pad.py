@@ -6,8 +6,8 @@ from typing import ClassVar
 import numpy as np
 
 from codegen.fixedpoint import Array, Floats, Ints, Q, integers
-from codegen.ops.base import LayerOp, Padding, Products, Shape, ShapeError, Shapes, size
-from codegen.ops.window import NEVER, explicit_sides, lag
+from codegen.ops.base import LayerOp, Padding, Products, Shape, Shapes, size
+from codegen.ops.window import NEVER, check_rank, explicit_sides, lag
 
 
 @dataclass(frozen=True)
@@ -19,10 +19,7 @@ class Pad(LayerOp):
 
     def sides(self, x: Shape) -> list[tuple[int, int]]:
         """(before, after) of rows and columns; the rows of a signal have no padding."""
-        if len(x) not in (2, 3):
-            raise ShapeError(
-                f"pad needs (steps, channels) or (rows, columns, channels), its input is {x}"
-            )
+        check_rank(self.kind, x)
         sides = explicit_sides(self.padding, len(x) - 1)
         return sides if len(x) == 3 else [(0, 0), *sides]
 

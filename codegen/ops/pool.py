@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from codegen.ops.base import Extent, Padding, Shape, ShapeError
-from codegen.ops.window import ONE, Axis, axes, first_reads, lag
+from codegen.ops.base import Extent, Padding, Shape
+from codegen.ops.window import ONE, Axis, axes, check_rank, first_reads, lag
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,7 @@ class Pool:
 
 
 def pool_geometry(kind: str, x: Shape, kernel: Extent, stride: Extent, padding: Padding) -> Pool:
-    """For an input (steps, channels) or (rows, columns, channels); stride 0 is the kernel."""
-    if len(x) not in (2, 3):
-        raise ShapeError(
-            f"{kind} needs (steps, channels) or (rows, columns, channels), its input is {x}"
-        )
-    grid = axes(x[:-1], kernel, stride or kernel, padding)
+    """For an input (steps, channels) or (rows, columns, channels); stride () is the kernel."""
+    check_rank(kind, x)
+    grid = axes(x[:-1], kernel, kernel if stride == () else stride, padding)
     return Pool(grid[0] if len(x) == 3 else ONE, grid[-1], x[-1])

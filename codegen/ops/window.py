@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from codegen.fixedpoint import Array, Ints, integers
-from codegen.ops.base import Extent, Padding, ShapeError
+from codegen.ops.base import Extent, Padding, Shape, ShapeError
 
 NEVER = np.iinfo(np.int64).max  # index of the first read of an element that reads nothing
 
@@ -67,9 +67,18 @@ class Axis:
 
 ONE = Axis(1, 1)  # the rows of a signal
 
+_AXES = {2: "(steps, channels)", 3: "(rows, columns, channels)"}  # by rank
+
+
+def check_rank(kind: str, x: Shape, ranks: tuple[int, ...] = (2, 3)) -> None:
+    """ShapeError where the input has not as many axes as the op has windows for."""
+    if len(x) not in ranks:
+        wanted = " or ".join(_AXES[rank] for rank in ranks)
+        raise ShapeError(f"{kind} needs {wanted}, its input is {x}; put a reshape before it")
+
 
 def axes(
-    shape: tuple[int, ...], kernel: Extent, stride: Extent, padding: Padding, dilation: Extent = 1
+    shape: Shape, kernel: Extent, stride: Extent, padding: Padding, dilation: Extent = 1
 ) -> tuple[Axis, ...]:
     """The axes of an input of `shape` (without channels), as the keys of an op describe them."""
     n = len(shape)
@@ -106,7 +115,8 @@ def explicit_sides(padding: Padding, count: int, also: str = "") -> list[tuple[i
     if isinstance(values, str) or len(values) not in {1, count, 2 * count} or min(values) < 0:
         lengths = "2 numbers (before, after)" if count == 1 else "4 (top, bottom, left, right)"
         raise ShapeError(
-            f"padding = {_shown(padding)}: it must be {also}a number for every side, or {lengths}"
+            f"padding = {_shown(padding)}: it must be {also}a number for every side, or {lengths}, "
+            "none of them below 0"
         )
     if len(values) == 2 * count:
         return [(values[2 * i], values[2 * i + 1]) for i in range(count)]

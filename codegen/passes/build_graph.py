@@ -97,7 +97,8 @@ class _Building:
         use = self.uses[source]
         if op.channels != use.shape[-1]:
             raise ShapeError(
-                f"{op.kind} has numbers for {op.channels} channels, its input has {use.shape[-1]}"
+                f"{op.kind} has numbers for {op.channels} channels, its input has {use.shape[-1]}; "
+                "give each channel its own"
             )
         if source in self.folds:
             if layer.asks_for is not None:
