@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
+from textwrap import indent
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -365,8 +366,11 @@ class _StepView:
     @property
     def call(self) -> str:
         start = f"const fxp_scale {_scale_name(self.step.output)} = " if self.returns_scale else ""
-        values = [value for _, value in self._arguments()]
-        return _call(f"{start}{self.label}(", values, ");", _COLUMNS - _DEEPEST)
+        values, columns = [value for _, value in self._arguments()], _COLUMNS - _DEEPEST
+        if len(f"{start}{self.label}(") <= columns:
+            return _call(f"{start}{self.label}(", values, ");", columns)
+        text = _call(f"{self.label}(", values, ");", columns - 4)
+        return f"{start.rstrip()}\n{indent(text, '    ')}"
 
     def _arguments(self) -> Iterator[tuple[str, str]]:
         """Declaration and value of each: what is read, what is written, what that needs."""
@@ -687,7 +691,7 @@ class _NetworkView:
         line = self._lines([step])[0]
         dynamic = self.plan.quantized.formats[step.output].is_dynamic
         dynamic = dynamic and step.output != self.scores.name
-        return line if dynamic else "(void)" * ("= " in line) + line.split("= ")[-1]
+        return line if dynamic else "(void)" * ("=" in line) + re.split(r"=\s+", line)[-1]
 
     @property
     def training_views(self) -> list[str]:
