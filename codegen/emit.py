@@ -269,6 +269,19 @@ class _StepView:
         return f"f{len(self.step.finishes)}"
 
     @property
+    def anchor_f(self) -> str:
+        """To what the exponent of an error is relative."""
+        anchor = self.op.anchor(self.kernel) if isinstance(self.op, LayerOp) else None
+        return self.last_f if anchor is None else self.f[anchor]
+
+    @property
+    def described_f(self) -> str:
+        """Fraction bits of the accumulator, relative where those of the error are."""
+        if self.policy != "relative":
+            return self.last_f
+        return "0" if self.anchor_f == self.last_f else f"{self.last_f} - {self.anchor_f}"
+
+    @property
     def out_f(self) -> str:
         return _STORED.get(self.policy, str(self._output.f))
 
@@ -381,10 +394,10 @@ class _StepView:
                 yield self._pointer("const ", "y", finish.y)
                 if finish.op.knows_fraction and self._constant_f(finish.y) is None:
                     yield "int y_f", self._exponent(self._tensor(finish.y))
+        words = self.step.op.scratch_words(self.kernel, self.shapes)
+        if words:
+            yield f"int8_t scratch[{4 * words}]", scratch_name(self.step)
         if isinstance(self.step.op, LossOp):
-            if self.step.op.uses_scratch:
-                words = f"int8_t scratch[{4 * self.sizes['x']}]"
-                yield words, scratch_name(self.step)
             yield "int32_t *loss", "&loss"
         if self._is_update:
             yield from self._updated()

@@ -87,13 +87,17 @@ class Use:
 
 @dataclass(frozen=True)
 class Node:
-    """One layer: op, its inputs and parameters by kernel argument, and the tensor it writes."""
+    """One layer: op, its inputs and parameters by kernel argument, and the tensor it writes.
+
+    `owner` is the layer in whose name parameters are known; several nodes may have one.
+    """
 
     name: str
     op: LayerOp | ElementwiseOp
     inputs: Mapping[str, Use]
     output: str
     parameters: Mapping[str, str] = field(default_factory=dict)
+    owner: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """The same steps in two number systems: NumPy floats, and the integers that the C computes."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,11 +32,12 @@ from codegen.fixedpoint import (
     weight_fraction,
 )
 from codegen.graph import PARAMETER_ROLES, QuantizedGraph, Step, Tensor, TrainingGraph
-from codegen.ops.base import LossOp, Shape
+from codegen.ops.base import LayerOp, LossOp, Recurrence, Shape, unroll
 
 RENORMALISE_EVERY = 16  # samples
 WEYL = 0x9E3779B9  # 2**32 divided by the golden ratio
 MIN_EXACT_SHIFT = -8
+SCRATCH_BITS = 32
 SEED = 0x6D637567  # "mcug"
 Values = dict[str, Any]
 
@@ -54,10 +56,30 @@ def step_operands(step: Step, values: Mapping[str, Any]) -> dict[str, Any]:
 def run_step_float(step: Step, values: Mapping[str, Any]) -> Any:
     """What a step writes; for the loss the pair (value, error)."""
     result = step.op.call(step.kernel, step_operands(step, values), shape=step.shapes["out"])
+    if is_recurrent(step):
+        return unrolled_float(result, step.shapes["out"])
     value, result = result if isinstance(step.op, LossOp) else (None, result)
     for finish in step.finishes:
         result = finish_float(finish, result, values)
     return result if value is None else (value, result)
+
+
+def is_recurrent(step: Step) -> bool:
+    """Whether its kernel reads what it wrote."""
+    return isinstance(step.op, LayerOp) and step.op.is_recurrent(step.kernel)
+
+
+def unrolled_float(kernel: Recurrence, shape: Shape) -> Floats:
+    """What a recurrent kernel writes."""
+    out = np.zeros(shape)
+
+    def keep(place: Any, numbers: Floats) -> Floats:
+        if place is not None:
+            out[place] = numbers
+        return numbers
+
+    unroll(kernel, keep)
+    return out
 
 
 def finish_float(finish: Any, result: Floats, values: Mapping[str, Any]) -> Any:
@@ -202,7 +224,75 @@ class Stored:
 
 def run_step_int(quantized: QuantizedGraph, step: Step, values: Values, state: State) -> Stored:
     """Accumulate, finish, round once: the integer twin of one C function that writes a tensor."""
+    if is_recurrent(step):
+        return unrolled_int(quantized, step, values, state)[0]
     return store(quantized, step, finished(quantized, step, values), state)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What a recurrent kernel stored at once, its accumulators, and the largest error of each."""
+
+    acc: Q
+    stored: Q
+    bits: int
+    error: Floats | float
+
+
+def unrolled_int(
+    quantized: QuantizedGraph, step: Step, values: Mapping[str, Any], state: State
+) -> tuple[Stored, list[Piece]]:
+    """The integer twin of a recurrent kernel, and the pieces in which it wrote."""
+    bits, operands = quantized.formats[step.output].bits, step_operands(step, values)
+    base = _base(step, operands)
+    f = _stored_fraction(quantized, step, base, state)
+    out = np.zeros(step.shapes["out"], np.int64)
+    pieces: list[Piece] = []
+    ideal = NO_IDEAL
+
+    def keep(place: Any, acc: Q, error: Floats | float) -> Q:
+        nonlocal ideal
+        if place is None:
+            stored, width = Q(saturate(acc.q, SCRATCH_BITS), acc.f), SCRATCH_BITS
+        else:
+            stored, width = Q(narrow(acc.q, acc.f - f, bits), f), bits
+            out[place] = stored.q
+            ideal = min(ideal, _ideal(acc, bits, base))
+        pieces.append(Piece(acc, stored, width, error))
+        return stored
+
+    options = {"shift": quantized.accumulators[step.name].shift, "out_f": f}
+    unroll(step.op.call(f"{step.kernel}_int", operands, shape=out.shape, **options), keep)
+    return _described(quantized, step, Q(out, f), ideal, state), pieces
+
+
+def _base(step: Step, operands: Mapping[str, Q]) -> int:
+    """The exponent to which that of an error is relative, for a step that names it."""
+    anchor = step.op.anchor(step.kernel) if isinstance(step.op, LayerOp) else None
+    return 0 if anchor is None else operands[anchor].f
+
+
+def _stored_fraction(quantized: QuantizedGraph, step: Step, base: int, state: State) -> int:
+    """Fraction bits of what a step writes now, which are not chosen for each sample."""
+    tensor_format, follower = quantized.formats[step.output], state.ranges.get(step.output)
+    if follower is None:
+        return tensor_format.f
+    return follower.f + (base if tensor_format.policy == "relative" else 0)
+
+
+def _ideal(acc: Q, bits: int, base: int) -> int:
+    """The largest exponent with which the accumulators fit, relative to `base`."""
+    length = bit_length(acc.q)
+    return bits - 1 - length + acc.f - base if length else NO_IDEAL
+
+
+def _described(
+    quantized: QuantizedGraph, step: Step, q: Q, ideal: int, state: State, loss: int = 0
+) -> Stored:
+    follower = state.ranges.get(step.output)
+    limit = q.f if follower is None else follower.f
+    saturated = quantized.formats[step.output].policy != "exact" and ideal < limit
+    return Stored(q, ideal, saturated, loss)
 
 
 @dataclass(frozen=True)
@@ -258,22 +348,16 @@ def _finish(finish: Any, acc: Q, bits: int, values: Values) -> tuple[Q, int, boo
 def store(quantized: QuantizedGraph, step: Step, value: Finished, state: State) -> Stored:
     """Round once, in the format that the tensor has now."""
     acc, tensor_format = value.acc, quantized.formats[step.output]
-    follower = state.ranges.get(step.output)
-    length, top = bit_length(acc.q), tensor_format.bits - 1
     if tensor_format.policy == "exact":
-        f = acc.f - max(MIN_EXACT_SHIFT, length - top)
-    elif follower is None:
-        f = tensor_format.f
+        f = acc.f - max(MIN_EXACT_SHIFT, bit_length(acc.q) - (tensor_format.bits - 1))
     else:
-        f = follower.f + (acc.f if tensor_format.policy == "relative" else 0)
+        f = _stored_fraction(quantized, step, acc.f, state)
     q = narrow(acc.q, acc.f - f, tensor_format.bits)
     if value.sticky:
         q = np.where((acc.q > 0) & (q == 0), 1, q)
-    base = 0 if tensor_format.policy == "relative" else acc.f
-    ideal = top - length + base if length else NO_IDEAL
-    limit = f if follower is None else follower.f
-    saturated = tensor_format.policy != "exact" and ideal < limit
-    return Stored(Q(q, f), ideal, saturated, value.loss)
+    base = acc.f if tensor_format.policy == "relative" else 0
+    ideal = _ideal(acc, tensor_format.bits, base)
+    return _described(quantized, step, Q(q, f), ideal, state, value.loss)
 
 
 @dataclass
@@ -342,13 +426,20 @@ class IntegerLearner:
             if step.sink is not None:
                 self._sink(step, values, calibrate)
                 continue
-            value = finished(self.quantized, step, values)
+            write = self._writer(step, values)
             if calibrate:
-                self._adapt(step.output, store(self.quantized, step, value, self.state).ideal)
-            stored[step.output] = store(self.quantized, step, value, self.state)
+                self._adapt(step.output, write().ideal)
+            stored[step.output] = write()
             values[step.output] = stored[step.output].q
             loss = stored[step.output].loss if step.phase == "loss" else loss
         return loss, values, stored
+
+    def _writer(self, step: Step, values: Values) -> Callable[[], Stored]:
+        """Stores what the step computes, as often as it is asked, in the format of then."""
+        if is_recurrent(step):
+            return partial(run_step_int, self.quantized, step, values, self.state)
+        value = finished(self.quantized, step, values)
+        return partial(store, self.quantized, step, value, self.state)
 
     def _sink(self, step: Step, values: Values, calibrate: bool) -> None:
         assert step.sink is not None

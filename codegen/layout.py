@@ -9,7 +9,7 @@ import numpy as np
 from codegen.fixedpoint import Range, Rate, integers
 from codegen.graph import PARAMETER_ROLES, Plan, Tensor, TrainingGraph
 from codegen.interpret import State
-from codegen.ops.base import LossOp
+from codegen.ops.base import LayerOp, LossOp
 from codegen.spec import Spec
 
 C_TYPES = {8: "int8_t", 16: "int16_t", 32: "int32_t"}
@@ -192,6 +192,8 @@ def op_tables(training: TrainingGraph, learns: bool = True) -> tuple[Table, ...]
             tables |= finish.op.tables(finish.kernel)
         if isinstance(step.op, LossOp):
             tables |= step.op.tables()
+        elif isinstance(step.op, LayerOp):
+            tables |= step.op.tables(step.kernel)
     if learns:
         tables |= training.graph.schedule.tables()
     return tuple(_unsigned(name, values) for name, values in tables.items())

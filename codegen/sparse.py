@@ -78,7 +78,7 @@ def propose(
     """
     graph = build_graph(spec)
     ladders = _ladders(spec, graph, _gradients(spec, samples, parameters))
-    owners = frozenset(node.name for node in graph.nodes if node.parameters)
+    owners = frozenset(node.owner for node in graph.nodes if node.parameters)
     chosen: dict[str, int] = {}
     known: dict[str, int] = {}
     ties = count()
@@ -140,7 +140,9 @@ def _gradients(
 
 def _ladders(spec: Spec, graph: Graph, squares: Mapping[str, Floats]) -> dict[str, list[Level]]:
     """The levels of each layer that has parameters which learn, the cheapest first."""
-    parameters = {node.name: tuple(node.parameters.values()) for node in graph.nodes}
+    parameters: dict[str, tuple[str, ...]] = {}
+    for node in graph.nodes:
+        parameters[node.owner] = (*parameters.get(node.owner, ()), *node.parameters.values())
     ladders = {}
     for layer in spec.layers:
         own = [n for n in parameters.get(layer.name, ()) if not graph.tensors[n].frozen]

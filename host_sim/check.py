@@ -12,19 +12,22 @@ from codegen.fixedpoint import BIAS_FRACTION, LOSS_FRACTION, Floats, Outer, Q
 from codegen.graph import QuantizedGraph, Step, TrainingGraph
 from codegen.interpret import (
     IntegerLearner,
+    Piece,
     State,
     Stored,
     accumulate,
     formed,
     gradient_of,
+    is_recurrent,
     loss_float,
     run_float,
     run_step_float,
     run_step_int,
     step_operands,
+    unrolled_int,
 )
 from codegen.layout import pack
-from codegen.ops.base import LayerOp, LossOp
+from codegen.ops.base import LayerOp, LossOp, unroll
 from codegen.pipeline import Samples, make_plan, sample_floats, synthetic_samples
 from codegen.spec import Spec
 from host_sim.compiler import Platform
@@ -189,6 +192,8 @@ def kernel_check(
     Elements that saturate, or that are kept positive, are set apart: the first are counted, the
     second are exact by definition.
     """
+    if is_recurrent(step):
+        return _recurrent_check(quantized, step, values, state)
     stored = run_step_int(quantized, step, dict(values), state)
     exact = run_step_float(step, _floats(quantized, values))
     if isinstance(step.op, LossOp):
@@ -203,6 +208,40 @@ def kernel_check(
         want = np.minimum(want, limit - 1)
     worst = float(np.max(np.abs(stored.q.q - want), where=compared, initial=0.0))
     return KernelCheck(step.name, worst, allowed_lsb(quantized, step, values, f))
+
+
+def _recurrent_check(
+    quantized: QuantizedGraph, step: Step, values: Mapping[str, Any], state: State
+) -> KernelCheck:
+    """Piece by piece: the float twin goes on with what the integers stored."""
+    _, pieces = unrolled_int(quantized, step, values, state)
+    following = iter(pieces)
+    nearest = KernelCheck(step.name, 0.0, 0.5 + _FLOAT_ERROR)
+
+    def keep(place: Any, numbers: Floats) -> Floats:
+        nonlocal nearest
+        piece = next(following)
+        nearest = max(nearest, _compare(step.name, piece, numbers), key=_share)
+        return piece.stored.value
+
+    floats = step_operands(step, _floats(quantized, values))
+    unroll(step.op.call(step.kernel, floats, shape=step.shapes["out"]), keep)
+    return nearest
+
+
+def _compare(name: str, piece: Piece, exact: Floats) -> KernelCheck:
+    """Elements that saturate are set apart."""
+    want, limit = np.ldexp(exact, piece.stored.f), 2.0 ** (piece.bits - 1)
+    allowed = 0.5 + np.ldexp(piece.error, piece.stored.f) + _FLOAT_ERROR
+    allowed = np.broadcast_to(allowed, want.shape)
+    compared = (want > -limit) & (want < limit - 1)
+    error = np.where(compared, np.abs(piece.stored.q - want), 0.0)
+    worst = int(np.argmax(error / allowed))
+    return KernelCheck(name, float(error.flat[worst]), float(allowed.flat[worst]))
+
+
+def _share(check: KernelCheck) -> float:
+    return check.worst_lsb / check.allowed_lsb
 
 
 def allowed_lsb(quantized: QuantizedGraph, step: Step, values: Mapping[str, Any], f: int) -> float:
@@ -315,7 +354,7 @@ class _Tally:
 
     def _keep(self, new: KernelCheck) -> None:
         old = self._kernels.get(new.step)
-        if old is None or new.worst_lsb / new.allowed_lsb > old.worst_lsb / old.allowed_lsb:
+        if old is None or _share(new) > _share(old):
             self._kernels[new.step] = new
 
     def _compare_c(
@@ -340,7 +379,8 @@ class _Tally:
         for step in self.quantized.training.phase("gradient"):
             assert step.sink is not None
             name = step.sink.parameter
-            if stored[step.reads["dy"]].saturated:
+            errors = [stored[step.reads[key]] for key in ("dy", "dx") if key in step.reads]
+            if any(error.saturated for error in errors):
                 self._saturated[name] += 1
             if meaningful:
                 self._errors[name].append(_distance(values[step.output].value, exact[step.output]))

@@ -5,9 +5,16 @@ pair: `forward` in floats and, under it, `forward_int` in integers. The names of
 what it reads: `x` the input (`x1` and `x2` where there are two), `y` the output, `dy` the error of
 the output, `w` and `b` parameters, `t` the target. Argument order, C signature, live ranges and
 memory plan follow. A kernel that must know the shape of what it writes has a keyword `shape`.
+`dx` is the error of the input, for a gradient that needs what `grad_x` wrote.
+
+A recurrent kernel, which reads what it wrote, is a generator: it yields (place, numbers) and is
+sent the numbers as they were stored there; the place None is scratch, in which 32 bits survive from
+one step to the next. Its integer twin yields accumulators, all of one exponent where they are
+stored in the result, and the largest error of each; its keyword `out_f` is the result's exponent.
 
 Families:
 - LayerOp      accumulates: an integer kernel returns exact accumulators (or pre-shifted ones).
+- ChainOp      stands for several LayerOps, each of which reads the one before it.
 - FoldOp       scales and shifts channels with given numbers; the layer before it takes them up.
 - ViewOp       gives the same numbers another shape; it has no kernels and costs nothing.
 - ElementwiseOp maps an accumulator to an accumulator, just before a value is stored.
@@ -17,7 +24,7 @@ Families:
 """
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -48,12 +55,14 @@ class Parameter:
 class Products:
     """One accumulator of a kernel: `terms` products of one element of each tensor in `factors`.
 
-    `more` bounds a constant factor: it is at most 2**more.
+    A factor "out" is what the kernel wrote. `more` bounds a constant factor: it is at most 2**more.
+    `wide`: they are summed in 64 bits, also where others are shifted to fit 32.
     """
 
     terms: int
     factors: tuple[str, ...]
     more: int = 0
+    wide: bool = False
 
 
 def size(shape: Shape) -> int:
@@ -82,7 +91,8 @@ class Op:
     def call(self, kernel: str, operands: Mapping[str, Any], **options: Any) -> Any:
         """Run the kernel on its operands; the integer twin of `forward` is `forward_int`.
 
-        Options: `shape` of the result and `shift` of each product, for the kernels that ask.
+        Options: `shape` of the result, `shift` of each product and exponent `out_f` of the result,
+        for the kernels that ask.
         """
         asked = inspect.signature(getattr(self, kernel)).parameters
         names = self.reads(kernel.removesuffix("_int"))
@@ -90,8 +100,25 @@ class Op:
         arguments |= {name: value for name, value in options.items() if name in asked}
         return getattr(self, kernel)(**arguments)
 
+    def scratch_words(self, kernel: str, shapes: "Shapes") -> int:
+        """Words of 32 bits that a kernel needs while it runs."""
+        return 0
+
     def __str__(self) -> str:
         return self.kind
+
+
+Recurrence = Generator[tuple[Any, ...], Any, None]
+
+
+def unroll(kernel: Recurrence, keep: Callable[..., Any]) -> None:
+    """Run a recurrent kernel: what it yields goes to `keep`, and what that returns back to it."""
+    try:
+        numbers = next(kernel)
+        while True:
+            numbers = kernel.send(keep(*numbers))
+    except StopIteration:
+        return
 
 
 @dataclass(frozen=True)
@@ -165,17 +192,69 @@ class LayerOp(Op):
         """Multiplications in one run of a kernel."""
         return 0
 
+    def accumulator_bits(self, kernel: str, total: int, with_bias: int) -> int:
+        """Bits that bound all numbers of a kernel, whose sum has `total`, `with_bias` the bias."""
+        return with_bias
+
+    def output_fraction(self, bits: int) -> int | None:
+        """Fraction bits of the stored output, where they are fixed by the function's range."""
+        return None
+
+    def error_shape(self, y: Shape) -> Shape:
+        """Shape under which the error of an output of shape y comes."""
+        return y
+
+    def tables(self, kernel: str) -> dict[str, tuple[int, ...]]:
+        """Constant tables that the C of a kernel reads, by name."""
+        return {}
+
     def allowance(self, kernel: str, operands: Mapping[str, Q], shapes: Shapes) -> float:
         """Largest error of an accumulator, where it is not exact."""
         return 0.0
+
+    def is_recurrent(self, kernel: str) -> bool:
+        """Whether it reads what it wrote."""
+        return inspect.isgeneratorfunction(getattr(self, kernel))
+
+    def goes_back(self, kernel: str) -> bool:
+        """Whether the last elements are written first."""
+        return False
+
+    def anchor(self, kernel: str) -> str | None:
+        """The operand to whose exponent that of an error is relative; none: to the accumulator."""
+        return None
 
     def lag(self, kernel: str, shapes: Shapes) -> dict[str, int]:
         """By operand: how many elements before it the output must begin to lie over it.
 
         Element k of the output may be written when every operand element below k + 1 - lag has
-        been read for the last time. An operand that is not named must not be overwritten.
+        been read for the last time. An operand that is not named must not be overwritten. The
+        output of a kernel that goes back begins at most so many elements before the operand.
         """
         return {}
+
+
+@dataclass(frozen=True)
+class ChainOp(LayerOp):
+    """Several ops in a row, by the suffix of their name; the last one has none."""
+
+    def links(self, *inputs: Shape) -> dict[str, LayerOp]:
+        raise NotImplementedError
+
+    def _walk(self, *inputs: Shape) -> list[tuple[LayerOp, tuple[Shape, ...]]]:
+        steps = []
+        for op in self.links(*inputs).values():
+            steps.append((op, inputs))
+            inputs = (op.output_shape(*inputs),)
+        return steps
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        op, last = self._walk(*inputs)[-1]
+        return op.output_shape(*last)
+
+    def parameters(self, *inputs: Shape) -> dict[str, Parameter]:
+        """Those of all, whose names differ."""
+        return {k: p for op, x in self._walk(*inputs) for k, p in op.parameters(*x).items()}
 
 
 @dataclass(frozen=True)
@@ -233,6 +312,9 @@ class LossOp(Op):
     scores_adapt: ClassVar[bool] = False
     reaches_all: ClassVar[bool] = True  # every score may have an error at the same time
     uses_scratch: ClassVar[bool] = False  # one 32-bit word per score while it runs
+
+    def scratch_words(self, kernel: str, shapes: Shapes) -> int:
+        return size(shapes["x"]) if self.uses_scratch else 0
 
     def accepts(self, outputs: int) -> None:
         """ShapeError where the loss cannot do with that many outputs."""

@@ -5,7 +5,16 @@ from dataclasses import dataclass, field, replace
 
 from codegen.errors import UserError
 from codegen.graph import PARAMETER_ROLES, Graph, Node, Part, Tensor, Use, add_tensor
-from codegen.ops.base import ElementwiseOp, FoldOp, LayerOp, Shape, ShapeError, ViewOp, size
+from codegen.ops.base import (
+    ChainOp,
+    ElementwiseOp,
+    FoldOp,
+    LayerOp,
+    Shape,
+    ShapeError,
+    ViewOp,
+    size,
+)
 from codegen.ops.concatenate import Concatenate
 from codegen.spec import INPUT_NAME, Layer, Spec
 
@@ -71,7 +80,9 @@ class _Building:
         if isinstance(layer.op, ViewOp):
             self.uses[layer.name] = replace(uses[0], shape=layer.op.output_shape(uses[0].shape))
             return
-        if layer.update_channels < 1:
+        if isinstance(layer.op, ChainOp):
+            self.uses[layer.name] = self._add_links(layer, layer.op, uses[0])
+        elif layer.update_channels < 1:
             self.uses[layer.name] = self._add_split(layer, uses[0])
         elif isinstance(layer.op, LayerOp) and len(layer.op.inputs) > 1:
             self.uses[layer.name] = self._add_chain(layer, layer.op, layer.name, uses)
@@ -107,7 +118,7 @@ class _Building:
                 )
             self._pin(layer, source, use.tensor)
             return use
-        return self._add(layer, op.alone(), layer.name, {"x": use}, op)
+        return self._add(layer, op.alone(), layer.name, {"x": use}, fold=op)
 
     def _pin(self, layer: Layer, source: str, tensor: str) -> None:
         """What is folded stores nothing itself: its format is that of the layer it goes into."""
@@ -122,6 +133,14 @@ class _Building:
         for i, other in enumerate(uses[1:], 1):
             step = name if i == len(uses) - 1 else f"{name}_{i}"
             use = self._add(layer, op, step, dict(zip(op.inputs, (use, other), strict=True)))
+        return use
+
+    def _add_links(self, layer: Layer, chain: ChainOp, use: Use) -> Use:
+        """Each reads the one before it; their parameters bear the name of the layer."""
+        if layer.update_channels < 1:
+            chain.split(1)
+        for suffix, op in chain.links(use.shape).items():
+            use = self._add(layer, op, layer.name + suffix, {"x": use}, layer.name)
         return use
 
     def _add_split(self, layer: Layer, use: Use) -> Use:
@@ -155,19 +174,23 @@ class _Building:
         op: LayerOp | ElementwiseOp,
         name: str,
         inputs: Mapping[str, Use],
+        owner: str = "",
         fold: FoldOp | None = None,
     ) -> Use:
+        """A node, its parameters under the name of their `owner` (the node), and its output."""
+        owner = owner or name
         shapes = [use.shape for use in inputs.values()]
         output = op.output_shape(*shapes) if isinstance(op, LayerOp) else shapes[0]
         own = op.parameters(*shapes) if isinstance(op, LayerOp) else {}
         for key, p in own.items():
             learns = self.spec.learns(layer, p.role)
-            tensor = Tensor(f"{name}_{key}", p.shape, p.role, p.fan_in, p.fan_out, not learns)
+            tensor = Tensor(f"{owner}_{key}", p.shape, p.role, p.fan_in, p.fan_out, not learns)
             fold = fold or self.folds.get(layer.name)
             tensor = replace(tensor, initial=p.initial, fold=fold)
             add_tensor(self.tensors, tensor)
         add_tensor(self.tensors, Tensor(name, output, "activation", pinned=layer.format))
-        self.nodes.append(Node(name, op, inputs, name, {key: f"{name}_{key}" for key in own}))
+        parameters = {key: f"{owner}_{key}" for key in own}
+        self.nodes.append(Node(name, op, inputs, name, parameters, owner))
         return Use(name, output)
 
 

@@ -74,15 +74,22 @@ class _Chain:
     def backward(self, node: Node) -> list[Step]:
         """The sum of its readers' errors, its gradients, and what it passes on."""
         steps, error = self._summed(node.output)
-        steps += [self._gradient(node, key, error) for key in node.parameters]
+        known = {"dy": error}
+        late = [key for key in node.parameters if self._reads_passed(node, key)]
+        steps += [self._gradient(node, key, known) for key in node.parameters if key not in late]
         for key, use in node.inputs.items():
             if self.tensors[use.tensor].role == "input":
                 continue
             if isinstance(node.op, LayerOp) and node.op.passes_errors:
                 self.parts.setdefault(use.tensor, []).append(error)
             else:
-                steps.append(self._passed(node, key, use, error))
-        return steps
+                steps.append(self._passed(node, key, use, known))
+                known[f"d{key}"] = steps[-1].output
+        return steps + [self._gradient(node, key, known) for key in late]
+
+    def _reads_passed(self, node: Node, key: str) -> bool:
+        """Whether a gradient needs the error that the node passes on."""
+        return any(f"d{name}" in node.op.reads(f"grad_{key}") for name in node.inputs)
 
     def _summed(self, tensor: str) -> tuple[list[Step], str]:
         """Where a value is used more than once, the errors of its readers are added."""
@@ -96,13 +103,13 @@ class _Chain:
             first = name
         return steps, first
 
-    def _passed(self, node: Node, key: str, use: Use, error: str) -> Step:
+    def _passed(self, node: Node, key: str, use: Use, errors: Mapping[str, str]) -> Step:
         name = _error(use.tensor)
         if self._readers(use.tensor) > 1:
             name += f"_by_{node.name}" if len(node.inputs) == 1 else f"_by_{node.name}_{key}"
         self._new_error(use.tensor, name, self.tensors[use.tensor].shape)
         kernel = f"grad_{key}"
-        reads, shapes = self._operands(node, kernel, error)
+        reads, shapes = self._operands(node, kernel, errors)
         return Step(name, "backward", node.op, kernel, reads, name, {**shapes, "out": use.shape})
 
     def _readers(self, tensor: str) -> int:
@@ -113,24 +120,26 @@ class _Chain:
         self.parts.setdefault(tensor, []).append(name)
         return name
 
-    def _gradient(self, node: Node, key: str, error: str) -> Step:
+    def _gradient(self, node: Node, key: str, errors: Mapping[str, str]) -> Step:
         """Into a buffer that fuse_updates may take away again."""
         parameter = node.parameters[key]
         kernel, name = f"grad_{key}", _error(parameter)
         shape = self.tensors[parameter].shape
         add_tensor(self.tensors, Tensor(name, shape, "gradient", owner=parameter))
-        reads, shapes = self._operands(node, kernel, error)
+        reads, shapes = self._operands(node, kernel, errors)
         shapes = {**shapes, "out": shape}
         sink = Sink("store", parameter)
         return Step(name, "gradient", node.op, kernel, reads, name, shapes, sink=sink)
 
     def _operands(
-        self, node: Node, kernel: str, error: str
+        self, node: Node, kernel: str, errors: Mapping[str, str]
     ) -> tuple[dict[str, str], Mapping[str, Shape]]:
-        known = {**_inputs(node), "y": node.output, "dy": error, **node.parameters}
+        known = {**_inputs(node), "y": node.output, **errors, **node.parameters}
         reads = {name: known[name] for name in node.op.reads(kernel) if name in known}
         shapes = {key: self.tensors[name].shape for key, name in reads.items()}
         shapes |= {key: use.shape for key, use in node.inputs.items() if key in reads}
         # The error may come under another shape, through a view.
-        shapes |= {"dy": self.tensors[node.output].shape} if "dy" in reads else {}
+        if "dy" in reads:
+            shape = self.tensors[node.output].shape
+            shapes["dy"] = node.op.error_shape(shape) if isinstance(node.op, LayerOp) else shape
         return reads, shapes

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from codegen.graph import Finish, Step, Tensor, TrainingGraph
-from codegen.ops.base import ElementwiseOp
+from codegen.ops.base import ElementwiseOp, LayerOp
 from codegen.ops.identity import Identity
 
 
@@ -11,7 +11,7 @@ def fuse_elementwise(training: TrainingGraph) -> TrainingGraph:
     """An elementwise kernel works on the accumulator: what goes into it is never stored.
 
     Where others read that too, or no step of this network writes it, the accumulator is a copy;
-    so it is where the step before already reads an output for a derivative.
+    so it is where the step before already reads an output for a derivative, or reads what it wrote.
     """
     tensors = dict(training.tensors)
     readers = [name for step in training.steps for name in step.inputs]
@@ -39,6 +39,9 @@ def check(training: TrainingGraph) -> None:
 
 
 def _is_taken(producer: Step, step: Step) -> bool:
+    op = producer.op
+    if isinstance(op, LayerOp) and op.is_recurrent(producer.kernel):
+        return True  # it goes on with what it stores
     return "y" in step.reads and any(finish.y is not None for finish in producer.finishes)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from codegen.graph import Plan, QuantizedGraph, Step
-from codegen.ops.base import LayerOp, LossOp
+from codegen.ops.base import LayerOp
 
 IN_ARENA = ("activation", "scores", "error", "gradient")
 _SHUFFLES = 40  # orders that are tried where the simple ones leave gaps
@@ -16,7 +16,8 @@ _CLOSE_ENOUGH = 1.01
 class Block:
     """Bytes that are needed from step `first` to step `last`, at a multiple of `alignment`.
 
-    It may lie over a block that its first step reads last: `over` says how many bytes before it.
+    It may lie over a block that its first step reads last: `over` says how many bytes before it,
+    at least or, where it is written from its end, at most.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Block:
     first: int
     last: int
     over: Mapping[str, int] = field(default_factory=dict)
+    goes_back: bool = False
 
     def meets(self, other: "Block") -> bool:
         return self.first <= other.last and other.first <= self.last
@@ -57,9 +59,11 @@ def check(plan: Plan, blocks: list[Block]) -> None:
 def _may_lie(a: Block, at: int, b: Block, bt: int) -> bool:
     if not a.meets(b) or at + a.bytes <= bt or bt + b.bytes <= at:
         return True
-    if b.name in a.over:
-        return at + a.over[b.name] <= bt
-    return a.name in b.over and bt + b.over[a.name] <= at
+    if a.name in b.over:
+        a, at, b, bt = b, bt, a, at
+    if b.name not in a.over:
+        return False
+    return at + a.over[b.name] >= bt if a.goes_back else at + a.over[b.name] <= bt
 
 
 def scratch_name(step: Step) -> str:
@@ -80,12 +84,18 @@ def _blocks(quantized: QuantizedGraph, keep: bool) -> list[Block]:
         first, last = (0, end) if keep else (uses[0], uses[-1])
         width = quantized.formats[name].bits // 8
         over = {} if keep else _over(quantized, training.steps[first], first, lives)
-        blocks.append(Block(name, training.tensors[name].size * width, width, first, last, over))
+        back = bool(over) and _goes_back(training.steps[first])
+        count = training.tensors[name].size * width
+        blocks.append(Block(name, count, width, first, last, over, back))
     for i, step in enumerate(training.steps):
-        if isinstance(step.op, LossOp) and step.op.uses_scratch:
-            words = training.tensors[step.output].size
+        words = step.op.scratch_words(step.kernel, step.shapes)
+        if words:
             blocks.append(Block(scratch_name(step), 4 * words, 4, 0 if keep else i, i))
     return blocks
+
+
+def _goes_back(step: Step) -> bool:
+    return isinstance(step.op, LayerOp) and step.op.goes_back(step.kernel)
 
 
 def _uses(steps: tuple[Step, ...], name: str) -> list[int]:

@@ -75,6 +75,10 @@ def _activation_format(
     for f in fixed:
         if f is not None:
             return TensorFormat(bits, "fixed", f)
+    if writer is not None and isinstance(writer.op, LayerOp) and not writer.finishes:
+        own = writer.op.output_fraction(bits)
+        if own is not None:
+            return TensorFormat(bits, "fixed", own)
     if tensor.pinned is not None:
         return TensorFormat(bits, "fixed", tensor.pinned.fraction_bits)
     if tensor.role == "scores" and not training.graph.loss.scores_adapt:
@@ -103,15 +107,17 @@ def _sum(
 ) -> tuple[int, int, int, int]:
     """Bits of the sum, bits with the bias, shift of each product, and number of terms."""
     products = op.products(step.kernel, step.shapes)
-    factors = [formats[step.reads[key]] for key in products.factors]
+    tensors = {**step.reads, "out": step.output}
+    factors = [formats[tensors[key]] for key in products.factors]
     product_bits = sum(factor.bits - 1 for factor in factors) + products.more
     total = sum_bits(product_bits, products.terms)
-    shifts = numbers.accumulate == "shifted" and len(factors) > 1
+    shifts = numbers.accumulate == "shifted" and len(factors) > 1 and not products.wide
     shift = max(0, total - _INT32_BITS) if shifts else 0
     bits = total - shift
     if any(formats[name] is BIAS_FORMAT for name in step.reads.values()):
         fraction = sum(_largest_fraction(factor) for factor in factors) - shift
         bits = max(bits, 31 + fraction - BIAS_FRACTION) + 1
+    bits = op.accumulator_bits(step.kernel, total - shift, bits)
     return total - shift, bits, shift, products.terms
 
 
