@@ -28,6 +28,7 @@ from codegen.ops.reshape import Reshape
 from codegen.ops.scale_shift import ScaleShift
 from codegen.ops.sgd import Sgd
 from codegen.ops.sigmoid import Sigmoid
+from codegen.ops.simple_rnn import SimpleRnn
 from codegen.ops.softmax_cross_entropy import SoftmaxCrossEntropy
 from codegen.ops.squared_error import SquaredError
 from codegen.ops.step import Step
@@ -43,6 +44,7 @@ LAYERS: dict[str, LayerKind] = {
         *(MaxPool, AveragePool, GlobalAveragePool),
         *(Add, Concatenate, Multiply, Flatten, Reshape, Pad),
         *(BatchNorm, ScaleShift),
+        SimpleRnn,
     )
 }
 LOSSES: dict[str, type[LossOp]] = {
