@@ -15,6 +15,7 @@ from codegen.ops.dense import Dense
 from codegen.ops.depthwise_conv2d import DepthwiseConv2d
 from codegen.ops.flatten import Flatten
 from codegen.ops.global_average_pool import GlobalAveragePool
+from codegen.ops.gru import Gru
 from codegen.ops.hinge import Hinge
 from codegen.ops.huber import Huber
 from codegen.ops.leaky_relu import LeakyRelu
@@ -44,7 +45,7 @@ LAYERS: dict[str, LayerKind] = {
         *(MaxPool, AveragePool, GlobalAveragePool),
         *(Add, Concatenate, Multiply, Flatten, Reshape, Pad),
         *(BatchNorm, ScaleShift),
-        SimpleRnn,
+        *(Gru, SimpleRnn),
     )
 }
 LOSSES: dict[str, type[LossOp]] = {
