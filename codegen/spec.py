@@ -516,8 +516,10 @@ def _check_pinned(place: str, pinned: Format, number: int, spec: Spec) -> None:
     storing = _storing(number, spec.layers)
     stored = spec.layers[storing - 1]
     who = stored.op.kind if storing == number else f"layer {storing} ({stored.op.kind})"
-    if isinstance(stored.op, ElementwiseOp) and stored.op.output_fraction(SCORE_BITS) is not None:
-        raise UserError(f"{place}: the range of {who} fixes the format; remove format")
+    own = spec.layers[number - 1].op
+    for op, name in ((own, own.kind), (stored.op, who)):
+        if isinstance(op, ElementwiseOp | LayerOp) and op.output_fraction(SCORE_BITS) is not None:
+            raise UserError(f"{place}: the range of {name} fixes the format; remove format")
     if storing != number and stored.format is not None:
         raise UserError(f"{place}: {who} sets the format of the same values; remove one of them")
     last = storing == len(spec.layers)

@@ -34,6 +34,7 @@ from codegen.ops.absolute_error import AbsoluteError
 from codegen.ops.add import Add
 from codegen.ops.average_pool import AveragePool
 from codegen.ops.base import (
+    ChainOp,
     ElementwiseOp,
     FoldOp,
     LayerOp,
@@ -58,6 +59,7 @@ from codegen.ops.dense import Dense
 from codegen.ops.depthwise_conv2d import DepthwiseConv2d
 from codegen.ops.flatten import Flatten
 from codegen.ops.global_average_pool import GlobalAveragePool
+from codegen.ops.gru import Gru
 from codegen.ops.hinge import Hinge
 from codegen.ops.huber import Huber
 from codegen.ops.identity import Identity
@@ -72,6 +74,7 @@ from codegen.ops.reshape import Reshape
 from codegen.ops.scale_shift import ScaleShift
 from codegen.ops.sgd import Sgd
 from codegen.ops.sigmoid import Sigmoid
+from codegen.ops.simple_rnn import SimpleRnn
 from codegen.ops.softmax_cross_entropy import (
     _EXP2_ERROR,
     LOG2_TABLE,
@@ -161,6 +164,7 @@ SCHEDULE_EXAMPLES = [
     *(Step(10), Step(1, by=0.99), Step(3, by=0.0)),
 ]
 FOLD_EXAMPLES = [BatchNorm((0.5, 0.0), (1.0, 4.0))]
+CHAIN_EXAMPLES = [Gru(3), SimpleRnn(3)]  # what they stand for: test_recurrence.py
 VIEW_EXAMPLES = [Flatten(), Reshape((2, 3))]
 ELEMENTWISE = [Relu(), Relu6(), LeakyRelu(), LeakyRelu(0.0), LeakyRelu(0.9999), Sigmoid(), Tanh()]
 LOSS_EXAMPLES = [
@@ -188,10 +192,8 @@ def label_or_target(loss: LossOp, outputs: int, random: np.random.RandomState) -
 
 def test_every_op_has_an_example() -> None:
     layers = [example.op for example in LAYER_EXAMPLES]
-    examples = {op.kind for op in (*layers, *ELEMENTWISE, *VIEW_EXAMPLES, *FOLD_EXAMPLES)} - {
-        "identity"
-    }
-    assert examples == set(LAYERS)
+    others = (*ELEMENTWISE, *VIEW_EXAMPLES, *FOLD_EXAMPLES, *CHAIN_EXAMPLES)
+    assert {op.kind for op in (*layers, *others)} - {"identity"} == set(LAYERS)
     assert {op.kind for op in LOSS_EXAMPLES} == set(LOSSES)
     assert {op.kind for op in OPTIMIZER_EXAMPLES} == set(OPTIMIZERS)
     assert {op.kind for op in SCHEDULE_EXAMPLES} == set(SCHEDULES)
@@ -830,7 +832,8 @@ def test_a_summed_gradient_becomes_a_change_within_the_weight_allowance() -> Non
 # ---------------------------------------------------------------- what an op promises to the C
 
 
-WITH_KERNELS = [kind for kind, op in LAYERS.items() if not issubclass(op, ViewOp | FoldOp)]
+BUILT_OF_OTHERS = (ViewOp, FoldOp, ChainOp)
+WITH_KERNELS = [kind for kind, op in LAYERS.items() if not issubclass(op, BUILT_OF_OTHERS)]
 
 
 @pytest.mark.parametrize("kind", [*WITH_KERNELS, *LOSSES, *OPTIMIZERS, *SCHEDULES, "identity"])

@@ -58,6 +58,16 @@ SHARED = network(
 )
 
 
+RECURRENT = parse_spec(
+    'name = "net"\ninput = [5, 2]\nloss = "squared_error"\n'
+    '[[layer]]\nkind = "simple_rnn"\nname = "first"\nunits = 3\nsequence = true\n'
+    '[[layer]]\nkind = "relu"\n'
+    '[[layer]]\nkind = "gru"\nunits = 2\n'
+    '[[layer]]\nkind = "dense"\nunits = 2\n',
+    "net.toml",
+)
+
+
 def names(steps: tuple[Step, ...]) -> list[str]:
     return [step.name for step in steps]
 
@@ -119,6 +129,19 @@ def test_the_format_of_a_folded_normalisation_is_that_of_what_is_stored() -> Non
     assert str(build_graph(spec).tensors["dense1"].pinned) == "Q3.12"
 
 
+def test_a_chain_has_the_parameters_of_its_layer() -> None:
+    graph = build_graph(RECURRENT)
+    assert [node.name for node in graph.nodes] == [
+        *("first_input", "first", "relu1"),
+        *("gru1_input", "gru1_state", "gru1", "dense1"),
+    ]
+    assert [t.name for t in graph.tensors.values() if t.role in ("weight", "bias")][:6] == [
+        *("first_w", "first_b", "first_u"),
+        *("gru1_w", "gru1_b", "gru1_u"),
+    ]
+    assert {node.owner for node in graph.nodes[3:5]} == {"gru1"}
+
+
 # ---------------------------------------------------------------- differentiate
 
 
@@ -151,6 +174,15 @@ def test_a_missing_input_would_be_noticed() -> None:
     training = differentiate(build_graph(SHARED))
     with pytest.raises(AssertionError):
         differentiate_pass.check(replace(training, steps=training.steps[1:]))
+
+
+def test_a_gradient_may_read_the_error_that_is_passed_on() -> None:
+    training = differentiate(build_graph(RECURRENT))
+    step = training.step("d_gru1_u")
+    assert step.reads == {"dx": "d_gru1_input", "y": "gru1_state"}
+    order = names(training.steps)
+    assert order.index("d_gru1_input") < order.index("d_gru1_u")
+    assert training.step("d_gru1_input").reads["dy"] == "d_gru1"  # no error of the whole state
 
 
 # ---------------------------------------------------------------- freeze, fuse
@@ -194,6 +226,12 @@ def test_a_batch_sums_first_and_updates_after() -> None:
     kinds = {s.sink.kind for s in training.phase("gradient") if s.sink is not None}
     assert kinds == {"accumulate"}
     assert len(training.phase("batch")) == 4
+
+
+def test_nothing_is_fused_into_a_step_that_reads_what_it_wrote() -> None:
+    training = fuse_elementwise(differentiate(build_graph(RECURRENT)))
+    assert training.step("first").finishes == ()
+    assert training.step("relu1").op.kind == "identity"
 
 
 # ---------------------------------------------------------------- schedule
@@ -338,6 +376,17 @@ def test_a_block_may_lie_over_the_one_that_it_reads_last() -> None:
     assert memory._lower_bound([x, y]) == 112  # 10 before x, and all of x, in whole words
     offsets = memory._place([y, x])
     assert offsets == {"y": 0, "x": 10}
+
+
+def test_a_block_that_is_written_from_its_end_begins_at_most_so_far_before() -> None:
+    x = Block("x", 100, 1, 0, 1)
+    y = Block("y", 300, 1, 1, 2, {"x": 20}, goes_back=True)
+    other = Block("other", 50, 1, 0, 2)
+    assert memory._lower_bound([x, y, other]) == 352
+    assert memory._place([other, x, y]) == {"other": 0, "x": 50, "y": 50}
+    assert memory._may_lie(y, 30, x, 50)
+    assert not memory._may_lie(y, 29, x, 50)
+    assert not memory._may_lie(replace(y, goes_back=False), 31, x, 50)
 
 
 def test_an_overlap_would_be_noticed(spec: Spec) -> None:

@@ -560,6 +560,10 @@ def test_a_format_fits_what_the_mode_stores(text: str, message: str) -> None:
             "layer 2 (sigmoid): the range of sigmoid fixes the format; remove format",
         ),
         (
+            NET.replace("dense", "gru") + 'format = "Q1.15"\n' + RELU,
+            "layer 1 (gru): the range of gru fixes the format; remove format",
+        ),
+        (
             NET + 'format = "Q3.12"\n' + SIGMOID,
             "layer 1 (dense): the range of layer 2 (sigmoid) fixes the format; remove format",
         ),

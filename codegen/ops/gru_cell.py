@@ -23,6 +23,7 @@ from codegen.fixedpoint import (
 from codegen.ops import curves
 from codegen.ops.base import Parameter, Products, Recurrence, Shape, Shapes
 from codegen.ops.recurrence import (
+    ANY_ERROR,
     ARGUMENT_FRACTION,
     CARRIED_BITS,
     ERROR_ROOM,
@@ -224,6 +225,6 @@ def _slopes(state: Ints, before: Q, g: Q, rounding: float) -> tuple[Ints, Floats
     limit = (1 << (CARRIED_BITS - 1)) - 1
     is_out = (np.abs(factor) >= limit) | (np.abs(slope_r) >= limit)
     errors = np.stack(
-        [np.full(z.shape, unit), np.where(is_out, np.inf, error_r), np.full(z.shape, unit)]
+        [np.full(z.shape, unit), np.where(is_out, ANY_ERROR, error_r), np.full(z.shape, unit)]
     )
     return np.stack([slope_z, slope_r, slope_n]), errors

@@ -15,6 +15,7 @@ from codegen.ops.hidden import Hidden
 ARGUMENT_FRACTION = 22  # of what goes into a curve
 ERROR_ROOM = 8  # fraction bits of an error on its way back, beyond those of dy
 CARRIED_BITS = 32
+ANY_ERROR = 2.0**100  # of what saturated, which is set apart
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class RecurrentLayer(ChainOp):
 class Cell(LayerOp):
     """One recurrence; `sequence`: errors come for every step, else for the last one only."""
 
+    argument_fraction: ClassVar[int] = ARGUMENT_FRACTION
     error_room: ClassVar[int] = ERROR_ROOM
     sequence: bool = False
 
@@ -104,12 +106,12 @@ def shift_error(shift: int, terms: int, f: int) -> float:
 def carried(total: Q, f: int) -> tuple[Ints, Floats]:
     """A sum of errors as 32 bits with f fraction bits, and by how much each is off at most.
 
-    What saturates is set apart: it may be off by anything.
+    What saturates may be off by anything.
     """
     q = narrow(total.q, total.f - f, CARRIED_BITS)
     limit = 1 << (CARRIED_BITS - 1)
     is_out = (q == -limit) | (q == limit - 1)
-    return q, np.where(is_out, np.inf, half(f) if total.f > f else 0.0)
+    return q, np.where(is_out, ANY_ERROR, half(f) if total.f > f else 0.0)
 
 
 def products(a: Q, matrix: Q, shift: int = 0) -> Q:
