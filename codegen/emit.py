@@ -10,8 +10,16 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from codegen import VERSION, paths
+from codegen.fixedpoint import Norm
 from codegen.graph import PARAMETER_ROLES, Plan, Step, Tensor, TensorFormat, TrainingGraph
-from codegen.interpret import State
+from codegen.interpret import (
+    State,
+    longest,
+    norm_shift,
+    rate_factor,
+    slot_name,
+    weight_decay,
+)
 from codegen.layout import (
     C_TYPES,
     Field,
@@ -22,7 +30,7 @@ from codegen.layout import (
     parameter_fields,
     work_fields,
 )
-from codegen.ops.base import ElementwiseOp, LayerOp, LossOp, Op, Shape
+from codegen.ops.base import ElementwiseOp, LayerOp, LossOp, Op, Shape, size
 from codegen.passes.plan_memory import scratch_name
 from codegen.report import make_report
 from codegen.spec import RESERVED_NAMES, Spec
@@ -205,7 +213,8 @@ class _StepView:
     @property
     def sizes(self) -> dict[str, int]:
         sizes = {key: self._tensor(name).size for key, name in self.step.reads.items()}
-        return {**sizes, "out": self._tensor(self.step.output).size}
+        out = self.step.shapes.get("out", self._tensor(self.step.output).shape)
+        return {**sizes, "out": size(out)}
 
     @property
     def types(self) -> dict[str, str]:
@@ -319,9 +328,18 @@ class _StepView:
         return self.plan.quantized.numbers.rounding == "stochastic"
 
     @property
-    def each_weight_drawn(self) -> bool:
-        """8-bit weights of a row do not round together."""
-        return self.stochastic and self.weight_bits == 8
+    def spreads(self) -> bool:
+        """Elements of a row do not round together."""
+        return self.stochastic and bool(self.optimizer.spreads(self.weight_bits))
+
+    @property
+    def batch(self) -> int:
+        return self.plan.quantized.numbers.batch
+
+    @property
+    def target_f(self) -> str:
+        """Fraction bits of the parameter that is updated."""
+        return "w_f" if self.role == "weight" else "FXP_BIAS_FRACTION"
 
     @property
     def weight_bits(self) -> int:
@@ -351,11 +369,29 @@ class _StepView:
     def advance(self, columns: int, *also: str) -> str:
         """What a loop over rows adds to its pointers."""
         moving = [*also, *(["w"] if self._is_update else ["out"])]
-        if self._is_update and self.optimizer.has_velocity:
-            moving.append("v")
+        if self._is_update:
+            moving += self.optimizer.slots
         return "".join(f", {name} += {columns}" for name in moving)
 
+    # the norm of a gradient
+
+    @property
+    def norm_shift(self) -> int:
+        return norm_shift(self.plan.quantized, self.step)
+
+    @property
+    def longest(self) -> Norm:
+        return longest(self.plan.quantized)
+
     # the C function and its call
+
+    @property
+    def _is_norm(self) -> bool:
+        return self.step.sink is not None and self.step.sink.kind == "norm"
+
+    @property
+    def clips(self) -> bool:
+        return "clip" in self.step.reads
 
     @property
     def _is_update(self) -> bool:
@@ -364,6 +400,8 @@ class _StepView:
     @property
     def returns_scale(self) -> bool:
         sink = self.step.sink
+        if self._is_norm:
+            return False
         if self._is_update:
             return self.step.phase == "batch" and self.role == "weight"
         if sink is not None:
@@ -372,13 +410,14 @@ class _StepView:
 
     @property
     def signature(self) -> str:
-        result = "fxp_scale" if self.returns_scale else "void"
+        result = "fxp_scale" if self.returns_scale else "uint32_t" if self._is_norm else "void"
         declarations = [declaration for declaration, _ in self._arguments()]
         return _call(f"static {result} {self.label}(", declarations, ")")
 
     @property
     def call(self) -> str:
         start = f"const fxp_scale {_scale_name(self.step.output)} = " if self.returns_scale else ""
+        start = f"const uint32_t {self.step.output} = " if self._is_norm else start
         values, columns = [value for _, value in self._arguments()], _COLUMNS - _DEEPEST
         if len(f"{start}{self.label}(") <= columns:
             return _call(f"{start}{self.label}(", values, ");", columns)
@@ -401,6 +440,7 @@ class _StepView:
             yield "int32_t *loss", "&loss"
         if self._is_update:
             yield from self._updated()
+        if self._is_update or self._is_norm:
             return
         if self._output.adapts:
             yield "int range_f", f"params->{self.step.output}_range.f"
@@ -410,6 +450,10 @@ class _StepView:
         tensor = self._tensor(name)
         if tensor.role == "target" and self.plan.training.graph.loss.target_is_label:
             yield "int t", "target"
+            return
+        if tensor.role == "factor":
+            if self.optimizer.forms_gradient:
+                yield "uint32_t clip", name
             return
         yield self._pointer("const ", key, name)
         idle = self.step.phase != "batch" and key not in self.op.exponents(self.kernel)
@@ -425,13 +469,19 @@ class _StepView:
         name = self.step.output
         key = "w" if self.role == "weight" else "b"
         yield self._pointer("", key, name)
-        if self.optimizer.has_velocity:
-            velocity = "int16_t" if self.role == "weight" else "int32_t"
-            yield f"{velocity} v[{self.sizes['out']}]", f"params->{name}_v"
+        for slot in self.optimizer.slots:
+            c_type = C_TYPES[self.optimizer.slot_bits(self.role)]
+            yield f"{c_type} {slot}[{self.sizes['out']}]", f"params->{slot_name(name, slot)}"
         if self.role == "weight":
             yield "int w_f", f"params->{name}_f"
-        yield "fxp_rate rate", "rate"
-        if self.role == "weight" and (self.step.phase != "batch" or self.stochastic):
+        if self.optimizer.forms_gradient:
+            yield "int slots_f", f"params->{slot_name(name)}_f"
+        rate = rate_of(self._tensor(name))
+        if self.clips and not self.optimizer.forms_gradient:
+            rate = f"fxp_scale_rate({rate}, {self.step.reads['clip']})"
+        yield "fxp_rate rate", rate
+        draws = self.role == "weight" and (self.step.phase != "batch" or self.stochastic)
+        if draws or self.optimizer.forms_gradient:
             yield "uint32_t *random", "&params->random"
 
     def _exponent(self, tensor: Tensor) -> str:
@@ -647,14 +697,23 @@ class _NetworkView:
     @property
     def helpers(self) -> str:
         graph = self.plan.training.graph
-        texts = [_helpers(op) for op in (graph.loss, *([] if self.gradient else [graph.schedule]))]
+        learning = [] if self.gradient else [graph.schedule, graph.optimizer]
+        texts = [_helpers(op) for op in (graph.loss, *learning)]
+        if graph.optimizer.forms_gradient and not self.gradient:
+            macros: Any = _environment().get_template("macros.j2").module
+            texts.append(str(macros.fit_slots(graph.optimizer)).strip("\n"))
         return "\n\n".join(text for text in texts if text)
 
     @property
     def rate(self) -> str:
         """The learning rate of a step."""
-        factor = "rate_factor(params->steps)" if _helpers(self.plan.training.graph.schedule) else ""
-        return f"fxp_scale_rate(params->rate, {factor})" if factor else "params->rate"
+        graph, rate = self.plan.training.graph, "params->rate"
+        if _helpers(graph.schedule):
+            rate = f"fxp_scale_rate({rate}, rate_factor(params->steps))"
+        if _helpers(graph.optimizer):
+            update = "params->steps" + (f" / {self.batch}" if self.batch > 1 else "")
+            rate = f"fxp_scale_rate({rate}, update_factor({update}))"
+        return rate
 
     @cached_property
     def _views(self) -> dict[str, _StepView]:
@@ -732,7 +791,7 @@ class _NetworkView:
 
     @property
     def sums(self) -> list[str]:
-        return [step.reads["g"] for step in self.plan.training.phase("batch")]
+        return list(self.plan.training.sums)
 
     @property
     def batch(self) -> int:
@@ -775,11 +834,37 @@ class _NetworkView:
                 continue
             name, bits = f"params->{tensor.name}", self.plan.quantized.formats[tensor.name].bits
             arguments = [name, str(tensor.size), f"&{name}_f"]
-            if not self.plan.training.graph.optimizer.has_velocity:
+            optimizer = self.plan.training.graph.optimizer
+            lines += self._decay_lines(tensor)
+            if optimizer.forms_gradient or not optimizer.slots:
                 lines.append(_line(f"fxp_renormalise{bits}(", arguments, ");", 8))
                 continue
             lines.append(_line(f"if (fxp_renormalise{bits}(", arguments, ")) {", 8))
-            lines += [_line("    fxp_halve16(", [f"{name}_v", str(tensor.size)], ");", 8), "}"]
+            for slot in optimizer.slots:
+                arguments = [slot_name(name, slot), str(tensor.size)]
+                lines.append(_line("    fxp_halve16(", arguments, ");", 8))
+            lines.append("}")
+        return lines + self._refit_lines
+
+    def _decay_lines(self, tensor: Tensor) -> list[str]:
+        """Weights lose what the last samples take off them."""
+        decay = weight_decay(self.plan.training.graph, self.batch)
+        if decay.m == 0:
+            return []
+        bits = self.plan.quantized.formats[tensor.name].bits
+        share = [rate_of(tensor), str(decay.m), str(decay.s)]
+        arguments = [f"params->{tensor.name}", str(tensor.size), *share, "&params->random"]
+        return [_line(f"fxp_decay{bits}(", arguments, ");", 8)]
+
+    @property
+    def _refit_lines(self) -> list[str]:
+        """Slots with an exponent of their own are fitted to their values."""
+        optimizer, lines = self.plan.training.graph.optimizer, []
+        for tensor in self.plan.training.trained if optimizer.forms_gradient else ():
+            name = f"params->{tensor.name}"
+            slots = [slot_name(name, slot) for slot in optimizer.slots]
+            arguments = [*slots, str(tensor.size), f"&{slot_name(name)}_f"]
+            lines.append(_line("fit_slots(", arguments, ");", 8))
         return lines
 
     # starting values
@@ -801,14 +886,22 @@ class _NetworkView:
                 name = table.name
                 lines.append(f"memcpy(params->{name}, {name}, sizeof {name});")
         for tensor in self.plan.training.trained:
-            if tensor.role == "weight":
-                lines.append(f"params->{tensor.name}_f = {state.f[tensor.name]};")
+            exponents = [tensor.name] if tensor.role == "weight" else []
+            if self.plan.training.graph.optimizer.forms_gradient:
+                exponents.append(slot_name(tensor.name))
+            lines += [f"params->{name}_f = {state.f[name]};" for name in exponents]
         for field in self.params_fields:
             if field.type == "fxp_range":
                 f = state.ranges[field.name.removesuffix("_range")].f
                 lines.append(f"params->{field.name}.f = {f};")
                 lines.append(f"params->{field.name}.best = FXP_NO_IDEAL;")
         return lines
+
+
+def rate_of(tensor: Tensor) -> str:
+    """The rate of a parameter, in the function that trains."""
+    factor = rate_factor(tensor)
+    return "rate" if factor == 1 << 16 else f"fxp_scale_rate(rate, {factor}u)"
 
 
 def observed(plan: Plan) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ A value is q * 2**-f: an integer q with f fraction bits. Right shifts are arithm
 narrowed is rounded once (half up) and saturated once to the full two's complement range.
 """
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -170,7 +171,7 @@ class Rate:
 
     def scaled(self, factor: int) -> "Rate":
         """Times a factor with 16 fraction bits; twin of fxp_scale_rate."""
-        return _encode(self.m * factor, self.s + 16)
+        return encode_number(self.m * factor, self.s + 16)
 
 
 def learning_rate(rate: float, batch: int = 1) -> Rate:
@@ -184,10 +185,10 @@ def learning_rate(rate: float, batch: int = 1) -> Rate:
 
 def encode_rate(fixed: int, batch: int) -> Rate:
     """`fixed` has LEARNING_RATE_FRACTION fraction bits; 16 more make the division by batch fine."""
-    return _encode((fixed << 16) // batch, LEARNING_RATE_FRACTION + 16)
+    return encode_number((fixed << 16) // batch, LEARNING_RATE_FRACTION + 16)
 
 
-def _encode(wide: int, fraction: int) -> Rate:
+def encode_number(wide: int, fraction: int) -> Rate:
     """8 significant bits of a number with `fraction` fraction bits; twin of fxp_encode_rate."""
     if wide == 0:
         return Rate(0, 0)
@@ -288,3 +289,75 @@ def table_lookup(table: Sequence[int], v: Ints, step_bits: int) -> Ints:
     index, rest = v >> step_bits, v & ((1 << step_bits) - 1)
     low, high = entries[index], entries[index + 1]
     return integers(low + (((high - low) * rest + (1 << (step_bits - 1))) >> step_bits))
+
+
+ONE_16 = 1 << 16  # 1 with 16 fraction bits
+
+
+@dataclass(frozen=True)
+class Norm:
+    """A length r * 2**-f; r has 16 bits, or is 0."""
+
+    r: int
+    f: int
+
+
+def squares_shift(bits: int, count: int) -> int:
+    """By how much numbers of at most 2**bits are shifted so that `count` squares fit 62 bits."""
+    return max(0, -(-(2 * bits + (count - 1).bit_length() - 62) // 2))
+
+
+def norm_of(numbers: Q, shift: int = 0) -> Norm:
+    """Euclidean norm: the sum of squares is cut to 31 or 32 bits, its root to 16: 2**-14 at most.
+
+    Numbers lose `shift` bits before they are squared. Twin of fxp_norm.
+    """
+    squares = sum(int(v) * int(v) for v in rescale(numbers.q, shift).flat)
+    if squares == 0:
+        return Norm(0, 0)
+    up = 32 - squares.bit_length()
+    up -= up & 1
+    squares = squares << up if up >= 0 else squares >> -up
+    return Norm(math.isqrt(squares), numbers.f - shift + up // 2)
+
+
+def norm_of_outer(outer: Outer) -> Norm:
+    """That of the product, which is the product of both; cut to 15 bits at least."""
+    rows, columns = norm_of(outer.rows), norm_of(outer.columns)
+    return Norm(rows.r * columns.r >> 16, rows.f + columns.f - 16)
+
+
+def clip_factor(norm: Norm, most: Norm) -> int:
+    """min(1, most / norm) with 16 fraction bits. Twin of fxp_clip."""
+    shift = 15 + most.f - norm.f
+    if norm.r == 0 or shift <= 0:
+        return ONE_16
+    return min(ONE_16, int(rescale((most.r << 31) // norm.r, shift)))
+
+
+def encode_norm(length: float) -> Norm:
+    """A positive number with 16 significant bits."""
+    mantissa, exponent = math.frexp(length)
+    r, f = round(math.ldexp(mantissa, 16)), 16 - exponent
+    return Norm(r >> 1, f - 1) if r == ONE_16 else Norm(r, f)
+
+
+WEYL = 0x9E3779B9  # 2**32 divided by the golden ratio
+
+
+def spread(word: Ints, shape: tuple[int, ...]) -> Ints:
+    """A random word for each element: a Weyl sequence from one."""
+    steps = np.arange(1, math.prod(shape) + 1, dtype=np.int64).reshape(shape)
+    return integers((word + steps * WEYL) & 0xFFFFFFFF)
+
+
+def decayed(w: Ints, share: Rate, random: Random) -> Ints:
+    """w less its share, each weight with a random word of its own; twin of fxp_decay16.
+
+    A share below 2**-24 is none; one of 1 or more is nearly 1.
+    """
+    if share.m == 0 or share.s > 32:
+        return w
+    m, s = (255, 8) if share.s < 8 else (share.m, share.s)
+    draws = spread(integers(random.draw()), w.shape)
+    return integers(w - ((w * m + (draws >> (32 - s))) >> s))

@@ -28,7 +28,9 @@ class Part:
     stop: int
 
 
-Role = Literal["input", "target", "activation", "scores", "error", "weight", "bias", "gradient"]
+Role = Literal[
+    "input", "target", "activation", "scores", "error", "weight", "bias", "gradient", "factor"
+]
 PARAMETER_ROLES = ("weight", "bias")
 
 
@@ -49,6 +51,7 @@ class Tensor:
     pinned: Format | None = None
     part: Part | None = None
     initial: float | None = None
+    rate_factor: float = 1.0  # by which the learning rate is multiplied for it
     fold: FoldOp | None = None  # by which the starting values are scaled and shifted
 
     @property
@@ -111,6 +114,8 @@ class Graph:
     loss: LossOp
     optimizer: OptimizerOp
     schedule: ScheduleOp
+    weight_decay: float = 0.0
+    clip_norm: float = 0.0  # 0: gradients keep their length
 
     @property
     def outputs(self) -> int:
@@ -128,9 +133,13 @@ class Finish:
 
 @dataclass(frozen=True)
 class Sink:
-    """Where a parameter's gradient goes: stored, accumulated over a batch, or updating at once."""
+    """Where a parameter's gradient goes: stored, accumulated over a batch, or updating at once.
 
-    kind: Literal["store", "accumulate", "update"]
+    Where gradients are clipped, it is also asked for its norm before it updates: by which factor
+    it is shortened is the step's output.
+    """
+
+    kind: Literal["store", "accumulate", "norm", "update"]
     parameter: str
 
 
@@ -172,6 +181,15 @@ class TrainingGraph:
         return tuple(step for step in self.steps if step.phase in phases)
 
     @property
+    def sums(self) -> tuple[str, ...]:
+        """Gradients that are summed over a batch."""
+        return tuple(
+            step.output
+            for step in self.steps
+            if step.sink is not None and step.sink.kind == "accumulate"
+        )
+
+    @property
     def trained(self) -> tuple[Tensor, ...]:
         """Parameters that learn, in the order of the network."""
         return tuple(t for t in self.tensors.values() if t.role in PARAMETER_ROLES and not t.frozen)
@@ -207,6 +225,7 @@ class TensorFormat:
 
 
 BIAS_FORMAT = TensorFormat(32, "fixed", BIAS_FRACTION)
+FACTOR_FORMAT = TensorFormat(32, "fixed", 16)
 
 
 @dataclass(frozen=True)
@@ -224,6 +243,11 @@ class Accumulator:
     terms: int
     type: Literal["int32_t", "int64_t"]
     narrowing: int = 0
+
+    @property
+    def gradient_bits(self) -> int:
+        """Of a gradient: |g| <= 2**gradient_bits once it is shifted."""
+        return self.sum_bits - self.narrowing
 
 
 @dataclass(frozen=True)

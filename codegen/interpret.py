@@ -13,29 +13,49 @@ from codegen.fixedpoint import (
     MAX_RELATIVE_FRACTION,
     MIN_FRACTION,
     NO_IDEAL,
+    ONE_16,
     Floats,
     Ints,
+    Norm,
     Outer,
     Q,
     Random,
     Range,
     Rate,
     bit_length,
+    clip_factor,
+    decayed,
+    encode_norm,
+    encode_number,
     fold,
     integers,
     magnitude,
     narrow,
+    norm_of,
+    norm_of_outer,
     quantize,
     rescale,
     saturate,
+    spread,
+    squares_shift,
     step24,
     weight_fraction,
 )
-from codegen.graph import PARAMETER_ROLES, QuantizedGraph, Step, Tensor, TrainingGraph
-from codegen.ops.base import LayerOp, LossOp, Recurrence, Shape, unroll
+from codegen.graph import PARAMETER_ROLES, Graph, QuantizedGraph, Step, Tensor, TrainingGraph
+from codegen.ops.base import (
+    MAX_SLOT_FRACTION,
+    MIN_SLOT_FRACTION,
+    LayerOp,
+    LossOp,
+    OptimizerOp,
+    Place,
+    Recurrence,
+    Shape,
+    Slots,
+    unroll,
+)
 
-RENORMALISE_EVERY = 16  # samples
-WEYL = 0x9E3779B9  # 2**32 divided by the golden ratio
+CARE_EVERY = 16  # samples: weights decay and are kept off their rail, slots are fitted
 MIN_EXACT_SHIFT = -8
 SCRATCH_BITS = 32
 SEED = 0x6D637567  # "mcug"
@@ -125,14 +145,14 @@ def scores_float(training: TrainingGraph, parameters: Mapping[str, Floats], x: F
 
 @dataclass
 class FloatLearner:
-    """SGD in floats: the reference beside which the integers learn. Parameters are changed."""
+    """Training in floats: beside it the integers learn. Parameters are changed."""
 
     training: TrainingGraph  # gradients stored
     parameters: dict[str, Floats]
     rate: float
     batch: int = 1
     sums: dict[str, Floats] = field(default_factory=dict)
-    velocity: dict[str, Floats] = field(default_factory=dict)
+    slots: dict[str, Slots] = field(default_factory=dict)
     count: int = 0
     steps: int = 0
 
@@ -146,18 +166,40 @@ class FloatLearner:
         self.count += 1
         if self.count == self.batch:
             self._update()
-        self.steps += 1
+        rate, self.steps = self._step_rate, self.steps + 1
+        if self.steps % CARE_EVERY == 0:
+            self._decay(rate / self.batch)
         return loss
 
+    @property
+    def _step_rate(self) -> float:
+        graph = self.training.graph
+        factor = graph.optimizer.factor(self.steps // self.batch)
+        return self.rate * graph.schedule.factor(self.steps) * factor
+
+    def _decay(self, rate: float) -> None:
+        """What the samples since the last time take off the weights."""
+        for tensor in self.training.trained:
+            if tensor.role == "weight":
+                decay = CARE_EVERY * self.training.graph.weight_decay * rate * tensor.rate_factor
+                self.parameters[tensor.name] = self.parameters[tensor.name] * (1 - min(decay, 1))
+
     def _update(self) -> None:
-        optimizer = self.training.graph.optimizer
-        rate = self.rate * self.training.graph.schedule.factor(self.steps)
+        graph, rate = self.training.graph, self._step_rate
         for name, total in self.sums.items():
-            velocity = self.velocity.get(name, np.zeros_like(total))
-            self.parameters[name], self.velocity[name] = optimizer.update(
-                self.parameters[name], total / self.batch, velocity, rate
+            slots = self.slots.get(name, (np.zeros_like(total),) * len(graph.optimizer.slots))
+            factor = self.training.tensors[name].rate_factor
+            gradient = clipped(total / self.batch, graph.clip_norm)
+            self.parameters[name], self.slots[name] = graph.optimizer.update(
+                self.parameters[name], gradient, slots, rate * factor
             )
         self.sums, self.count = {}, 0
+
+
+def clipped(gradient: Floats, most: float) -> Floats:
+    """The gradient, or where it is longer than `most` (unless that is 0) one of that length."""
+    length = float(np.linalg.norm(gradient))
+    return gradient * (most / length) if 0 < most < length else gradient
 
 
 # ---------------------------------------------------------------- integers
@@ -165,11 +207,14 @@ class FloatLearner:
 
 @dataclass
 class State:
-    """All that training changes, and the frozen parameters: integers, exponents, ranges."""
+    """All that training changes, and the frozen parameters: integers, exponents, ranges.
+
+    `f` has the exponent of each parameter, and of the slots of one where they have their own.
+    """
 
     values: dict[str, Ints]
     f: dict[str, int]
-    velocity: dict[str, Ints]
+    slots: dict[str, Ints]
     ranges: dict[str, Range]
     rate: Rate
     random: Random
@@ -198,12 +243,19 @@ def initial_state(
         is_bias = tensor.role == "bias"
         fractions[name] = BIAS_FRACTION if is_bias else weight_fraction(numbers, bits, headroom)
         values[name] = quantize(numbers, fractions[name], bits)
-    velocity = {}
-    if quantized.training.graph.optimizer.has_velocity:
-        trained = quantized.training.trained
-        velocity = {t.name: np.zeros(t.shape, dtype=np.int64) for t in trained}
+    optimizer, slots = quantized.training.graph.optimizer, {}
+    for tensor in quantized.training.trained:
+        for slot in optimizer.slots:
+            slots[slot_name(tensor.name, slot)] = np.zeros(tensor.shape, dtype=np.int64)
+        if optimizer.forms_gradient:
+            fractions[slot_name(tensor.name)] = MAX_SLOT_FRACTION
     ranges = initial_ranges(quantized, [n for n, f in quantized.formats.items() if f.adapts])
-    return State(values, fractions, velocity, ranges, rate, Random(seed))
+    return State(values, fractions, slots, ranges, rate, Random(seed))
+
+
+def slot_name(parameter: str, slot: str = "slots") -> str:
+    """The name of a slot of a parameter, and of the exponent that its slots share."""
+    return f"{parameter}_{slot}"
 
 
 def initial_ranges(quantized: QuantizedGraph, names: Iterable[str]) -> dict[str, Range]:
@@ -391,12 +443,15 @@ class IntegerLearner:
         if state.batch_count == self.quantized.numbers.batch:
             state.batch_count = 0
             self._batch_updates()
+        rate = self.rate
         for name, s in stored.items():
             self.saturations[name] = self.saturations.get(name, 0) + s.saturated
             self._adapt(name, s.ideal)
         state.steps = (state.steps + 1) & 0xFFFFFFFF
-        if state.steps % RENORMALISE_EVERY == 0:
+        if state.steps % CARE_EVERY == 0:
+            self._decay(rate)
             self._renormalise()
+            self._refit_slots()
         return loss
 
     def calibrate(self, samples: Sequence[tuple[Ints, Any]]) -> None:
@@ -408,6 +463,13 @@ class IntegerLearner:
             self._run(x, target, calibrate=True)
         for range_ in self.state.ranges.values():
             range_.best, range_.count = NO_IDEAL, 0
+
+    def _calibrate_slots(self, name: str, gradient: Q) -> None:
+        """Slots whose exponent is their own begin with one that fits the gradients."""
+        if self._optimizer.forms_gradient:
+            f = self.state.f[slot_name(name)]
+            ideal = max(MIN_SLOT_FRACTION, sum_ideal(gradient))
+            self.state.f[slot_name(name)] = min(f, ideal)
 
     # one sample
 
@@ -443,9 +505,14 @@ class IntegerLearner:
 
     def _sink(self, step: Step, values: Values, calibrate: bool) -> None:
         assert step.sink is not None
+        gradient = gradient_of(self.quantized, step, values)
+        if step.sink.kind == "norm":
+            values[step.output] = self._clip(step, gradient)
+            return
+        if calibrate:
+            self._calibrate_slots(step.sink.parameter, formed(gradient))
         if calibrate and step.sink.kind == "update":
             return
-        gradient = gradient_of(self.quantized, step, values)
         if step.sink.kind == "store":
             values[step.output] = formed(gradient)
         elif calibrate:
@@ -453,7 +520,7 @@ class IntegerLearner:
         elif step.sink.kind == "accumulate":
             self._accumulate(step, formed(gradient))
         else:
-            self.update(step.sink.parameter, gradient)
+            self.update(step.sink.parameter, gradient, clip_of(step, values))
 
     # gradients
 
@@ -470,59 +537,100 @@ class IntegerLearner:
         return self.quantized.formats[name].f if range_ is None else range_.f
 
     def _batch_updates(self) -> None:
+        values: Values = {}
         for step in self.quantized.training.phase("batch"):
             name = step.reads["g"]
             total = Q(self.state.sums[name], self._sum_fraction(name))
-            self.update(step.output, total)
+            if step.sink is not None and step.sink.kind == "norm":
+                values[step.output] = self._clip(step, total)
+                continue
+            self.update(step.output, total, clip_of(step, values))
             if name in self.state.ranges:
                 self._adapt(name, sum_ideal(total))
 
-    def update(self, name: str, gradient: Q | Outer) -> None:
-        """One update of a parameter by its gradient."""
+    def _clip(self, step: Step, gradient: Q | Outer) -> int:
+        """By what a gradient is multiplied so that it is not too long, with 16 fraction bits."""
+        if isinstance(gradient, Outer):
+            norm = norm_of_outer(gradient)
+        else:
+            norm = norm_of(gradient, norm_shift(self.quantized, step))
+        return clip_factor(norm, longest(self.quantized))
+
+    def update(self, name: str, gradient: Q | Outer, clip: int = ONE_16) -> None:
+        """One update of a parameter by its gradient times `clip`."""
+        rate = self._rate_of(name)
+        if self._optimizer.forms_gradient:
+            g = formed(gradient)
+            self._update_formed(name, g if clip == ONE_16 else Q(g.q * clip, g.f + 16), rate)
+            return
+        rate = rate.scaled(clip)
         if self.quantized.training.tensors[name].role == "weight":
-            self._update_rows(name, gradient)
+            self._update_rows(name, gradient, rate)
             return
         assert isinstance(gradient, Q)
-        state = self.state
-        velocity = state.velocity.get(name, integers(0))
-        state.values[name], velocity = self._optimizer.update_bias_int(
-            state.values[name], gradient, velocity, self.rate
+        state, slots = self.state, self._slots(name)
+        state.values[name], slots = self._optimizer.update_bias_int(
+            state.values[name], gradient, slots, rate
         )
-        if self._optimizer.has_velocity:
-            state.velocity[name] = velocity
+        state.slots |= slots_of(name, self._optimizer, slots)
 
-    def _update_rows(self, name: str, gradient: Q | Outer) -> None:
+    def _slots(self, name: str) -> Slots:
+        """Copies, in the optimizer's order."""
+        return tuple(
+            self.state.slots[slot_name(name, slot)].copy() for slot in self._optimizer.slots
+        )
+
+    def _update_formed(self, name: str, gradient: Q, rate: Rate) -> None:
+        """Row by row; a bias is a row of its own."""
+        state, optimizer = self.state, self._optimizer
+        bits = self.quantized.formats[name].bits
+        place = Place(bits, state.f[name], state.f[slot_name(name)], self.quantized.numbers.batch)
+        shape = state.values[name].shape
+        long = (len(state.values[name]), -1)
+        rows, slots = state.values[name].reshape(long).copy(), self._slots(name)
+        parts = [slot.reshape(long) for slot in slots]
+        g = gradient.q.reshape(long)
+        for row in range(len(rows)):
+            words = [integers(state.random.draw()) for _ in range(optimizer.words)]
+            draws = tuple(spread(word, rows[row].shape) for word in words)
+            before = tuple(part[row] for part in parts)
+            rows[row], after = optimizer.update_int(
+                rows[row], Q(g[row], gradient.f), before, draws, rate, place
+            )
+            for part, new in zip(parts, after, strict=True):
+                part[row] = new
+        state.values[name] = rows.reshape(shape)
+        state.slots |= slots_of(name, optimizer, slots)
+
+    def _update_rows(self, name: str, gradient: Q | Outer, rate: Rate) -> None:
         """Row by row, so that each row has its own draw (NUMERICS 7)."""
         state, bits = self.state, self.quantized.formats[name].bits
         target = state.f[name] + self._optimizer.headroom(bits)
         rows = state.values[name].copy()
-        velocities = state.velocity.get(name, np.zeros_like(rows)).copy()
+        slots = self._slots(name)
         for row in range(len(rows)):
-            delta = self._delta(gradient, row, target)
+            delta = self._delta(gradient, row, target, rate)
             if delta is None:
                 self.skipped += 1
                 continue
             draws = self._draws(delta, bits)
-            rows[row], velocities[row] = self._optimizer.update_int(
-                rows[row], delta, velocities[row], draws, bits
-            )
+            before = tuple(slot[row] for slot in slots)
+            rows[row], after = self._optimizer.update_int(rows[row], delta, before, draws, bits)
+            for slot, new in zip(slots, after, strict=True):
+                slot[row] = new
         state.values[name] = rows
-        if self._optimizer.has_velocity:
-            state.velocity[name] = velocities
+        state.slots |= slots_of(name, self._optimizer, slots)
 
     def _draws(self, delta: Ints, bits: int) -> Ints | None:
-        """One draw a row; 8-bit weights, which may not round together, each a Weyl step more."""
+        """One draw a row, or one for each element; none with nearest rounding."""
         if self.quantized.numbers.rounding == "nearest":
             return None
         draw = integers(self.state.random.draw())
-        if bits == 16:
-            return draw
-        steps = np.arange(1, delta.size + 1, dtype=np.int64).reshape(delta.shape)
-        return (draw + steps * WEYL) & 0xFFFFFFFF
+        return spread(draw, delta.shape) if self._optimizer.spreads(bits) else draw
 
-    def _delta(self, gradient: Q | Outer, row: int, target: int) -> Ints | None:
+    def _delta(self, gradient: Q | Outer, row: int, target: int, rate: Rate) -> Ints | None:
         """Changes of a row with `target` + 16 fraction bits; None where the row is skipped."""
-        rate, random = self.rate, self.state.random
+        random = self.state.random
         if isinstance(gradient, Q):
             return step24(gradient.q[row], gradient.f + rate.s - target - 16) * rate.m
         widen = 16 - self.quantized.numbers.activation_bits  # 8-bit values are used as x << 8
@@ -540,8 +648,18 @@ class IntegerLearner:
         elif name in self.state.ranges:
             self.state.ranges[name].adapt_values(ideal)
 
+    def _decay(self, rate: Rate) -> None:
+        """Weights lose what the last samples take off them, rounded stochastically."""
+        state, training = self.state, self.quantized.training
+        decay = weight_decay(training.graph, self.quantized.numbers.batch)
+        for tensor in training.trained if decay.m else ():
+            if tensor.role == "weight":
+                own = layer_rate(rate, tensor)
+                share = encode_number(own.m * decay.m, own.s + decay.s)
+                state.values[tensor.name] = decayed(state.values[tensor.name], share, state.random)
+
     def _renormalise(self) -> None:
-        """Weights that near their rail are halved, with their velocity (NUMERICS 8)."""
+        """Weights that near their rail are halved, and slots that go with them (NUMERICS 8)."""
         state = self.state
         for tensor in self.quantized.training.trained:
             bits = self.quantized.formats[tensor.name].bits
@@ -551,18 +669,80 @@ class IntegerLearner:
                 continue
             state.f[tensor.name] -= 1
             state.values[tensor.name] = rescale(state.values[tensor.name], 1)
-            if tensor.name in state.velocity:
-                state.velocity[tensor.name] = rescale(state.velocity[tensor.name], 1)
+            if not self._optimizer.forms_gradient:
+                for slot in self._optimizer.slots:
+                    name = slot_name(tensor.name, slot)
+                    state.slots[name] = rescale(state.slots[name], 1)
+
+    def _refit_slots(self) -> None:
+        """Slots with an exponent of their own get a bit more or less where they need one."""
+        state, optimizer = self.state, self._optimizer
+        for tensor in self.quantized.training.trained if optimizer.forms_gradient else ():
+            names = [slot_name(tensor.name, slot) for slot in optimizer.slots]
+            peak = max(int(magnitude(state.slots[name]).max()) for name in names)
+            f = state.f[slot_name(tensor.name)]
+            more = int(0 < peak < 2**12 and f < MAX_SLOT_FRACTION)
+            more -= int(peak >= 2**14 and f > MIN_SLOT_FRACTION)
+            state.f[slot_name(tensor.name)] += more
+            for name in names:
+                state.slots[name] = rescale(state.slots[name], -more)
 
     @property
     def rate(self) -> Rate:
-        """The learning rate as the schedule has it now."""
-        schedule = self.quantized.training.graph.schedule
-        return self.state.rate.scaled(schedule.factor_int(self.state.steps))
+        """The learning rate as schedule and optimizer have it now."""
+        graph, steps = self.quantized.training.graph, self.state.steps
+        rate = self.state.rate.scaled(graph.schedule.factor_int(steps))
+        return rate.scaled(graph.optimizer.factor_int(steps // self.quantized.numbers.batch))
+
+    def _rate_of(self, name: str) -> Rate:
+        return layer_rate(self.rate, self.quantized.training.tensors[name])
 
     @property
     def _optimizer(self) -> Any:
         return self.quantized.training.graph.optimizer
+
+
+def slots_of(name: str, optimizer: OptimizerOp, slots: Slots) -> dict[str, Ints]:
+    """By the names that they have in the state."""
+    names = [slot_name(name, slot) for slot in optimizer.slots]
+    return dict(zip(names, slots, strict=True))
+
+
+def clip_of(step: Step, values: Values) -> int:
+    """What the step reads, with 16 fraction bits; 1 where nothing is clipped."""
+    return int(values[step.reads["clip"]]) if "clip" in step.reads else ONE_16
+
+
+def longest(quantized: QuantizedGraph) -> Norm:
+    """Norm beyond which the sum of gradients over a batch is clipped."""
+    return encode_norm(quantized.training.graph.clip_norm * quantized.numbers.batch)
+
+
+def norm_shift(quantized: QuantizedGraph, step: Step) -> int:
+    """Bits that each element of a gradient loses before it is squared for the norm."""
+    if step.phase == "batch":
+        name = step.reads["g"]
+        bits = quantized.formats[name].bits - 1
+    else:
+        bits = quantized.accumulators[step.name].gradient_bits
+    assert step.sink is not None
+    return squares_shift(bits, quantized.training.tensors[step.sink.parameter].size)
+
+
+def layer_rate(rate: Rate, tensor: Tensor) -> Rate:
+    """The rate for a parameter, whose factor has 16 fraction bits."""
+    return rate.scaled(rate_factor(tensor))
+
+
+def rate_factor(tensor: Tensor) -> int:
+    """By what the rate is multiplied for a parameter, with 16 fraction bits."""
+    return round(tensor.rate_factor * (1 << 16))
+
+
+def weight_decay(graph: Graph, batch: int) -> Rate:
+    """What CARE_EVERY samples take off a weight, for a rate of 1 as the C has it."""
+    shared = batch if graph.optimizer.normalises else 1
+    return encode_number(round(CARE_EVERY * graph.weight_decay / shared * 2**48), 48)
 
 
 def sum_ideal(gradient: Q) -> int:

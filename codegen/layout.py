@@ -8,7 +8,7 @@ import numpy as np
 
 from codegen.fixedpoint import Range, Rate, integers
 from codegen.graph import PARAMETER_ROLES, Plan, Tensor, TrainingGraph
-from codegen.interpret import State
+from codegen.interpret import State, slot_name
 from codegen.ops.base import LayerOp, LossOp
 from codegen.spec import Spec
 
@@ -48,9 +48,12 @@ def parameter_fields(plan: Plan) -> tuple[Field, ...]:
         fields.append(_array(tensor, bits))
         if tensor.role == "weight":
             fields.append(Field(f"{tensor.name}_f", "int8_t", 1, 1))
-        if plan.training.graph.optimizer.has_velocity:
-            velocity_bits = 16 if tensor.role == "weight" else 32
-            fields.append(replace(_array(tensor, velocity_bits), name=f"{tensor.name}_v"))
+        optimizer = plan.training.graph.optimizer
+        for slot in optimizer.slots:
+            array = _array(tensor, optimizer.slot_bits(tensor.role))
+            fields.append(replace(array, name=slot_name(tensor.name, slot)))
+        if optimizer.forms_gradient:
+            fields.append(Field(f"{slot_name(tensor.name)}_f", "int8_t", 1, 1))
     fields += [
         Field(f"{name}_range", "fxp_range", 3, 1)
         for name, tensor_format in quantized.formats.items()
@@ -61,8 +64,7 @@ def parameter_fields(plan: Plan) -> tuple[Field, ...]:
 
 def work_fields(plan: Plan) -> tuple[Field, ...]:
     """<net>_work without the arena: gradients that are summed over a batch."""
-    batch = plan.training.phase("batch")
-    tensors = [plan.training.tensors[step.reads["g"]] for step in batch]
+    tensors = [plan.training.tensors[name] for name in plan.training.sums]
     return _arranged([_array(t, plan.quantized.formats[t.name].bits) for t in tensors])
 
 
@@ -111,7 +113,7 @@ def _array_of(field: Field, state: State) -> np.ndarray:
         return np.zeros(field.count)
     if field.name in state.values:
         return state.values[field.name]
-    return state.velocity[field.name.removesuffix("_v")]
+    return state.slots[field.name]
 
 
 def unpack(plan: Plan, memory: bytes, state: State) -> None:
@@ -130,9 +132,8 @@ def _unpack_field(field: Field, memory: bytes, state: State) -> None:
         state.rate = Rate(*struct.unpack("<Bb", memory))
     elif field.count and name != "pad":
         values = integers(np.frombuffer(memory, _dtype(field)))
-        owner = name if name in state.values else name.removesuffix("_v")
-        target = state.values if name in state.values else state.velocity
-        target[owner] = values.reshape(state.values[owner].shape)
+        target = state.values if name in state.values else state.slots
+        target[name] = values.reshape(target[name].shape)
     elif not field.count:
         value = int(np.frombuffer(memory, _dtype(field))[0])
         if name == "random":

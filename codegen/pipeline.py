@@ -36,7 +36,7 @@ def make_plan(spec: Spec, board: Board | None = None, gradient: bool = False) ->
     """All passes. `gradient`: gradients are stored and every tensor keeps its bytes."""
     training = fuse_elementwise(freeze(_differentiated(spec)))
     if not gradient:
-        training = fuse_updates(training, spec.batch)
+        training = _fused(spec, training)
     quantized = quantize_graph(schedule(training), _numbers(spec, board))
     _check_names(spec, quantized.training)
     plan = plan_memory(quantized, keep=gradient)
@@ -48,6 +48,13 @@ def make_plan(spec: Spec, board: Board | None = None, gradient: bool = False) ->
 def _differentiated(spec: Spec) -> TrainingGraph:
     try:
         return differentiate(build_graph(spec))
+    except NameTakenError as taken:
+        raise _taken(spec, str(taken)) from None
+
+
+def _fused(spec: Spec, training: TrainingGraph) -> TrainingGraph:
+    try:
+        return fuse_updates(training, spec.batch)
     except NameTakenError as taken:
         raise _taken(spec, str(taken)) from None
 
@@ -161,7 +168,7 @@ def make_state(
 ) -> State:
     """Starting parameters, and formats that fit what the samples (or random ones) bring about."""
     parameters = initial_parameters(plan.training.tensors.values(), seed, parameters)
-    rate = learning_rate(spec.learning_rate, spec.batch)
+    rate = learning_rate(spec.learning_rate, spec.rate_batch)
     state = initial_state(plan.quantized, parameters, rate)
     affordable = CALIBRATION_MACS // multiplies(plan)["total"]
     count = max(2, min(CALIBRATION_SAMPLES, affordable))

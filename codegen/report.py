@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from codegen.board import Board
-from codegen.graph import Plan
+from codegen.graph import Plan, Step
 from codegen.interpret import State
 from codegen.layout import (
     initial_tables,
@@ -88,12 +88,17 @@ def multiplies(plan: Plan) -> dict[str, int]:
     macs = {"forward": 0, "backward_data": 0, "weight_gradient": 0, "update": 0}
     kinds = {"forward": "forward", "backward": "backward_data", "gradient": "weight_gradient"}
     for step in plan.training.steps:
-        if isinstance(step.op, LayerOp):
+        if isinstance(step.op, LayerOp) and not _is_cheap(step, step.op):
             macs[kinds[step.phase]] += step.op.multiplies(step.kernel, step.shapes)
     for tensor in plan.training.trained:
         macs["update"] += tensor.size if tensor.role == "weight" else 0
     macs["total"] = sum(macs.values())
     return macs
+
+
+def _is_cheap(step: Step, op: LayerOp) -> bool:
+    """The norm of an outer product, which is not formed for it."""
+    return step.sink is not None and step.sink.kind == "norm" and step.kernel in op.outer
 
 
 def _rows(plan: Plan, state: State) -> tuple[Row, ...]:
@@ -104,6 +109,8 @@ def _rows(plan: Plan, state: State) -> tuple[Row, ...]:
     }
     rows = []
     for name, tensor in plan.training.tensors.items():
+        if tensor.role == "factor":  # a variable of the function that trains
+            continue
         bits = plan.quantized.formats[name].bits
         sum_ = accumulators.get(name)
         bound = f"2^{sum_.sum_bits} in {sum_.type}" if sum_ is not None else ""

@@ -13,7 +13,7 @@ from typing import Any, get_type_hints
 
 from codegen.errors import UserError
 from codegen.fixedpoint import LEARNING_RATE_FRACTION, Format, parse_format
-from codegen.ops import LAYERS, LOSSES, SCHEDULES
+from codegen.ops import LAYERS, LOSSES, OPTIMIZERS, SCHEDULES
 from codegen.ops.base import (
     ElementwiseOp,
     Extent,
@@ -40,6 +40,7 @@ SCORE_BITS = 16  # the output of the last layer, in every mode
 MAX_LEARNING_RATE = 255
 MAX_BATCH = 256
 CONSTANT = Constant()
+SGD = Sgd()
 INPUT_NAME = "input"  # under which a layer reads the input of the network
 MAX_NAME = 31  # characters that C99 tells apart in a name that the linker sees
 
@@ -51,7 +52,7 @@ def _set(words: str) -> frozenset[str]:
 # What the generated C calls its own variables and functions.
 RESERVED_NAMES = _set(
     "x input params work target label scores arena rate random steps seen init predict train "
-    "gradient main forward rate_factor t loss set_learning_rate"
+    "gradient main forward rate_factor update_factor fit_slots t loss set_learning_rate"
 )
 _KEYWORDS = _set(
     "alignas alignof and and_eq asm auto bitand bitor bool break case catch char char16_t char32_t "
@@ -87,7 +88,10 @@ _TABLES: dict[str, dict[str, object]] = {
     "training": {
         "learning_rate": float,
         "schedule": Choice,
+        "optimizer": Choice,
         "momentum": float,
+        "weight_decay": float,
+        "clip_norm": float,
         "batch": int,
         "rounding": str,
     },
@@ -110,6 +114,7 @@ _LAYER: dict[str, object] = {
     "frozen": bool,
     "update": str,
     "update_channels": float,
+    "learning_rate_multiplier": float,
     "format": str,
 }
 # What a value must be, for each type; how to write one.
@@ -134,6 +139,7 @@ _EXAMPLES = {
     "rounding": ROUNDINGS[0],
     "kind": next(iter(LAYERS)),
     "schedule": next(iter(SCHEDULES)),
+    "optimizer": next(iter(OPTIMIZERS)),
     "format": "Q3.12",
     "inputs": "conv1",
     "update": "bias",
@@ -146,6 +152,7 @@ class Layer:
     """One layer; `format` pins the format of its output.
 
     `inputs` names the layers that it reads ("input" is the network's); none: the one before it.
+    `learning_rate_multiplier` is by what the learning rate is multiplied for its parameters.
     `update` says which parameters learn ("all", "bias", "none"; `frozen` is "none"), and
     `update_channels` which share of its output channels, the first ones, learns its weights.
     """
@@ -157,6 +164,7 @@ class Layer:
     inputs: tuple[str, ...] = ()
     update: str = "all"
     update_channels: float = 1.0
+    learning_rate_multiplier: float = 1.0
 
     @property
     def asks_for(self) -> str | None:
@@ -165,6 +173,7 @@ class Layer:
             "frozen": self.frozen,
             "update": self.update != "all",
             "update_channels": self.update_channels != 1,
+            "learning_rate_multiplier": self.learning_rate_multiplier != 1,
         }
         return next((key for key, is_set in asked.items() if is_set), None)
 
@@ -175,7 +184,9 @@ class Spec:
 
     Inputs are divided by `input_max`, targets and outputs by `target_max`. Layers before
     `frozen_until` do not learn. `learning_rate` is for
-    the mean gradient of `batch` samples. `source` is the file as the user named it; `digest` is the
+    the mean gradient of `batch` samples; a step takes rate * `weight_decay` * w off a weight w,
+    whatever the optimizer. With `clip_norm` the gradient of each parameter tensor is shortened to
+    that norm where it is longer. `source` is the file as the user named it; `digest` is the
     SHA-256 of its text, in hexadecimal.
     """
 
@@ -189,7 +200,9 @@ class Spec:
     mode: str = "int16"
     learning_rate: float = 0.05
     schedule: ScheduleOp = CONSTANT
-    momentum: float = 0.0
+    optimizer: OptimizerOp = SGD
+    weight_decay: float = 0.0
+    clip_norm: float = 0.0
     batch: int = 1
     rounding: str = "stochastic"
     source: str = "<spec>"
@@ -217,9 +230,9 @@ class Spec:
         return layer.update == "all" or layer.update == role
 
     @property
-    def optimizer(self) -> OptimizerOp:
-        """What turns gradients into changes."""
-        return Momentum(self.momentum) if self.momentum > 0 else Sgd()
+    def rate_batch(self) -> int:
+        """Over how many samples the learning rate is shared: gradients are sums over a batch."""
+        return 1 if self.optimizer.normalises else self.batch
 
 
 def load_spec(path: Path) -> Spec:
@@ -250,6 +263,8 @@ def parse_spec(text: str, source: str) -> Spec:
     if "schedule" in values:
         place = f"{source}: [training]"
         values["schedule"] = _parse_choice(place, "schedule", values["schedule"], SCHEDULES)
+    values |= _parse_optimizer(f"{source}: [training]", values)
+    values.pop("momentum", None)
     layers = _parse_layers(source, values.pop("layer", []))
     digest = hashlib.sha256(text.encode()).hexdigest()
     return Spec(**values, layers=layers, source=source, digest=digest)
@@ -347,6 +362,21 @@ def _parse_choice(place: str, key: str, value: Any, known: Mapping[str, type[Op]
     return _build(place, known[kind], {k: v for k, v in value.items() if k != "kind"})
 
 
+def _parse_optimizer(place: str, values: Mapping[str, Any]) -> dict[str, OptimizerOp]:
+    """An optimizer by its kind or table; `momentum` alone stands for one with momentum."""
+    momentum = values.get("momentum", 0.0)
+    if not 0 <= momentum < 1:
+        raise UserError(f"{place}: momentum = {momentum}; it must be at least 0 and below 1")
+    if "optimizer" not in values:
+        return {"optimizer": Momentum(momentum)} if momentum > 0 else {}
+    if "momentum" in values:
+        raise UserError(
+            f"{place}: momentum belongs to the optimizer; write optimizer = "
+            f'{{ kind = "momentum", momentum = {momentum} }}'
+        )
+    return {"optimizer": _parse_choice(place, "optimizer", values["optimizer"], OPTIMIZERS)}
+
+
 def _build(place: str, op: type[Op], table: Mapping[str, Any]) -> Any:
     """The op whose fields are these keys."""
     types, required = _keys(op)
@@ -376,7 +406,7 @@ def _parse_layer(place: str, kind: str, table: Mapping[str, Any], default_name: 
     pinned = _parse_pinned(place, values["format"]) if "format" in values else None
     given = {
         key: values[key]
-        for key in ("frozen", "inputs", "update", "update_channels")
+        for key in ("frozen", "inputs", "update", "update_channels", "learning_rate_multiplier")
         if key in values
     }
     return Layer(op, values.get("name", default_name), format=pinned, **given)
@@ -425,8 +455,12 @@ def _check_training(spec: Spec) -> None:
             f"{place}: learning_rate = {rate}; it must be 0, or from 2**-{LEARNING_RATE_FRACTION} "
             f"to {MAX_LEARNING_RATE}"
         )
-    if not 0 <= spec.momentum < 1:
-        raise UserError(f"{place}: momentum = {spec.momentum}; it must be at least 0 and below 1")
+    if not 0 <= spec.weight_decay <= 1:
+        raise UserError(f"{place}: weight_decay = {spec.weight_decay}; it must be from 0 to 1")
+    if spec.clip_norm != 0 and not 2.0**-16 <= spec.clip_norm <= 2.0**16:
+        raise UserError(
+            f"{place}: clip_norm = {spec.clip_norm}; it must be from 2**-16 to 2**16, or 0 for none"
+        )
     if not 1 <= spec.batch <= MAX_BATCH:
         raise UserError(f"{place}: batch = {spec.batch}; it must be from 1 to {MAX_BATCH}")
     _choose(place, "rounding", spec.rounding, ROUNDINGS)
@@ -434,6 +468,16 @@ def _check_training(spec: Spec) -> None:
         raise UserError(
             f"{place}: rounding = 'nearest' loses every small change of 8-bit weights; "
             "int8_compact needs rounding = 'stochastic'"
+        )
+    if spec.optimizer.forms_gradient and spec.rounding == "nearest":
+        raise UserError(
+            f"{place}: rounding = 'nearest' makes weights run away with {spec.optimizer.kind}; "
+            "write rounding = 'stochastic'"
+        )
+    if spec.weight_decay and spec.rounding == "nearest":
+        raise UserError(
+            f"{place}: rounding = 'nearest' loses all of weight_decay; write rounding = "
+            "'stochastic'"
         )
 
 
@@ -464,6 +508,11 @@ def _check_update(place: str, layer: Layer) -> None:
         raise UserError(f"{place}: {layer.op.kind} has no parameters; remove {key}")
     if not 0 < share <= 1:
         raise UserError(f"{place}: update_channels = {share}; it must be above 0 and at most 1")
+    if not 2.0**-16 <= layer.learning_rate_multiplier <= 256:
+        raise UserError(
+            f"{place}: learning_rate_multiplier = {layer.learning_rate_multiplier}; it must be "
+            "from 2**-16 to 256; a layer that shall not learn is frozen"
+        )
     if share < 1 and (layer.frozen or layer.update != "all"):
         raise UserError(
             f"{place}: update_channels is the share of channels whose weights learn, but none do; "

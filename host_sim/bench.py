@@ -15,7 +15,7 @@ from codegen.emit import Options, emit
 from codegen.errors import UserError
 from codegen.fixedpoint import Floats, learning_rate
 from codegen.graph import PARAMETER_ROLES, Plan, Tensor
-from codegen.interpret import RENORMALISE_EVERY, IntegerLearner, State
+from codegen.interpret import CARE_EVERY, IntegerLearner, State
 from codegen.layout import pack
 from codegen.pipeline import Samples, make_plan, make_state, quantize_samples, synthetic_samples
 from codegen.report import multiplies
@@ -163,7 +163,7 @@ class WorstCase:
     @property
     def period(self) -> int:
         """Steps until the kinds of steps repeat."""
-        return lcm(RENORMALISE_EVERY, self.plan.quantized.numbers.batch)
+        return lcm(CARE_EVERY, self.plan.quantized.numbers.batch)
 
     def states(self) -> Iterator[State]:
         """The same parameters before each step of a period."""
@@ -196,7 +196,7 @@ def worst_case(spec: Spec, plan: Plan) -> WorstCase:
         state = make_state(spec, plan, samples, seed, _positive_weights(plan, random))
         rate = min(255.0, faster * max(spec.learning_rate, _SLOWEST))
         case = WorstCase(
-            plan, replace(state, steps=steps, rate=learning_rate(rate, spec.batch)), samples
+            plan, replace(state, steps=steps, rate=learning_rate(rate, spec.rate_batch)), samples
         )
         if case.skipped() == 0 or not spec.loss.reaches_all:
             return case

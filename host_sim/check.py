@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from codegen.fixedpoint import BIAS_FRACTION, LOSS_FRACTION, Floats, Outer, Q
 from codegen.graph import QuantizedGraph, Step, TrainingGraph
@@ -19,15 +18,17 @@ from codegen.interpret import (
     formed,
     gradient_of,
     is_recurrent,
+    layer_rate,
     loss_float,
     run_float,
     run_step_float,
     run_step_int,
+    slot_name,
     step_operands,
     unrolled_int,
 )
 from codegen.layout import pack
-from codegen.ops.base import LayerOp, LossOp, unroll
+from codegen.ops.base import LayerOp, LossOp, Slots, unroll
 from codegen.pipeline import Samples, make_plan, sample_floats, synthetic_samples
 from codegen.spec import Spec
 from host_sim.compiler import Platform
@@ -270,49 +271,70 @@ def update_check(
 ) -> KernelCheck:
     """One update on integers against the float optimizer, for the gradient that `step` forms.
 
-    Weights whose change is clipped or whose rail is near are set apart.
+    The slots are compared first; then the parameter, as the slots that the integers have move it.
+    Elements whose change is clipped or whose rail is near are set apart. What comes nearest to its
+    allowance is told, in shares of that of the parameter.
     """
     assert step.sink is not None
     name, optimizer = step.sink.parameter, quantized.training.graph.optimizer
     gradient = gradient_of(quantized, step, values)
     learner = IntegerLearner(quantized, deepcopy(state))
     learner.update(name, gradient)
-    before, rate = state.q(name), learner.rate.value
-    is_weight = quantized.training.tensors[name].role == "weight"
-    velocity = np.zeros_like(before.value)
-    if name in state.velocity:
-        velocity = Q(state.velocity[name], before.f + headroom(quantized, name)).value
-    after, change = optimizer.update(before.value, formed(gradient).value, velocity, rate)
-    want = np.ldexp(after, before.f)
-    limit = 2.0 ** (quantized.formats[name].bits - 1)
-    compared = (want > -limit) & (want < limit - 1)
-    if is_weight:
-        compared &= _unclipped(quantized, before.f, rate, name, gradient)
-        compared &= np.abs(np.ldexp(change, before.f + headroom(quantized, name))) < 2.0**15 - 2
-    error = np.abs(learner.state.values[name] - want)
-    worst = float(np.max(error, where=compared, initial=0.0))
-    allowed = optimizer.weight_allowance if is_weight else optimizer.bias_allowance
-    return KernelCheck(f"update_{name}", worst, allowed + _FLOAT_ERROR)
+    before, exact = state.q(name), formed(gradient).value
+    rate = layer_rate(learner.rate, quantized.training.tensors[name]).value
+    slots_f = slots_fraction(quantized, state, name)
+    tracked = optimizer.track(exact, _slots(quantized, state, name), rate)
+    stored = _slots(quantized, learner.state, name)
+    stepping = optimizer.as_stored(slots_f, quantized.numbers.batch)
+    want = before.value + stepping.step(exact, stored, rate)
+    role, bits = quantized.training.tensors[name].role, quantized.formats[name].bits
+    free = _unclipped(quantized, state, rate, name, gradient)
+    allowed = optimizer.allowance(role, before.f, rate) + _FLOAT_ERROR
+    shares = [_worst(learner.state.q(name).value, want, before.f, bits, free) / allowed]
+    bits = optimizer.slot_bits(role)
+    for got, aim, most in zip(stored, tracked, optimizer.slot_allowance, strict=True):
+        shares.append(_worst(got, aim, slots_f, bits, free) / (most + _FLOAT_ERROR))
+    return KernelCheck(f"update_{name}", max(shares) * allowed, allowed)
 
 
-def headroom(quantized: QuantizedGraph, name: str) -> int:
-    """Fraction bits of a velocity beyond those of its parameter."""
-    optimizer, bits = quantized.training.graph.optimizer, quantized.formats[name].bits
-    if quantized.training.tensors[name].role == "bias":
-        return optimizer.bias_headroom
-    return optimizer.headroom(bits)
+def _worst(got: Floats, want: Floats, f: int, bits: int, free: Any) -> float:
+    """Largest difference in units where nothing saturates."""
+    got, want = np.ldexp(got, f), np.ldexp(want, f)
+    limit = 2.0 ** (bits - 1)
+    compared = free & (want > 1 - limit) & (want < limit - 2)
+    return float(np.max(np.abs(got - want), where=compared, initial=0.0))
+
+
+def _slots(quantized: QuantizedGraph, state: State, name: str) -> Slots:
+    """The numbers that they stand for."""
+    f = slots_fraction(quantized, state, name)
+    names = [slot_name(name, slot) for slot in quantized.training.graph.optimizer.slots]
+    return tuple(Q(state.slots[name], f).value for name in names)
+
+
+def slots_fraction(quantized: QuantizedGraph, state: State, name: str) -> int:
+    """Fraction bits of the slots of a parameter: their own, or those that go with it."""
+    own = state.f.get(slot_name(name))
+    bits = quantized.formats[name].bits
+    optimizer = quantized.training.graph.optimizer
+    return optimizer.slot_fraction(state.f[name], bits) if own is None else own
 
 
 def _unclipped(
-    quantized: QuantizedGraph, f: int, rate: float, name: str, gradient: Q | Outer
-) -> NDArray[np.bool_]:
-    """Where the rate times the error fits the 16 bits that an update has for it."""
-    bits = quantized.formats[name].bits
-    target = f + quantized.training.graph.optimizer.headroom(bits) + 16
+    quantized: QuantizedGraph, state: State, rate: float, name: str, gradient: Q | Outer
+) -> Any:
+    """Where the gradient, or the rate times the error, fits the bits that an update has for it."""
+    optimizer = quantized.training.graph.optimizer
+    f = slots_fraction(quantized, state, name)
+    exact = formed(gradient).value
+    if optimizer.forms_gradient:
+        return np.abs(np.ldexp(exact, f)) < optimizer.largest_gradient
+    if quantized.training.tensors[name].role == "bias":
+        return np.abs(np.ldexp(exact * rate, f)) < 2.0**31
     if isinstance(gradient, Q):
-        return np.abs(np.ldexp(gradient.value * rate, target)) < 2.0**30
+        return np.abs(np.ldexp(exact * rate, f + 16)) < 2.0**30
     x_f = gradient.columns.f + 16 - quantized.numbers.activation_bits
-    n = np.ldexp(gradient.rows.value * rate, target - x_f)
+    n = np.ldexp(gradient.rows.value * rate, f + 16 - x_f)
     return (np.abs(n) < 2.0**15 - 1)[:, None]
 
 

@@ -23,6 +23,7 @@ from codegen.fixedpoint import (
     MIN_FRACTION,
     MIN_RELATIVE_FRACTION,
     NO_IDEAL,
+    Floats,
     Format,
     Outer,
     Q,
@@ -30,22 +31,29 @@ from codegen.fixedpoint import (
     Range,
     Rate,
     bit_length,
+    clip_factor,
+    decayed,
+    encode_norm,
     encode_rate,
     fold,
     integers,
     learning_rate,
     magnitude,
     narrow,
+    norm_of,
+    norm_of_outer,
     parse_format,
     quantize,
     rescale,
     saturate,
+    squares_shift,
     step24,
     sum_bits,
     table_lookup,
     weight_fraction,
 )
 from codegen.ops.curves import TANH_TABLE, tanh_int
+from codegen.ops.moments import mean, quotient, root_mean_square
 from host_sim.compiler import Compiler, build_library
 
 exhaustive = settings(deadline=None, derandomize=True, max_examples=500)
@@ -442,6 +450,17 @@ void h_tanh(const uint16_t *table, const int64_t *v, const int32_t *f, int64_t *
 void h_adapt(int32_t errors, int32_t start, const int32_t *ideal, int64_t *out, int32_t n);
 void h_halve(int16_t *wide, int8_t *slim, int32_t n);
 int32_t h_near_rail(const int16_t *wide, const int8_t *slim, int32_t n);
+void h_sqrt(const uint32_t *v, int64_t *out, int32_t n);
+void h_mean(const int16_t *m, const int32_t *g, int32_t beta, const int32_t *dither, int64_t *out,
+            int32_t n);
+void h_root(const int16_t *root, const int32_t *g, int32_t beta, const uint32_t *dither,
+            int64_t *out, int32_t n);
+void h_quotient(const int32_t *a, const int32_t *b, int64_t *out, int32_t n);
+void h_clip(const uint64_t *squares, const int32_t *f, uint32_t r, int32_t most_f, int64_t *out,
+            int32_t n);
+void h_clip_outer(const int16_t *rows, const int16_t *columns, int32_t f, uint32_t r,
+                  int32_t most_f, int64_t *out, int32_t n);
+void h_decay(int16_t *wide, int8_t *slim, uint32_t m, int32_t s, uint32_t *random, int32_t n);
 
 void h_rescale(const int64_t *v, const int32_t *shift, int64_t *out, int32_t n)
 {
@@ -538,6 +557,51 @@ void h_halve(int16_t *wide, int8_t *slim, int32_t n)
 int32_t h_near_rail(const int16_t *wide, const int8_t *slim, int32_t n)
 {
     return fxp_near_rail16(wide, n) * 2 + fxp_near_rail8(slim, n);
+}
+
+void h_sqrt(const uint32_t *v, int64_t *out, int32_t n)
+{
+    EACH(n) { out[i] = fxp_sqrt(v[i]); }
+}
+
+void h_mean(const int16_t *m, const int32_t *g, int32_t beta, const int32_t *dither, int64_t *out,
+            int32_t n)
+{
+    EACH(n) { out[i] = fxp_mean(m[i], g[i], beta, dither[i]); }
+}
+
+void h_root(const int16_t *root, const int32_t *g, int32_t beta, const uint32_t *dither,
+            int64_t *out, int32_t n)
+{
+    EACH(n) { out[i] = fxp_root_mean_square(root[i], g[i], beta, dither[i]); }
+}
+
+void h_quotient(const int32_t *a, const int32_t *b, int64_t *out, int32_t n)
+{
+    EACH(n) { out[i] = fxp_quotient(a[i], b[i]); }
+}
+
+void h_clip(const uint64_t *squares, const int32_t *f, uint32_t r, int32_t most_f, int64_t *out,
+            int32_t n)
+{
+    EACH(n) { out[i] = fxp_clip(fxp_norm_of(squares[i], f[i]), r, most_f); }
+}
+
+void h_clip_outer(const int16_t *rows, const int16_t *columns, int32_t f, uint32_t r,
+                  int32_t most_f, int64_t *out, int32_t n)
+{
+    EACH(n) {
+        const fxp_norm a = fxp_norm_of(fxp_squares16(&rows[i * 4], 4), f);
+        const fxp_norm b = fxp_norm_of(fxp_squares16(&columns[i * 4], 4), 15);
+        out[i] = fxp_clip(fxp_norm_of_outer(a, b), r, most_f);
+    }
+}
+
+void h_decay(int16_t *wide, int8_t *slim, uint32_t m, int32_t s, uint32_t *random, int32_t n)
+{
+    const fxp_rate rate = {(uint8_t)m, (int8_t)s};
+    fxp_decay16(wide, n, rate, 1, 0, random);
+    fxp_decay8(slim, n, rate, 1, 0, random);
 }
 """
 
@@ -726,6 +790,99 @@ def test_fxp_halves_weights_and_knows_their_rails(fxp: ctypes.CDLL) -> None:
             slim[:3] = 0, value if bits == 8 else 0, 0
             got = fxp.h_near_rail(pointer(wide), pointer(slim), 3)
             assert got == near * place, (bits, value)
+
+
+def test_fxp_sqrt_is_the_root_below(fxp: ctypes.CDLL) -> None:
+    r = np.random.RandomState(6)
+    roots = np.concatenate([np.arange(300), r.randint(0, 2**16, 2000), [2**16 - 1]])
+    v = c([*(roots**2), *(roots**2 + 2 * roots), 2**32 - 1], type="uint32")
+    out = empty(v.size)
+    fxp.h_sqrt(pointer(v), pointer(out), v.size)
+    same(out, [math.isqrt(int(x)) for x in v], v)
+
+
+def test_fxp_running_means_are_their_twins(fxp: ctypes.CDLL) -> None:
+    r = np.random.RandomState(7)
+    n = 5000
+    m = c(r.randint(-(2**15), 2**15, n) >> r.randint(0, 16, n), type="int16")
+    root = c(r.randint(0, 2**15, n) >> r.randint(0, 15, n), type="int16")
+    g = c(r.randint(-(2**21), 2**21, n) >> r.randint(0, 22, n), type="int32")
+    m[:2], root[:2], g[:2] = (-(2**15), 2**15 - 1), (0, 2**15 - 1), (-(2**21), 2**21 - 1)
+    low, high = c(r.randint(0, 2**15, n), type="int32"), c(r.randint(0, 2**16, n), type="uint32")
+    out = empty(n)
+    for beta in (0, 1, 29491, 2**15 - 1):
+        fxp.h_mean(pointer(m), pointer(g), beta, pointer(low), pointer(out), n)
+        same(out, mean(integers(m), integers(g), beta, integers(low)), m, g)
+    for beta in (0, 1, 1047527, 2**20 - 1):
+        fxp.h_root(pointer(root), pointer(g), beta, pointer(high), pointer(out), n)
+        same(out, root_mean_square(integers(root), integers(g), beta, integers(high)), root, g)
+
+
+def test_fxp_quotient_is_its_twin(fxp: ctypes.CDLL) -> None:
+    r = np.random.RandomState(8)
+    a = c(r.randint(-(2**30), 2**30, 5000) >> r.randint(0, 31, 5000), type="int32")
+    b = c(r.randint(1, 2**16, 5000) >> r.randint(0, 2, 5000) | 1, type="int32")
+    a[:2] = -(2**30), 2**30
+    out = empty(a.size)
+    fxp.h_quotient(pointer(a), pointer(b), pointer(out), a.size)
+    same(out, quotient(integers(a), integers(b)), a, b)
+
+
+def test_a_norm_has_14_bits_and_clips_as_floats_do(fxp: ctypes.CDLL) -> None:
+    """A sum of squares loses 2**-30, its root 2**-15, the product of two roots 2**-14 in all."""
+    r = np.random.RandomState(9)
+    vectors = r.randint(-(2**15), 2**15, (500, 2, 4)) >> r.randint(0, 15, (500, 2, 1))
+    vectors[0] = 0
+    vectors[1] = -(2**15)
+    rows, columns = (c(vectors[:, i].reshape(-1), type="int16") for i in (0, 1))
+    squares = c((vectors[:, 0].astype(np.int64) ** 2).sum(axis=1), type="uint64")
+    out = empty(len(vectors))
+    for f, longest in ((12, 1.0), (15, 0.03), (3, 777.7), (40, 1e-9)):
+        most = encode_norm(longest)
+        assert most.r * 2.0**-most.f == pytest.approx(longest, rel=2.0**-16)
+        fraction = c(np.full(len(vectors), f), type="int32")
+        fxp.h_clip(pointer(squares), pointer(fraction), most.r, most.f, pointer(out), out.size)
+        norms = [norm_of(Q(integers(v), f)) for v in vectors[:, 0]]
+        same(out, [clip_factor(norm, most) for norm in norms], squares)
+        exact = np.ldexp(np.sqrt(squares.astype(float)), -f)
+        assert out / 2**16 == pytest.approx(clips(exact, longest), rel=2.0**-14, abs=2.0**-16)
+        arguments = (pointer(rows), pointer(columns), f, most.r, most.f, pointer(out), out.size)
+        fxp.h_clip_outer(*arguments)
+        outer = [Outer(Q(integers(v[0]), f), Q(integers(v[1]), 15)) for v in vectors]
+        same(out, [clip_factor(norm_of_outer(o), most) for o in outer], squares)
+        exact = np.array([np.linalg.norm(o.product.value) for o in outer])
+        assert out / 2**16 == pytest.approx(clips(exact, longest), rel=2.0**-12, abs=2.0**-16)
+
+
+def clips(norm: Floats, longest: float) -> Floats:
+    factors: Floats = np.minimum(1, longest / np.maximum(norm, 1e-300))
+    return factors
+
+
+def test_squares_of_shifted_numbers_fit_62_bits() -> None:
+    for bits in (15, 23, 30, 31):
+        for count in (1, 2, 3, 4, 5, 1000, 2**16, 2**20 + 1):
+            shift = squares_shift(bits, count)
+            assert count * 2 ** (2 * (bits - shift)) <= 2**62
+            assert shift == 0 or count * 2 ** (2 * (bits - shift + 1)) > 2**60
+
+
+def test_weights_decay_by_their_share_without_bias(fxp: ctypes.CDLL) -> None:
+    w = np.arange(-32768, 32768)
+    for m, s in ((0, 0), (128, 40), (200, 31), (255, 32), (131, 14), (255, 8), (200, 3)):
+        share, state = Rate(m, s), Random(0x6D637567)
+        wide = c(w, type="int16")
+        slim = np.tile(np.arange(-128, 128, dtype=np.int8), 256)
+        slim_before = integers(slim)
+        word = np.array([state.state], np.uint32)
+        fxp.h_decay(pointer(wide), pointer(slim), m, s, pointer(word), wide.size)
+        same(integers(wide), decayed(integers(w), share, state), w)
+        same(integers(slim), decayed(slim_before, share, state), slim_before)
+        assert int(word[0]) == state.state
+        exact = 0.0 if m == 0 or s > 32 else min(m * 2.0**-s, 255 / 256)
+        error = wide - w * (1 - exact)
+        assert np.max(np.abs(error)) < 1
+        assert abs(np.mean(error)) <= 2 / 256  # a Weyl sequence is even
 
 
 def test_the_header_states_the_same_constants() -> None:

@@ -191,7 +191,7 @@ def learned(
     plan, start = planned(spec, board)
     state = deepcopy(start)
     if rate is not None:
-        state.rate = encode_rate(rate, spec.batch)
+        state.rate = encode_rate(rate, spec.rate_batch)
     learner = IntegerLearner(plan.quantized, state)
     pairs = zip(samples.x, samples.target, strict=True)
     loss = sum(learner.train(x, target) for x, target in pairs)
@@ -614,7 +614,7 @@ def test_a_learning_rate_is_stored_as_the_generator_stores_it(
     random = np.random.RandomState(0)
     edges = [0, 1, 2, 127, 128, 255, 256, 257, 511, 1 << 24, 0xFF << 24, 0xFFFFFFFF, 0xFF800000]
     for fixed in [*edges, *(int(2**e) for e in random.uniform(0, 32, 500))]:
-        assert set_rate(build, spec, fixed) == encode_rate(fixed, spec.batch)
+        assert set_rate(build, spec, fixed) == encode_rate(fixed, spec.rate_batch)
     for rate in (0.5, 0.1, 0.05, 0.02, 1e-3, 1e-6):
         stored = set_rate(build, spec, round(rate * 2**24))
         assert stored == learning_rate(rate, spec.batch)

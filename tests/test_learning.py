@@ -9,6 +9,11 @@ from sklearn.datasets import load_digits
 
 from codegen.data import Data
 from codegen.interpret import FloatLearner, initial_parameters
+from codegen.ops.adam import Adam
+from codegen.ops.base import OptimizerOp
+from codegen.ops.momentum import Momentum
+from codegen.ops.nesterov import Nesterov
+from codegen.ops.rmsprop import Rmsprop
 from codegen.ops.step import Step
 from codegen.pipeline import (
     load_spec_data,
@@ -146,6 +151,55 @@ def test_fine_tuning_is_as_good_as_in_floats(update: tuple[str, str], digits_fil
         result = train(spec, shown, epochs=5, seed=seed, parameters=teacher.parameters)
         lost.append(100 * (result.float_.score - result.fixed.score))
     assert np.mean(lost) <= 1
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "rate"),
+    [(Momentum(), 0.005), (Nesterov(), 0.005), (Rmsprop(), 0.0005), (Adam(), 0.002)],
+    ids=str,
+)
+def test_each_optimizer_learns_digits_as_well_as_in_floats(
+    optimizer: OptimizerOp, rate: float, digits_file: Path
+) -> None:
+    """At a tenth of the rate in the last third, within half a point: mean of three seeds."""
+    spec, lost = network("digits", "int16"), []
+    for seed in range(3):
+        data = load_spec_data(spec, digits_file, seed)
+        schedule = Step(samples=4 * len(data.x))
+        spec = replace(spec, optimizer=optimizer, learning_rate=rate, schedule=schedule)
+        result = train(spec, data, epochs=6, seed=seed)
+        assert result.float_.score > 0.9
+        lost.append(100 * (result.float_.score - result.fixed.score))
+    assert np.mean(lost) <= 0.5
+
+
+@pytest.mark.parametrize(("decay", "clip"), [(0.1, 0.0), (0.0, 0.05)])
+@pytest.mark.parametrize("optimizer", [Momentum(), Adam()], ids=str)
+def test_decay_and_clipping_do_to_weights_what_they_do_in_floats(
+    optimizer: OptimizerOp, decay: float, clip: float, digits_file: Path
+) -> None:
+    """Norm of the weights after an epoch: it is what floats have, and not what it is without."""
+    norms = {}
+    plain = replace(network("digits", "int16"), optimizer=optimizer, learning_rate=0.002)
+    data = load_spec_data(plain, digits_file, 0)
+    changed = replace(plain, weight_decay=decay, clip_norm=clip)
+    for name, spec in {"plain": plain, "changed": changed}.items():
+        device = Device(spec, samples=quantize_samples(spec, data.x, data.y))
+        twin = FloatLearner(
+            make_plan(spec, gradient=True).training,
+            device.state().floats(),
+            spec.learning_rate,
+        )
+        device.train_samples(quantize_samples(spec, data.x, data.y), range(len(data.x)))
+        for x, y in zip(data.x, data.y, strict=True):
+            twin.train(x, y)
+        weights = ("dense1_w", "dense2_w")
+        norms[name] = [
+            float(np.sqrt(sum(np.sum(values[w] ** 2) for w in weights)))
+            for values in (device.state().floats(), twin.parameters)
+        ]
+    fixed, exact = norms["changed"]
+    assert abs(fixed - exact) <= 0.1 * abs(exact - norms["plain"][1])
 
 
 def test_a_regression_is_learnt_as_well_as_in_floats() -> None:

@@ -11,12 +11,14 @@ from codegen.pipeline import generate
 from codegen.spec import Spec, parse_spec
 from host_sim.compiler import STRICT, Compiler
 
-# A gradient that is summed, a velocity, a frozen parameter, a table, a schedule, scratch words.
+# A gradient that is summed, slots, a frozen parameter, a table, a schedule, scratch words, norms.
 NETWORK = """name = "net"
 input = [3]
 loss = "softmax_cross_entropy"
 [training]
-momentum = 0.5
+OPTIMIZER
+clip_norm = 0.5
+weight_decay = 0.1
 batch = 2
 schedule = { kind = "cosine", samples = 100 }
 [[layer]]
@@ -38,26 +40,27 @@ name = "last"
 """
 
 
-def network(name: str) -> Spec:
-    return parse_spec(NETWORK.replace("NAME", name), "net.toml")
+def network(name: str, optimizer: str) -> Spec:
+    return parse_spec(NETWORK.replace("NAME", name).replace("OPTIMIZER", optimizer), "net.toml")
 
 
-def identifiers() -> list[str]:
+def identifiers(optimizer: str) -> list[str]:
     """Every name in the C of the network, and every step's; not those of its other layers."""
-    text = "\n".join(generate(network("second")).values())
+    text = "\n".join(generate(network("second", optimizer)).values())
     words = set(re.findall(r"[A-Za-z_]\w*", re.sub(r"/\*.*?\*/", " ", text, flags=re.DOTALL)))
     words |= {word.removeprefix("step_") for word in words}
     return sorted(words - {"first", "kept", "last"})
 
 
+@pytest.mark.parametrize("optimizer", ["momentum = 0.5", 'optimizer = "adam"'])
 def test_a_layer_may_be_called_like_nothing_or_anything_in_the_c(
-    any_compiler: Compiler, tmp_path: Path
+    optimizer: str, any_compiler: Compiler, tmp_path: Path
 ) -> None:
     checking = replace(any_compiler, flags=("-std=c99", "-fsyntax-only", *STRICT))
     refused = {}
-    for name in identifiers():
+    for name in identifiers(optimizer):
         try:
-            files = generate(network(name))
+            files = generate(network(name, optimizer))
         except UserError as error:
             refused[name] = str(error)
             continue

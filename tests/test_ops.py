@@ -31,19 +31,23 @@ from codegen.fixedpoint import (
 )
 from codegen.ops import LAYERS, LOSSES, OPTIMIZERS, SCHEDULES
 from codegen.ops.absolute_error import AbsoluteError
+from codegen.ops.adam import Adam
 from codegen.ops.add import Add
 from codegen.ops.average_pool import AveragePool
 from codegen.ops.base import (
     ChainOp,
+    ChangeOptimizer,
     ElementwiseOp,
     FoldOp,
     LayerOp,
     LossOp,
     Op,
     OptimizerOp,
+    Place,
     ScheduleOp,
     Shape,
     ShapeError,
+    Slots,
     ViewOp,
     size,
 )
@@ -65,12 +69,15 @@ from codegen.ops.huber import Huber
 from codegen.ops.identity import Identity
 from codegen.ops.leaky_relu import LeakyRelu
 from codegen.ops.max_pool import MaxPool
+from codegen.ops.moments import Moments, mean, quotient, root_mean_square
 from codegen.ops.momentum import Momentum
 from codegen.ops.multiply import Multiply
+from codegen.ops.nesterov import Nesterov
 from codegen.ops.pad import Pad
 from codegen.ops.relu import Relu
 from codegen.ops.relu6 import Relu6
 from codegen.ops.reshape import Reshape
+from codegen.ops.rmsprop import Rmsprop
 from codegen.ops.scale_shift import ScaleShift
 from codegen.ops.sgd import Sgd
 from codegen.ops.sigmoid import Sigmoid
@@ -171,7 +178,14 @@ LOSS_EXAMPLES = [
     *(SoftmaxCrossEntropy(), SoftmaxCrossEntropy(label_smoothing=0.1)),
     *(SquaredError(), BinaryCrossEntropy(), Huber(), Huber(0.01), AbsoluteError(), Hinge()),
 ]
-OPTIMIZER_EXAMPLES = [Sgd(), Momentum(0.9), Momentum(0.5), Momentum(0.99999)]
+CHANGE_OPTIMIZERS: list[ChangeOptimizer] = [
+    *(Sgd(), Momentum(0.9), Momentum(0.5), Momentum(0.99999)),
+    *(Nesterov(), Nesterov(0.5), Nesterov(0.99999)),
+]
+GRADIENT_OPTIMIZERS: list[Moments] = [
+    *(Rmsprop(), Rmsprop(1e-3, beta2=0.99), Adam(), Adam(0.25, beta1=0.5, beta2=0.9)),
+]
+OPTIMIZER_EXAMPLES: list[OptimizerOp] = [*CHANGE_OPTIMIZERS, *GRADIENT_OPTIMIZERS]
 STEP = 1e-6
 # A central difference of step h is off by h^2 / 6 * f''' and by rounding 2^-53 / h, relative to
 # numbers near 1: 2e-10 at worst; sums of some tens of terms stay far below this.
@@ -310,17 +324,44 @@ def test_softmax_of_large_scores_does_not_overflow() -> None:
 
 
 def test_sgd_in_floats_is_its_formula() -> None:
-    w, g, v = np.array([1.0, -2.0]), np.array([4.0, 0.5]), np.array([7.0, 7.0])
-    after, velocity = Sgd().update(w, g, v, 0.25)
+    w, g = np.array([1.0, -2.0]), np.array([4.0, 0.5])
+    after, slots = Sgd().update(w, g, (), 0.25)
     assert after.tolist() == [0.0, -2.125]
-    assert velocity.tolist() == v.tolist()
+    assert slots == ()
 
 
 def test_momentum_in_floats_is_its_formula() -> None:
     w, g, v = np.array([1.0, -2.0]), np.array([4.0, 0.5]), np.array([8.0, -2.0])
-    after, velocity = Momentum(0.75).update(w, g, v, 0.25)
+    after, (velocity,) = Momentum(0.75).update(w, g, (v,), 0.25)
     assert velocity.tolist() == [5.0, -1.625]
     assert after.tolist() == [6.0, -3.625]
+
+
+def test_nesterov_in_floats_is_its_formula() -> None:
+    w, g, v = np.array([1.0, -2.0]), np.array([4.0, 0.5]), np.array([8.0, -2.0])
+    after, (velocity,) = Nesterov(0.75).update(w, g, (v,), 0.25)
+    assert velocity.tolist() == [5.0, -1.625]
+    assert after.tolist() == [1 + 0.75 * 5 - 1, -2 - 0.75 * 1.625 - 0.125]
+
+
+def test_rmsprop_in_floats_is_its_formula() -> None:
+    after, (root,) = Rmsprop(0.5, beta2=0.75).update(
+        np.array([1.0]), np.array([8.0]), (np.array([4.0]),), 0.25
+    )
+    assert root == pytest.approx([math.sqrt(0.75 * 16 + 0.25 * 64)])
+    assert after == pytest.approx([1 - 0.25 * 8 / (root[0] + 0.5)])
+
+
+def test_adam_in_floats_is_its_formula() -> None:
+    """Against the paper's algorithm 1, whose epsilon is 0 here but for 2**-60."""
+    op, w = Adam(2.0**-60, beta1=0.75, beta2=0.875), np.array([1.0, -2.0])
+    slots: Slots = (np.zeros(2), np.zeros(2))
+    want, m, v = w, np.zeros(2), np.zeros(2)
+    for t, g in enumerate(np.array([[4.0, 0.5], [1.0, -3.0], [-2.0, 0.25]]), 1):
+        w, slots = op.update(w, g, slots, 0.25 * op.factor(t - 1))
+        m, v = 0.75 * m + 0.25 * g, 0.875 * v + 0.125 * g**2
+        want = want - 0.25 * (m / (1 - 0.75**t)) / np.sqrt(v / (1 - 0.875**t))
+        assert w == pytest.approx(want)
 
 
 @pytest.mark.parametrize("momentum", [0.1, 0.5, 0.9, 0.999, 0.999999])
@@ -701,49 +742,49 @@ def changes(bits: int, seed: int) -> tuple[Ints, Ints, Ints]:
     return integers(w), integers(v), integers(delta)
 
 
-def float_update(op: OptimizerOp, w: Ints, delta: Any, v: Ints, bits: int) -> tuple[Floats, Floats]:
-    """The float twin in units of a weight, for a rate of 1: `delta` is minus the gradient.
-
-    The velocity is cut to its 16 bits as the integers cut it; what it does then is compared.
+def moved(op: ChangeOptimizer, w: Ints, delta: Any, slots: Slots, bits: int) -> Floats:
+    """What the float twin makes of given slots, in units of the weight: for a rate of 1 `delta` is
+    minus the gradient.
     """
-    scale = 2.0 ** op.headroom(bits)
-    g = -np.asarray(delta) / (scale * 2.0**16)
-    after, velocity = op.update(w.astype(float), g, v / scale, 1.0)
-    if not op.has_velocity:
-        return np.clip(after, -rail_of(bits), rail_of(bits) - 1), velocity
-    cut = np.clip(velocity, -(2**15) / scale, (2**15 - 1) / scale)
-    return np.clip(w + cut, -rail_of(bits), rail_of(bits) - 1), cut * scale
+    unit = 2.0 ** -op.headroom(bits)
+    change = op.step(-np.asarray(delta) * unit / 2**16, tuple(v * unit for v in slots), 1.0)
+    return np.clip(w + change, -rail_of(bits), rail_of(bits) - 1)
 
 
-@pytest.mark.parametrize("op", OPTIMIZER_EXAMPLES, ids=name_of)
+def tracked(op: ChangeOptimizer, delta: Any, slots: Slots) -> Slots:
+    """The float twin's slots, in their units, cut to the 16 bits that the integers have."""
+    after = op.track(-np.asarray(delta) / 2**16, tuple(v.astype(float) for v in slots), 1.0)
+    return tuple(np.clip(v, -(2**15), 2**15 - 1) for v in after)
+
+
+@pytest.mark.parametrize("op", CHANGE_OPTIMIZERS, ids=name_of)
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize("stochastic", [True, False])
 def test_a_weight_moves_as_its_float_twin_does(
-    op: OptimizerOp, bits: int, stochastic: bool
+    op: ChangeOptimizer, bits: int, stochastic: bool
 ) -> None:
-    """The weight is rounded by less than 1 unit (nearest: 0.5); with a velocity that comes to it
-    rounded likewise, 2**-headroom of a unit of the weight, and 2**-16 of its own unit below.
+    """Slots are rounded by less than a unit (nearest: 0.5) and 2**-16 of one below; so is the
+    weight, and what moves it may be rounded to half a unit of the slots before.
     """
     w, v, delta = changes(bits, seed=3)
     draws = integers(np.random.RandomState(4).randint(0, 2**32, w.size, dtype=np.int64))
-    after, velocity = op.update_int(w, delta, v, draws if stochastic else None, bits)
-    want, want_velocity = float_update(op, w, delta, v, bits)
+    before = (v,) * len(op.slots)
+    after, slots = op.update_int(w, delta, before, draws if stochastic else None, bits)
     rounding = 1.0 if stochastic else 0.5
-    own = rounding + 2.0**-16 if op.has_velocity else 0.0
-    assert np.max(np.abs(after - want)) <= rounding + own * 2.0 ** -op.headroom(bits) + FLOAT_ERROR
+    ahead = (0.5 + 2.0**-15) * 2.0 ** -op.headroom(bits) if op.slots else 0.0
+    error = np.abs(after - moved(op, w, delta, slots, bits))
+    assert np.max(error) <= rounding + ahead + FLOAT_ERROR
     assert np.array_equal(after, saturate(after, bits))
-    if op.has_velocity:
-        assert np.max(np.abs(velocity - want_velocity)) <= own + FLOAT_ERROR
-        assert np.array_equal(velocity, saturate(velocity, 16))
-    else:
-        assert np.array_equal(velocity, v)
+    for got, want in zip(slots, tracked(op, delta, before), strict=True):
+        assert np.max(np.abs(got - want)) <= rounding + 2.0**-16 + FLOAT_ERROR
+        assert np.array_equal(got, saturate(got, 16))
 
 
-@pytest.mark.parametrize("op", OPTIMIZER_EXAMPLES, ids=name_of)
+@pytest.mark.parametrize("op", CHANGE_OPTIMIZERS, ids=name_of)
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize("stochastic", [True, False])
 def test_an_update_is_within_the_weight_allowance(
-    op: OptimizerOp, bits: int, stochastic: bool
+    op: ChangeOptimizer, bits: int, stochastic: bool
 ) -> None:
     """Errors times inputs, with the rate folded in. The folded error is off by less than a unit
     and meets |x| <= 2**15 with 16 fraction bits more: half a unit of what the optimizer moves.
@@ -759,15 +800,17 @@ def test_an_update_is_within_the_weight_allowance(
             x = np.concatenate([random.randint(-32768, 32768, 60), [-32768, 32767, 0]])
             w, v = integers(random.randint(-100, 100, x.size)), integers(np.zeros(x.size))
             draws = integers(random.randint(0, 2**32, x.size, dtype=np.int64))
-            draws_ = draws if stochastic else None
-            after, _ = op.update_int(w, integers(n * x), v, draws_, bits)
-            want, _ = float_update(op, w, exact * x, v, bits)
+            before = (v,) * len(op.slots)
+            after, slots = op.update_int(
+                w, integers(n * x), before, draws if stochastic else None, bits
+            )
+            want = moved(op, w, exact * x, slots, bits)
             worst = max(worst, float(np.max(np.abs(after - want))))
-    assert worst < op.weight_allowance
-    rounding = 1.0 if stochastic else 0.5
-    own = 0.5 if not op.has_velocity else (0.5 + rounding + 2.0**-16) * 2.0 ** -op.headroom(bits)
-    assert worst <= rounding + own + FLOAT_ERROR
-    assert worst > 0.75 * rounding
+            aims = zip(tracked(op, exact * x, before), op.slot_allowance, slots, strict=True)
+            for aim, allowed, got in aims:
+                assert np.max(np.abs(got - aim)) <= allowed
+    assert worst <= op.weight_allowance
+    assert worst > 0.75 * (1.0 if stochastic else 0.5)
 
 
 @pytest.mark.parametrize("bits", [8, 16])
@@ -776,44 +819,158 @@ def test_a_stochastic_update_is_unbiased(bits: int) -> None:
     dithers = integers(np.arange(2**16)) << 16
     for delta in (1, -1, 12345, -98765, 2**17 + 3):
         w = integers(np.zeros(2**16))
-        after, _ = Sgd().update_int(w, w + delta, w, dithers, bits)
+        after, _ = Sgd().update_int(w, w + delta, (), dithers, bits)
         assert int(after.sum()) == delta
 
 
-@pytest.mark.parametrize("op", OPTIMIZER_EXAMPLES, ids=name_of)
-def test_a_bias_moves_as_its_float_twin_does_within_the_bias_allowance(op: OptimizerOp) -> None:
+@pytest.mark.parametrize("op", CHANGE_OPTIMIZERS, ids=name_of)
+def test_a_bias_moves_as_its_float_twin_does_within_the_bias_allowance(op: ChangeOptimizer) -> None:
     random = np.random.RandomState(6)
     n, scale = 1000, 2.0**op.bias_headroom
+    unit = 2.0**-BIAS_FRACTION
     for f in (-8, 0, 5, 13, 20, 30, 45):
         for rate in (Rate(128, 0), Rate(200, 9), Rate(255, 20), Rate(0, 0)):
             b = integers(random.randint(-(2**31), 2**31, n))
-            v = integers(random.randint(-(2**20), 2**20, n))
+            before = (integers(random.randint(-(2**20), 2**20, n)),) * len(op.slots)
             g = Q(integers(random.randint(-(2**15), 2**15, n)), f)
             b[:2], g.q[:4] = (-(2**31), 2**31 - 1), (-(2**15), 2**15 - 1, 0, 1)
-            after, velocity = op.update_bias_int(b, g, v, rate)
-            unit = 2.0**-BIAS_FRACTION
-            before = Q(b, BIAS_FRACTION).value, Q(v, BIAS_FRACTION + op.bias_headroom).value
-            want, want_v = op.update(before[0], g.value, before[1], rate.value)
-            want, want_v = want / unit, want_v / unit * scale
-            fits = (np.abs(want) < 2**31 - 2) & (np.abs(want_v) < 2**31 - 2)
-            if not op.has_velocity:
-                fits = (np.abs(want) < 2**31 - 2) & (np.abs(want - b) < 2**31 - 2)
+            after, slots = op.update_bias_int(b, g, before, rate)
+            floats = [tuple(v * unit / scale for v in values) for values in (before, slots)]
+            change = op.step(g.value, floats[1], rate.value) / unit
+            aims = [v / unit * scale for v in op.track(g.value, floats[0], rate.value)]
+            want = b + change
+            fits = (np.abs(want) < 2**31 - 2) & (np.abs(change) * scale < 2**31 - 2)
+            for aim in aims:
+                fits &= np.abs(aim) < 2**31 - 2
             assert np.any(fits), (f, rate)
-            error = np.abs(after - want)[fits]
-            assert np.max(error) <= op.bias_allowance + 1e-6, (f, rate)
+            assert np.max(np.abs(after - want)[fits]) <= op.bias_allowance + 1e-6, (f, rate)
             assert np.array_equal(after, saturate(after, 32))
-            if op.has_velocity:  # both of its addends are rounded to nearest
-                assert np.max(np.abs(velocity - want_v)[fits]) <= 1 + 1e-6, (f, rate)
-            if rate.m == 0 and not op.has_velocity:
+            for got, aim in zip(slots, aims, strict=True):  # both addends are rounded to nearest
+                assert np.max(np.abs(got - aim)[fits]) <= 1 + 1e-6, (f, rate)
+            if rate.m == 0 and not op.slots:
                 assert np.array_equal(after, b)
 
 
 def test_biases_saturate_in_both_directions() -> None:
     g = Q(integers([2**15 - 1, -(2**15)]), -8)
     rails = integers([-(2**31), 2**31 - 1])
-    for op in OPTIMIZER_EXAMPLES:
-        after, _ = op.update_bias_int(rails, g, integers([0, 0]), Rate(255, 0))
+    for op in CHANGE_OPTIMIZERS:
+        slots = (integers([0, 0]),) * len(op.slots)
+        after, _ = op.update_bias_int(rails, g, slots, Rate(255, 0))
         assert after.tolist() == rails.tolist()
+
+
+# ---------------------------------------------------------------- link 2: running means
+
+
+def slots_and_gradients(seed: int) -> tuple[Ints, Ints, Ints]:
+    """Means over their whole range, roots of mean squares, gradients with 4 fraction bits more."""
+    random, n = np.random.RandomState(seed), 4000
+    m = random.randint(-(2**15), 2**15, n) >> random.randint(0, 16, n)
+    root = random.randint(0, 2**15, n) >> random.randint(0, 16, n)
+    g = random.randint(-(2**21), 2**21, n) >> random.randint(0, 22, n)
+    m[:4], root[:4], g[:4] = (-(2**15), 2**15 - 1, 0, 0), (0, 2**15 - 1, 0, 1), (-(2**21), 0, 0, 1)
+    return integers(m), integers(root), integers(g)
+
+
+@pytest.mark.parametrize("beta", [0, 1, 16384, 29491, 32767])
+def test_a_mean_is_rounded_to_a_neighbour_without_bias(beta: int) -> None:
+    m, _, g = slots_and_gradients(seed=1)
+    exact = np.clip((m * beta + g / 16 * (2**15 - beta)) / 2**15, -(2**15), 2**15 - 1)
+    total = np.zeros(m.size)
+    dithers = np.arange(0, 2**15, 2**7)
+    for dither in dithers:
+        got = mean(m, g, beta, integers(dither))
+        assert np.max(np.abs(got - exact)) <= 1 + 2.0**-16
+        total += got
+    # A step of the dithers, and the gradient's last bits.
+    assert np.max(np.abs(total / dithers.size - exact)) <= 2.0**-8 + 2.0**-16
+
+
+@pytest.mark.parametrize("beta", [0, 1, 943718, 1047527, 2**20 - 1])
+def test_a_root_mean_square_is_rounded_to_a_neighbour_along_the_chord(beta: int) -> None:
+    _, root, g = slots_and_gradients(seed=2)
+    square = (root.astype(float) ** 2 * beta + (g / 16) ** 2 * (2**20 - beta)) / 2**20
+    square = np.minimum(square, (2.0**15 - 1) ** 2)
+    exact = np.sqrt(square)
+    below = np.floor(exact)
+    chord = below + (square - below**2) / (2 * below + 1)
+    total = np.zeros(root.size)
+    dithers = np.arange(0, 2**16, 2**8)
+    for dither in dithers:
+        got = root_mean_square(root, g, beta, integers(dither))
+        assert np.max(np.abs(got - exact)) <= 1
+        total += got
+    assert np.max(np.abs(total / dithers.size - chord)) <= 2.0**-8 + 2.0**-15
+    assert np.all(exact - chord <= 0.25 / np.maximum(2 * below, 1) + 1e-9)
+
+
+def test_a_quotient_is_rounded_to_nearest_in_both_signs() -> None:
+    random = np.random.RandomState(3)
+    numerator = integers(random.randint(-(2**30), 2**30, 4000) >> random.randint(0, 31, 4000))
+    denominator = integers(random.randint(1, 2**16, 4000))
+    got = quotient(numerator, denominator)
+    assert np.max(np.abs(got - numerator / denominator)) <= 0.5
+    assert np.array_equal(quotient(-numerator, denominator), -got)
+
+
+@pytest.mark.parametrize("op", GRADIENT_OPTIMIZERS, ids=name_of)
+@pytest.mark.parametrize("bits", [8, 16, 32])
+@pytest.mark.parametrize("batch", [1, 8])
+def test_an_update_by_running_means_is_within_its_allowances(
+    op: Moments, bits: int, batch: int
+) -> None:
+    random = np.random.RandomState(4)
+    m, root, g = slots_and_gradients(seed=5)
+    before = {("m", "root"): (m, root), ("root",): (root,)}[op.slots]
+    worst = 0.0
+    for f, slots_f, rate in (
+        (10, 12, Rate(131, 17)),
+        (15, 30, Rate(255, 20)),
+        (22, -3, Rate(0, 0)),
+    ):
+        f = BIAS_FRACTION if bits == 32 else f
+        rail = rail_of(bits)
+        w = integers(random.randint(-rail, rail, m.size))
+        draws = tuple(integers(random.randint(0, 2**32, m.size)) for _ in range(op.words))
+        place = Place(bits, f, slots_f, batch)
+        gradient = Q(g << 4, slots_f + 8)  # what the optimizer takes up is g
+        after, slots = op.update_int(w, gradient, before, draws, rate, place)
+        stored = op.as_stored(slots_f, batch)
+        floats = [tuple(np.ldexp(v, -slots_f) for v in values) for values in (before, slots)]
+        for got, aim, allowed in zip(
+            slots,
+            stored.track(gradient.value, floats[0], rate.value),
+            op.slot_allowance,
+            strict=True,
+        ):
+            aim = np.clip(np.ldexp(aim, slots_f), -(2**15), 2**15 - 1)
+            assert np.max(np.abs(got - aim)) <= allowed
+        change = np.ldexp(stored.step(gradient.value, floats[1], rate.value), f)
+        fits = (np.abs(change) < 2**15) & (np.abs(w + change) < rail - 2)
+        role = "bias" if bits == 32 else "weight"
+        error = np.max(np.abs(after - w - change)[fits])
+        assert error <= op.allowance(role, f, rate.value) + FLOAT_ERROR
+        worst = max(worst, error)
+        assert np.array_equal(after, saturate(after, bits))
+    assert worst > 0.45
+
+
+def test_the_correction_of_adam_is_that_of_its_float_twin() -> None:
+    """The root of the second bias has 16 fraction bits, and so has the factor."""
+    for op in (Adam(), Adam(beta1=0.0), Adam(beta1=0.99, beta2=0.99), Adam(beta1=0.5, beta2=0.0)):
+        lack1 = 1 - op.beta1_q / 2**15
+        for update in (*range(50), 10**3, 10**4, 10**6, 2**32 - 1):
+            allowed = 2.0**-16 / lack1 + 2.0**-16 + 2.0**-20
+            assert op.factor_int(update) / 2**16 == pytest.approx(op.factor(update), abs=allowed)
+    assert Adam().factor_int(2**32 - 1) == 2**16 - 1
+
+
+def test_epsilon_is_a_whole_number_of_units_and_at_least_one() -> None:
+    assert Adam().epsilon_int(14, 1) == 1
+    assert Adam(epsilon=2.0**-10).epsilon_int(14, 1) == 16
+    assert Adam(epsilon=2.0**-10).epsilon_int(14, 4) == 64
+    assert Adam(epsilon=1.0).epsilon_int(60, 1) == 2**14 - 1
 
 
 def test_a_summed_gradient_becomes_a_change_within_the_weight_allowance() -> None:
@@ -824,7 +981,7 @@ def test_a_summed_gradient_becomes_a_change_within_the_weight_allowance() -> Non
         exact = np.ldexp(-g.astype(float), -k)
         inside = np.abs(exact) < 2**23 - 1
         w, rate = integers(np.zeros(500)), Rate(255, 12)
-        after, _ = Sgd().update_int(w, step24(g, k) * rate.m, w, None, 16)
+        after, _ = Sgd().update_int(w, step24(g, k) * rate.m, (), None, 16)
         want = np.clip(exact * rate.m / 2**16, -(2**15), 2**15 - 1)
         assert np.max(np.abs(after - want)[inside]) <= 0.5 + 0.5 * 255 / 2**16 + FLOAT_ERROR
 

@@ -10,11 +10,14 @@ import pytest
 from codegen.errors import UserError
 from codegen.fixedpoint import Format
 from codegen.ops import LAYERS
+from codegen.ops.adam import Adam
 from codegen.ops.base import Extent, Numbers, Padding, Shape
 from codegen.ops.dense import Dense
 from codegen.ops.leaky_relu import LeakyRelu
 from codegen.ops.momentum import Momentum
+from codegen.ops.nesterov import Nesterov
 from codegen.ops.relu import Relu
+from codegen.ops.rmsprop import Rmsprop
 from codegen.ops.sgd import Sgd
 from codegen.ops.sigmoid import Sigmoid
 from codegen.ops.softmax_cross_entropy import SoftmaxCrossEntropy
@@ -94,7 +97,7 @@ def test_every_key_arrives() -> None:
         target_max=8.0,
         mode="int8",
         learning_rate=0.01,
-        momentum=0.9,
+        optimizer=Momentum(0.9),
         batch=16,
         rounding="nearest",
         source="a/digits.toml",
@@ -122,9 +125,80 @@ def test_a_whole_number_does_for_a_float() -> None:
 
 
 def test_momentum_chooses_the_optimizer() -> None:
-    spec = parse_spec(NET, "net.toml")
-    assert spec.optimizer == Sgd()
-    assert replace(spec, momentum=0.5).optimizer == Momentum(0.5)
+    assert parse_spec(NET, "net.toml").optimizer == Sgd()
+    assert parse_spec(training("momentum = 0"), "net.toml").optimizer == Sgd()
+    assert parse_spec(training("momentum = 0.5"), "net.toml").optimizer == Momentum(0.5)
+
+
+def test_an_optimizer_is_a_kind_or_a_table_with_its_keys() -> None:
+    for line, optimizer in (
+        ('optimizer = "adam"', Adam()),
+        ('optimizer = "momentum"', Momentum(0.9)),
+        ('optimizer = { kind = "adam", beta1 = 0.8, epsilon = 1e-6 }', Adam(1e-6, 0.8, 0.999)),
+        ('optimizer = { kind = "rmsprop", beta2 = 0.99 }', Rmsprop(beta2=0.99)),
+        ('optimizer = { kind = "nesterov", momentum = 0.8 }', Nesterov(0.8)),
+    ):
+        assert parse_spec(training(line), "net.toml").optimizer == optimizer
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ('optimizer = "adm"', "unknown optimizer 'adm'; did you mean 'adam'?"),
+        (
+            'optimizer = { kind = "adam", beta = 0.9 }',
+            "optimizer: unknown key 'beta'; did you mean 'beta2'?",
+        ),
+        (
+            'optimizer = "sgd"\nmomentum = 0.5',
+            "momentum belongs to the optimizer; write optimizer = "
+            '{ kind = "momentum", momentum = 0.5 }',
+        ),
+        (
+            'optimizer = { kind = "nesterov", momentum = 1.0 }',
+            "optimizer: momentum = 1.0; it must be above 0 and below 1",
+        ),
+        (
+            'optimizer = { kind = "adam", beta1 = 1.0 }',
+            "optimizer: beta1 = 1.0; it must be at least 0 and below 1",
+        ),
+        (
+            'optimizer = { kind = "rmsprop", beta2 = -0.5 }',
+            "optimizer: beta2 = -0.5; it must be at least 0 and below 1",
+        ),
+        (
+            'optimizer = { kind = "adam", epsilon = 0.0 }',
+            "optimizer: epsilon = 0.0; it must be from 2**-60 to 2**16",
+        ),
+        (
+            'optimizer = "adam"\nrounding = "nearest"',
+            "rounding = 'nearest' makes weights run away with adam; write rounding = 'stochastic'",
+        ),
+        (
+            'weight_decay = 0.1\nrounding = "nearest"',
+            "rounding = 'nearest' loses all of weight_decay; write rounding = 'stochastic'",
+        ),
+        ("weight_decay = 1.5", "weight_decay = 1.5; it must be from 0 to 1"),
+        ("weight_decay = nan", "weight_decay = nan; it must be from 0 to 1"),
+        ("clip_norm = 1e5", "clip_norm = 100000.0; it must be from 2**-16 to 2**16, or 0 for none"),
+        ("clip_norm = -1", "clip_norm = -1.0; it must be from 2**-16 to 2**16, or 0 for none"),
+    ],
+)
+def test_what_an_optimizer_cannot_do_is_refused(lines: str, message: str) -> None:
+    assert complaint(training(lines)) == f"[training]: {message}"
+
+
+def test_a_layer_has_a_rate_of_its_own_where_it_learns() -> None:
+    assert parse_spec(NET, "net.toml").layers[0].learning_rate_multiplier == 1
+    text = NET + "learning_rate_multiplier = 0.5\n"
+    assert parse_spec(text, "net.toml").layers[0].learning_rate_multiplier == 0.5
+    assert complaint(NET + "learning_rate_multiplier = 0.0\n") == (
+        "layer 1 (dense): learning_rate_multiplier = 0.0; it must be from 2**-16 to 256; "
+        "a layer that shall not learn is frozen"
+    )
+    assert complaint(NET + RELU + "learning_rate_multiplier = 2.0\n") == (
+        "layer 2 (relu): relu has no parameters; remove learning_rate_multiplier"
+    )
 
 
 def test_a_spec_cannot_be_changed() -> None:
@@ -241,18 +315,18 @@ def test_a_syntax_mistake_has_line_and_column(text: str, message: str) -> None:
         ),
         (
             training("rate = 1"),
-            "[training]: unknown key 'rate'; known: learning_rate, schedule, momentum, batch, rounding",
+            "[training]: unknown key 'rate'; known: learning_rate, schedule, optimizer, momentum, weight_decay, clip_norm, batch, rounding",
         ),
         (training("momemtum = 0"), "[training]: unknown key 'momemtum'; did you mean 'momentum'?"),
         (HEAD + "[numbers]\nbits = 3\n" + LAYER, "[numbers]: unknown key 'bits'; known: mode"),
         (NET + "unit = 2\n", "layer 1 (dense): unknown key 'unit'; did you mean 'units'?"),
         (
             NET + 'name = "fc"\nslope = 2\n',
-            "layer 1 (fc): unknown key 'slope'; known: kind, name, inputs, frozen, update, update_channels, format, units, bias",
+            "layer 1 (fc): unknown key 'slope'; known: kind, name, inputs, frozen, update, update_channels, learning_rate_multiplier, format, units, bias",
         ),
         (
             NET + RELU + "units = 2\n",
-            "layer 2 (relu): unknown key 'units'; known: kind, name, inputs, frozen, update, update_channels, format",
+            "layer 2 (relu): unknown key 'units'; known: kind, name, inputs, frozen, update, update_channels, learning_rate_multiplier, format",
         ),
     ],
 )

@@ -1,6 +1,7 @@
 """Every op under the name that the network file gives it."""
 
 from codegen.ops.absolute_error import AbsoluteError
+from codegen.ops.adam import Adam
 from codegen.ops.add import Add
 from codegen.ops.average_pool import AveragePool
 from codegen.ops.base import ElementwiseOp, FoldOp, LayerOp, LossOp, OptimizerOp, ScheduleOp, ViewOp
@@ -22,10 +23,12 @@ from codegen.ops.leaky_relu import LeakyRelu
 from codegen.ops.max_pool import MaxPool
 from codegen.ops.momentum import Momentum
 from codegen.ops.multiply import Multiply
+from codegen.ops.nesterov import Nesterov
 from codegen.ops.pad import Pad
 from codegen.ops.relu import Relu
 from codegen.ops.relu6 import Relu6
 from codegen.ops.reshape import Reshape
+from codegen.ops.rmsprop import Rmsprop
 from codegen.ops.scale_shift import ScaleShift
 from codegen.ops.sgd import Sgd
 from codegen.ops.sigmoid import Sigmoid
@@ -55,5 +58,7 @@ LOSSES: dict[str, type[LossOp]] = {
         *(Huber, AbsoluteError, Hinge),
     )
 }
-OPTIMIZERS: dict[str, type[OptimizerOp]] = {op.kind: op for op in (Momentum, Sgd)}
+OPTIMIZERS: dict[str, type[OptimizerOp]] = {
+    op.kind: op for op in (Sgd, Momentum, Nesterov, Rmsprop, Adam)
+}
 SCHEDULES: dict[str, type[ScheduleOp]] = {op.kind: op for op in (Constant, Cosine, Step, WarmUp)}

@@ -368,38 +368,144 @@ class LabelLoss(LossOp):
         return float((scores.argmax(axis=1) == targets).mean())
 
 
+# Limits of the exponent of slots that have one of their own.
+MIN_SLOT_FRACTION = -16
+MAX_SLOT_FRACTION = 60
+Slots = tuple[Any, ...]  # of one parameter, in the order of the optimizer's `slots`
+
+
 @dataclass(frozen=True)
 class OptimizerOp(Op):
-    """Turns a gradient into a change of the parameter.
+    """Turns a gradient into a change of the parameter, with the help of slots: one number each for
+    every element of the parameter, 0 at first.
 
-    Kernels: `update(w, g, v)` in floats returns the new w and v. In integers the change `delta` of
-    a weight comes with 16 fraction bits more than the weight and its `headroom`. `draws` are random
-    words, one for a row of 16-bit weights, one for each 8-bit weight, none with nearest rounding.
+    In floats: `track(g, slots, rate)` gives the new slots, `step(g, slots, rate)` the change that
+    follows from them. In integers both are one kernel, for a row at a time.
     """
 
-    has_velocity: ClassVar[bool] = False
+    slots: ClassVar[tuple[str, ...]] = ()
+    # The integers see the gradient itself, and slots have an exponent of their own that follows
+    # them. Otherwise they see changes: the gradient with the rate folded in.
+    forms_gradient: ClassVar[bool] = False
+    # The size of the gradient does not matter: a sum over a batch is as good as its mean.
+    normalises: ClassVar[bool] = False
+    skips_zero: ClassVar[bool] = False  # a row whose changes are all 0 is not touched
+    words: ClassVar[int] = 1  # random words that a row draws
+    always_spreads: ClassVar[bool] = False  # elements of a row never share their random words
+    # Beyond so many units of the slots a gradient is clipped.
+    largest_gradient: ClassVar[float] = float("inf")
+    # By how many units the integer slots may differ from the float ones.
+    slot_allowance: ClassVar[tuple[float, ...]] = ()
+
+    def slot_bits(self, role: str) -> int:
+        """Bits of each slot, for a parameter of that role."""
+        return 16
+
+    def spreads(self, bits: int) -> bool:
+        """Each element has random words of its own; 8-bit weights of a row may not share them."""
+        return self.always_spreads or bits == 8
+
+    def slot_fraction(self, f: int, bits: int) -> int:
+        """Fraction bits of the slots where they go with a parameter of `bits` bits that has f."""
+        return f
+
+    def as_stored(self, slots_f: int, batch: int) -> "OptimizerOp":
+        """With constants as the integers have them, where the slots have that many fraction bits
+        and the gradient is a sum over the batch.
+        """
+        return self
+
+    def allowance(self, role: str, f: int, rate: float) -> float:
+        """Largest error of a parameter that has f fraction bits, in its units, given the slots."""
+        raise NotImplementedError
+
+    def factor(self, update: int) -> float:
+        """By which the rate is multiplied in update number `update`, from 0."""
+        return 1.0
+
+    def factor_int(self, update: int) -> int:
+        """Integer twin, with 16 fraction bits."""
+        return 1 << 16
+
+    def track(self, g: Floats, slots: Slots, rate: float) -> Slots:
+        return slots
+
+    def step(self, g: Floats, slots: Slots, rate: float) -> Floats:
+        raise NotImplementedError
+
+    def update(self, w: Floats, g: Floats, slots: Slots, rate: float) -> tuple[Floats, Slots]:
+        """The parameter and its slots after one step of training."""
+        slots = self.track(g, slots, rate)
+        return w + self.step(g, slots, rate), slots
+
+
+@dataclass(frozen=True)
+class ChangeOptimizer(OptimizerOp):
+    """Works on changes: minus rate times gradient, so that slots have the exponent of the weight.
+
+    The change `delta` of a weight comes with 16 fraction bits more than the weight and its
+    `headroom`. `draws` are random words, one for a row of 16-bit weights, one for each 8-bit
+    weight, none with nearest rounding.
+    """
+
     # Largest error of a new weight in units in the last place: the folded error is off by less than
     # one unit and meets |x| <= 2**15 of 2**16, so by half a unit; the dither by less than one.
     weight_allowance: ClassVar[float] = 1.5
     bias_allowance: ClassVar[float] = 0.5
-    bias_headroom: ClassVar[int] = 0  # fraction bits of a bias velocity beyond those of the bias
-    skips_zero: ClassVar[bool] = False  # a row whose changes are all 0 is not touched
+    bias_headroom: ClassVar[int] = 0  # fraction bits of a bias slot beyond those of the bias
+
+    def slot_bits(self, role: str) -> int:
+        return 32 if role == "bias" else 16
+
+    def slot_fraction(self, f: int, bits: int) -> int:
+        return f + (self.bias_headroom if bits == 32 else self.headroom(bits))
+
+    def allowance(self, role: str, f: int, rate: float) -> float:
+        return self.bias_allowance if role == "bias" else self.weight_allowance
 
     def headroom(self, weight_bits: int) -> int:
         """Fraction bits of a change beyond those of the weight."""
         return 0
 
-    def update(self, w: Floats, g: Floats, v: Floats, rate: float) -> tuple[Floats, Floats]:
-        raise NotImplementedError
-
     def update_int(
-        self, w: Ints, delta: Ints, v: Ints, draws: Ints | None, bits: int
-    ) -> tuple[Ints, Ints]:
+        self, w: Ints, delta: Ints, slots: Slots, draws: Ints | None, bits: int
+    ) -> tuple[Ints, Slots]:
         """Integer twin for the row `w` of weights of `bits` bits."""
         raise NotImplementedError
 
-    def update_bias_int(self, b: Ints, g: Q, v: Ints, rate: Rate) -> tuple[Ints, Ints]:
+    def update_bias_int(self, b: Ints, g: Q, slots: Slots, rate: Rate) -> tuple[Ints, Slots]:
         """Integer twin for biases: int32 with BIAS_FRACTION fraction bits, rounded to nearest."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Place:
+    """Of a row that is updated: its bits and fraction bits, the fraction bits of its slots, and
+    over how many samples its gradient is summed.
+    """
+
+    bits: int
+    f: int
+    slots_f: int
+    batch: int = 1
+
+
+@dataclass(frozen=True)
+class GradientOptimizer(OptimizerOp):
+    """Works on the gradient; its 16-bit slots have an exponent that follows their values.
+
+    All that is stored is rounded stochastically, each element with words of its own; biases are
+    rows of one element.
+    """
+
+    forms_gradient: ClassVar[bool] = True
+    normalises: ClassVar[bool] = True
+    always_spreads: ClassVar[bool] = True
+
+    def update_int(
+        self, w: Ints, g: Q, slots: Slots, draws: Slots, rate: Rate, place: Place
+    ) -> tuple[Ints, Slots]:
+        """Integer twin for a row; g is a sum over the batch."""
         raise NotImplementedError
 
 

@@ -39,6 +39,8 @@ def build_graph(spec: Spec) -> Graph:
         spec.loss,
         spec.optimizer,
         spec.schedule,
+        spec.weight_decay,
+        spec.clip_norm,
     )
     check(graph)
     return graph
@@ -186,7 +188,8 @@ class _Building:
             learns = self.spec.learns(layer, p.role)
             tensor = Tensor(f"{owner}_{key}", p.shape, p.role, p.fan_in, p.fan_out, not learns)
             fold = fold or self.folds.get(layer.name)
-            tensor = replace(tensor, initial=p.initial, fold=fold)
+            factor = layer.learning_rate_multiplier
+            tensor = replace(tensor, initial=p.initial, rate_factor=factor, fold=fold)
             add_tensor(self.tensors, tensor)
         add_tensor(self.tensors, Tensor(name, output, "activation", pinned=layer.format))
         parameters = {key: f"{owner}_{key}" for key in own}

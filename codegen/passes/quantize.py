@@ -6,6 +6,7 @@ from typing import Literal
 from codegen.fixedpoint import BIAS_FRACTION, MAX_FRACTION, MAX_WEIGHT_FRACTION, sum_bits
 from codegen.graph import (
     BIAS_FORMAT,
+    FACTOR_FORMAT,
     Accumulator,
     Numbers,
     QuantizedGraph,
@@ -48,6 +49,8 @@ def _format(
         return TensorFormat(bits, "parameter")
     if tensor.role == "bias":
         return BIAS_FORMAT
+    if tensor.role == "factor":
+        return FACTOR_FORMAT
     if tensor.role == "gradient":
         return _gradient_format(tensor, training)
     if tensor.role == "error":

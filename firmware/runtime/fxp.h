@@ -246,15 +246,183 @@ static inline int32_t fxp_step24(int32_t gradient, int k)
     return k > 30 ? 0 : (int32_t)fxp_narrow(-(int64_t)gradient, k, 24);
 }
 
+/* floor(sqrt(v)) */
+static inline uint32_t fxp_sqrt(uint32_t v)
+{
+    uint32_t root = 0;
+    for (uint32_t bit = (uint32_t)1 << 30; bit != 0; bit >>= 2) {
+        const uint32_t trial = root + bit;
+        root >>= 1;
+        if (v >= trial) {
+            v -= trial;
+            root += bit;
+        }
+    }
+    return root;
+}
+
+/* beta * m + (1 - beta) * g, rounded by a dither; beta and the dither have 15 fraction bits, g has
+ * 4 more than m, and at most 22 bits. */
+static inline int16_t fxp_mean(int16_t m, int32_t g, int32_t beta, int32_t dither)
+{
+    const int64_t fresh = fxp_rescale((int64_t)g * (32768 - beta), 4);
+    return (int16_t)fxp_clamp(((int32_t)m * beta + fresh + dither) >> 15, INT16_MIN, INT16_MAX);
+}
+
+/* sqrt(beta * root^2 + (1 - beta) * g^2), rounded by a dither of 16 bits; beta has 20 fraction
+ * bits. Between two neighbours the square is taken for a straight line. */
+static inline int16_t fxp_root_mean_square(int16_t root, int32_t g, int32_t beta, uint32_t dither)
+{
+    const int64_t kept = (int64_t)root * root * beta * 256;
+    const int64_t square = fxp_clamp(kept + (int64_t)g * g * (1048576 - beta), 0,
+                                     (int64_t)INT16_MAX * INT16_MAX * ((int64_t)1 << 28));
+    const uint32_t below = fxp_sqrt((uint32_t)(square >> 28));
+    const int64_t rest = square - (int64_t)below * below * ((int64_t)1 << 28);
+    const int up = (int64_t)dither * (2 * (int64_t)below + 1) < rest >> 12;
+    return (int16_t)(below + (up ? 1u : 0u));
+}
+
+/* numerator / denominator, rounded to nearest; both have at most 31 bits. */
+static inline int32_t fxp_quotient(int32_t numerator, int32_t denominator)
+{
+    const uint32_t size = numerator < 0 ? 0u - (uint32_t)numerator : (uint32_t)numerator;
+    const uint32_t half = (uint32_t)denominator >> 1;
+    const int32_t ratio = (int32_t)((size + half) / (uint32_t)denominator);
+    return numerator < 0 ? -ratio : ratio;
+}
+
+/* m * 2^-shift in whole units, at least 1. */
+static inline int32_t fxp_epsilon(int32_t m, int shift)
+{
+    const int32_t units = (int32_t)fxp_narrow(m, shift, 15);
+    return units < 1 ? 1 : units;
+}
+
+/* The largest of `peak` and the magnitudes of v. */
+static inline int32_t fxp_peak16(int32_t peak, const int16_t *v, int32_t n)
+{
+    for (; n > 0; n--, v++) {
+        const int32_t size = *v ^ (*v >> 15);
+        peak = size > peak ? size : peak;
+    }
+    return peak;
+}
+
+/* Whether values of 16 bits with f fraction bits should have one more (1) or one less (-1). */
+static inline int fxp_fitting(int32_t peak, int8_t *f)
+{
+    const int more = peak > 0 && peak < 4096 && *f < 60 ? 1 : 0;
+    const int less = peak >= 16384 && *f > -16 ? 1 : 0;
+    *f = (int8_t)(*f + more - less);
+    return more - less;
+}
+
+/* (v * 2^-shift)^2 */
+static inline uint64_t fxp_square(int32_t v, int shift)
+{
+    const int64_t rounded = fxp_rescale(v, shift);
+    return (uint64_t)(rounded * rounded);
+}
+
+static inline uint64_t fxp_squares8(const int8_t *v, int32_t n)
+{
+    uint64_t sum = 0;
+    for (; n > 0; n--, v++) {
+        sum += (uint64_t)((int32_t)*v * *v);
+    }
+    return sum;
+}
+
+static inline uint64_t fxp_squares16(const int16_t *v, int32_t n)
+{
+    uint64_t sum = 0;
+    for (; n > 0; n--, v++) {
+        sum += (uint64_t)((int32_t)*v * *v);
+    }
+    return sum;
+}
+
+/* A length r * 2^-f; r has 16 bits, or is 0. */
+typedef struct {
+    uint32_t r;
+    int f;
+} fxp_norm;
+
+/* From the sum of the squares of numbers with f fraction bits. */
+static inline fxp_norm fxp_norm_of(uint64_t squares, int f)
+{
+    const int room = 32 - fxp_bit_length(squares);
+    const int up = room - (room & 1);
+    const uint64_t cut = up >= 0 ? squares << up : squares >> -up;
+    const fxp_norm norm = {fxp_sqrt((uint32_t)cut), f + up / 2};
+    return norm;
+}
+
+/* That of an outer product. */
+static inline fxp_norm fxp_norm_of_outer(fxp_norm rows, fxp_norm columns)
+{
+    const fxp_norm norm = {(uint32_t)(((uint64_t)rows.r * columns.r) >> 16),
+                           rows.f + columns.f - 16};
+    return norm;
+}
+
+/* min(1, longest / norm) with 16 fraction bits, where the longest is r * 2^-f. */
+static inline uint32_t fxp_clip(fxp_norm norm, uint32_t r, int f)
+{
+    const int shift = 15 + f - norm.f;
+    if (norm.r == 0 || shift <= 0) {
+        return 65536;
+    }
+    const int64_t factor = fxp_rescale((int64_t)(((uint64_t)r << 31) / norm.r), shift);
+    return factor < 65536 ? (uint32_t)factor : 65536;
+}
+
+/* rate * m * 2^-s as a share of 1: below 2^-24 it is 0, from 1 up nearly 1. */
+static inline fxp_rate fxp_share(fxp_rate rate, int32_t m, int s)
+{
+    fxp_rate share = fxp_encode_rate((uint64_t)rate.m * (uint32_t)m, rate.s + s);
+    if (share.s > 32) {
+        share.m = 0;
+    } else if (share.m != 0 && share.s < 8) {
+        share.m = 255;
+        share.s = 8;
+    }
+    return share;
+}
+
+/* Every weight less its share, which is rounded by a random word of its own. */
+static inline void fxp_decay8(int8_t *w, int32_t n, fxp_rate rate, int32_t m, int s,
+                              uint32_t *random)
+{
+    const fxp_rate share = fxp_share(rate, m, s);
+    if (share.m != 0) {
+        uint32_t draw = fxp_draw(random);
+        for (; n > 0; n--, w++) {
+            draw += 0x9E3779B9u;
+            const int64_t lost = (int64_t)*w * share.m + (draw >> (32 - share.s));
+            *w = (int8_t)(*w - (lost >> share.s));
+        }
+    }
+}
+
+static inline void fxp_decay16(int16_t *w, int32_t n, fxp_rate rate, int32_t m, int s,
+                               uint32_t *random)
+{
+    const fxp_rate share = fxp_share(rate, m, s);
+    if (share.m != 0) {
+        uint32_t draw = fxp_draw(random);
+        for (; n > 0; n--, w++) {
+            draw += 0x9E3779B9u;
+            const int64_t lost = (int64_t)*w * share.m + (draw >> (32 - share.s));
+            *w = (int16_t)(*w - (lost >> share.s));
+        }
+    }
+}
+
 /* Whether a weight is within 2^-6 of its rail. */
 static inline int fxp_near_rail16(const int16_t *w, int32_t n)
 {
-    int32_t peak = 0;
-    for (; n > 0; n--, w++) {
-        const int32_t size = *w ^ (*w >> 15);
-        peak = size > peak ? size : peak;
-    }
-    return peak >= 32768 - 512;
+    return fxp_peak16(0, w, n) >= 32768 - 512;
 }
 
 static inline int fxp_near_rail8(const int8_t *w, int32_t n)
@@ -279,6 +447,17 @@ static inline void fxp_halve16(int16_t *v, int32_t n)
 {
     for (; n > 0; n--, v++) {
         *v = (int16_t)(((int32_t)*v + 1) >> 1);
+    }
+}
+
+/* Every value with one fraction bit more (1), one less (-1), or as it is. */
+static inline void fxp_refit16(int16_t *v, int32_t n, int more)
+{
+    if (more < 0) {
+        fxp_halve16(v, n);
+    }
+    for (; more > 0 && n > 0; n--, v++) {
+        *v = (int16_t)(*v * 2);
     }
 }
 

@@ -25,7 +25,7 @@ extern "C" {
 #define XOR_GATE_LOSS_FRACTION 20
 
 /* Parameters of networks with different hashes do not fit each other. */
-#define XOR_GATE_HASH {0x43, 0x79, 0x64, 0xf9, 0xeb, 0xa2, 0x66, 0x29}
+#define XOR_GATE_HASH {0xf0, 0x0b, 0x14, 0xce, 0x63, 0xc4, 0x89, 0x75}
 
 /* What training changes: save these bytes, and the network is saved.
  * xor_gate_init fills them. */
