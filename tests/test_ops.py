@@ -64,6 +64,8 @@ from codegen.ops.depthwise_conv2d import DepthwiseConv2d
 from codegen.ops.flatten import Flatten
 from codegen.ops.global_average_pool import GlobalAveragePool
 from codegen.ops.gru import Gru
+from codegen.ops.hard_sigmoid import HardSigmoid
+from codegen.ops.hard_swish import HardSwish
 from codegen.ops.hinge import Hinge
 from codegen.ops.huber import Huber
 from codegen.ops.identity import Identity
@@ -74,6 +76,7 @@ from codegen.ops.momentum import Momentum
 from codegen.ops.multiply import Multiply
 from codegen.ops.nesterov import Nesterov
 from codegen.ops.pad import Pad
+from codegen.ops.prelu import Prelu
 from codegen.ops.relu import Relu
 from codegen.ops.relu6 import Relu6
 from codegen.ops.reshape import Reshape
@@ -90,6 +93,7 @@ from codegen.ops.softmax_cross_entropy import (
     exp2,
     log2,
 )
+from codegen.ops.softsign import Softsign
 from codegen.ops.squared_error import SquaredError
 from codegen.ops.step import Step
 from codegen.ops.tanh import Tanh
@@ -164,6 +168,9 @@ LAYER_EXAMPLES = [
     case(ScaleShift(), (3, 2, 4)),
     case(ScaleShift(), (4,)),
     case(Add(), (3, 2), (3, 2)),
+    case(HardSwish(), (5, 4)),
+    case(Prelu(), (3, 2, 4)),
+    case(Prelu(), (5,)),
     case(Concatenate(), (3, 2), (3, 4)),
 ]
 SCHEDULE_EXAMPLES = [
@@ -173,7 +180,10 @@ SCHEDULE_EXAMPLES = [
 FOLD_EXAMPLES = [BatchNorm((0.5, 0.0), (1.0, 4.0))]
 CHAIN_EXAMPLES = [Gru(3), SimpleRnn(3)]  # what they stand for: test_recurrence.py
 VIEW_EXAMPLES = [Flatten(), Reshape((2, 3))]
-ELEMENTWISE = [Relu(), Relu6(), LeakyRelu(), LeakyRelu(0.0), LeakyRelu(0.9999), Sigmoid(), Tanh()]
+ELEMENTWISE = [
+    *(Relu(), Relu6(), LeakyRelu(), LeakyRelu(0.0), LeakyRelu(0.9999)),
+    *(Sigmoid(), Tanh(), Softsign(), HardSigmoid()),
+]
 LOSS_EXAMPLES = [
     *(SoftmaxCrossEntropy(), SoftmaxCrossEntropy(label_smoothing=0.1)),
     *(SquaredError(), BinaryCrossEntropy(), Huber(), Huber(0.01), AbsoluteError(), Hinge()),
@@ -249,7 +259,7 @@ def test_gradients_of_layers_are_the_slopes_of_forward(case: Case, seed: int) ->
 @pytest.mark.parametrize("op", ELEMENTWISE, ids=name_of)
 def test_gradients_of_elementwise_ops_are_the_slopes_of_forward(op: ElementwiseOp) -> None:
     """Taken from the output; away from 0, where some ops have a corner."""
-    x = np.array([-9.0, -3.0, -1.0, -0.3, -0.01, 0.01, 0.2, 1.0, 2.5, 8.0])
+    x = np.array([-9.0, -2.9, -1.0, -0.3, -0.01, 0.01, 0.2, 1.0, 2.5, 8.0])
     dy = random_of(op).standard_normal(x.size)
     want = dy * (op.forward(x + STEP) - op.forward(x - STEP)) / (2 * STEP)
     assert op.grad_x(dy, op.forward(x)) == pytest.approx(want, abs=DIFFERENCE_ERROR)

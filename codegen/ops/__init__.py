@@ -17,6 +17,8 @@ from codegen.ops.depthwise_conv2d import DepthwiseConv2d
 from codegen.ops.flatten import Flatten
 from codegen.ops.global_average_pool import GlobalAveragePool
 from codegen.ops.gru import Gru
+from codegen.ops.hard_sigmoid import HardSigmoid
+from codegen.ops.hard_swish import HardSwish
 from codegen.ops.hinge import Hinge
 from codegen.ops.huber import Huber
 from codegen.ops.leaky_relu import LeakyRelu
@@ -25,6 +27,7 @@ from codegen.ops.momentum import Momentum
 from codegen.ops.multiply import Multiply
 from codegen.ops.nesterov import Nesterov
 from codegen.ops.pad import Pad
+from codegen.ops.prelu import Prelu
 from codegen.ops.relu import Relu
 from codegen.ops.relu6 import Relu6
 from codegen.ops.reshape import Reshape
@@ -34,6 +37,7 @@ from codegen.ops.sgd import Sgd
 from codegen.ops.sigmoid import Sigmoid
 from codegen.ops.simple_rnn import SimpleRnn
 from codegen.ops.softmax_cross_entropy import SoftmaxCrossEntropy
+from codegen.ops.softsign import Softsign
 from codegen.ops.squared_error import SquaredError
 from codegen.ops.step import Step
 from codegen.ops.tanh import Tanh
@@ -45,6 +49,7 @@ LAYERS: dict[str, LayerKind] = {
     for op in (
         *(Dense, Conv1d, Conv2d, DepthwiseConv2d),
         *(LeakyRelu, Relu, Relu6, Sigmoid, Tanh),
+        *(HardSigmoid, HardSwish, Prelu, Softsign),
         *(MaxPool, AveragePool, GlobalAveragePool),
         *(Add, Concatenate, Multiply, Flatten, Reshape, Pad),
         *(BatchNorm, ScaleShift),

@@ -174,6 +174,12 @@ static inline int fxp_common(int a, int b)
     return high < low + 14 ? high : low + 14;
 }
 
+/* Fraction bits of a slope stored with f of them, such that 1 has an integer. */
+static inline int fxp_slope_fraction(int f)
+{
+    return f > 0 ? f : 0;
+}
+
 /* ---- windows -------------------------------------------------------------------------------- */
 
 /* The first i >= 0 with start + i * step >= 0. */
@@ -494,5 +500,28 @@ static inline int32_t fxp_tanh(const uint16_t table[257], int64_t v, int f)
     const int32_t step = (int32_t)table[(size >> 10) + 1] - low;
     const int32_t y = low + ((step * (size & 1023) + 512) >> 10);
     return x < 0 ? -y : y;
+}
+
+/* min(max(x / 6 + 1 / 2, 0), 1) of x = v * 2^-f, with 24 fraction bits. */
+static inline int32_t fxp_gate(int64_t v, int f)
+{
+    const int64_t above = fxp_narrow(v, f - 24, 32) + 50331648; /* x + 3 */
+    return (int32_t)fxp_rescale(fxp_clamp(above, 0, 100663296) * 178956971, 30);
+}
+
+/* x / (1 + |x|) of x = v * 2^-f, with 24 fraction bits: one division of at most 63 by 39 bits. */
+static inline int32_t fxp_softsign(int64_t v, int f)
+{
+    uint64_t size = v < 0 ? (uint64_t)-v : (uint64_t)v;
+    if (f < 0) {
+        size = (size < (uint64_t)1 << 40 ? size : (uint64_t)1 << 40) << -f;
+        f = 0;
+    }
+    const uint64_t whole = size + ((uint64_t)1 << f);
+    const int length = fxp_bit_length(whole);
+    const int shift = length > 39 ? length - 39 : 0;
+    const uint64_t divisor = whole >> shift;
+    const int32_t y = (int32_t)(((size >> shift << 24) + divisor / 2) / divisor);
+    return v < 0 ? -y : y;
 }
 #endif
