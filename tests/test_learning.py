@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from given import named
 from sklearn.datasets import load_digits
 
 from codegen.data import Data
@@ -23,12 +24,10 @@ from codegen.pipeline import (
     synthetic_samples,
 )
 from codegen.report import make_report, multiplies
-from codegen.spec import MODES, Spec, load_spec
+from codegen.spec import MODES, Spec
 from host_sim.check import CheckResult, check
 from host_sim.device import Device
 from host_sim.training import train
-
-NETWORKS = Path(__file__).parent / "networks"
 
 
 @pytest.fixture(scope="session")
@@ -37,10 +36,6 @@ def digits_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     digits = load_digits()
     np.savez(path, x=digits.data, y=digits.target)
     return path
-
-
-def network(name: str, mode: str) -> Spec:
-    return replace(load_spec(NETWORKS / f"{name}.toml"), mode=mode)
 
 
 # W1, W2 and W3 are XOR, 64-32-10 and 784-128-10; then an MLP of four layers, and the lesson.
@@ -71,7 +66,7 @@ def test_gradients_of_a_fresh_network(spec: Spec) -> None:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", ANCHORS)
 def test_gradients_of_a_trained_network(name: str, mode: str, digits_file: Path) -> None:
-    spec = network(name, mode)
+    spec = named(name, mode=mode)
     if name == "digits":
         data = load_spec_data(spec, digits_file)
         samples = quantize_samples(spec, data.x, data.y)
@@ -91,7 +86,7 @@ def test_digits_are_learnt_as_well_as_in_floats(
     mode: str, points: float, digits_file: Path
 ) -> None:
     """At a tenth of the rate in the last third: constant rates leave 8-bit weights noisy."""
-    spec, lost = network("digits", mode), []
+    spec, lost = named("digits", mode=mode), []
     for seed in range(5):
         data = load_spec_data(spec, digits_file, seed)
         spec = replace(spec, schedule=Step(samples=10 * len(data.x)))
@@ -104,7 +99,7 @@ def test_convolutions_learn_digits_as_well_as_in_floats(digits_file: Path) -> No
     """Two convolutions straight on 8 x 8 x 1, in both modes beside one float reference."""
     lost: dict[str, list[float]] = {"int16": [], "int8": []}
     for seed in range(3):
-        spec = network("conv_digits", "int16")
+        spec = named("conv_digits", mode="int16")
         data = load_spec_data(spec, digits_file, seed)
         spec = replace(spec, schedule=Step(samples=4 * len(data.x)))
         result = train(spec, data, epochs=6, seed=seed)
@@ -126,7 +121,7 @@ def test_convolutions_learn_digits_as_well_as_in_floats(digits_file: Path) -> No
 def updating(update: tuple[str, str]) -> Spec:
     """64-32-10 of which the layers learn as told."""
     first, second = update
-    spec = network("digits", "int16")
+    spec = named("digits", mode="int16")
     layers = [
         replace(layer, update={0: first, 2: second}.get(i, "all"))
         for i, layer in enumerate(spec.layers)
@@ -140,7 +135,7 @@ def test_fine_tuning_is_as_good_as_in_floats(update: tuple[str, str], digits_fil
     spec, lost = updating(update), []
     for seed in range(3):
         data = load_spec_data(spec, digits_file, seed)
-        plan = make_plan(network("digits", "int16"), gradient=True)
+        plan = make_plan(named("digits", mode="int16"), gradient=True)
         start = initial_parameters(plan.training.tensors.values(), seed)
         teacher = FloatLearner(plan.training, start, rate=0.05)
         for _ in range(5):
@@ -162,7 +157,7 @@ def test_each_optimizer_learns_digits_as_well_as_in_floats(
     optimizer: OptimizerOp, rate: float, digits_file: Path
 ) -> None:
     """At a tenth of the rate in the last third, within half a point: mean of three seeds."""
-    spec, lost = network("digits", "int16"), []
+    spec, lost = named("digits", mode="int16"), []
     for seed in range(3):
         data = load_spec_data(spec, digits_file, seed)
         schedule = Step(samples=4 * len(data.x))
@@ -180,7 +175,7 @@ def test_decay_and_clipping_do_to_weights_what_they_do_in_floats(
 ) -> None:
     """Norm of the weights after an epoch: it is what floats have, and not what it is without."""
     norms = {}
-    plain = replace(network("digits", "int16"), optimizer=optimizer, learning_rate=0.002)
+    plain = replace(named("digits", mode="int16"), optimizer=optimizer, learning_rate=0.002)
     data = load_spec_data(plain, digits_file, 0)
     changed = replace(plain, weight_decay=decay, clip_norm=clip)
     for name, spec in {"plain": plain, "changed": changed}.items():
@@ -203,7 +198,7 @@ def test_decay_and_clipping_do_to_weights_what_they_do_in_floats(
 
 
 def test_a_regression_is_learnt_as_well_as_in_floats() -> None:
-    spec = network("regression", "int16")
+    spec = named("regression", mode="int16")
     lost = []
     for seed in range(5):
         random = np.random.RandomState(seed + 100)
@@ -217,7 +212,7 @@ def test_a_regression_is_learnt_as_well_as_in_floats() -> None:
 
 @pytest.mark.parametrize(("mode", "most"), [("int16", 5600), ("int8_compact", 3400)])
 def test_training_digits_takes_little_memory(mode: str, most: int) -> None:
-    spec = network("digits", mode)
+    spec = named("digits", mode=mode)
     plan = make_plan(spec)
     report = make_report(plan, make_state(spec, plan))
     assert report.total <= most
