@@ -61,6 +61,8 @@ from codegen.ops.cosine import COSINE_ERROR, Cosine
 from codegen.ops.curves import TANH_TABLE
 from codegen.ops.dense import Dense
 from codegen.ops.depthwise_conv2d import DepthwiseConv2d
+from codegen.ops.elu import Elu
+from codegen.ops.exponential import EXP2_ERROR, exp2
 from codegen.ops.flatten import Flatten
 from codegen.ops.global_average_pool import GlobalAveragePool
 from codegen.ops.gru import Gru
@@ -86,11 +88,9 @@ from codegen.ops.sgd import Sgd
 from codegen.ops.sigmoid import Sigmoid
 from codegen.ops.simple_rnn import SimpleRnn
 from codegen.ops.softmax_cross_entropy import (
-    _EXP2_ERROR,
     LOG2_TABLE,
     LOSS_ERROR,
     SoftmaxCrossEntropy,
-    exp2,
     log2,
 )
 from codegen.ops.softsign import Softsign
@@ -183,6 +183,7 @@ VIEW_EXAMPLES = [Flatten(), Reshape((2, 3))]
 ELEMENTWISE = [
     *(Relu(), Relu6(), LeakyRelu(), LeakyRelu(0.0), LeakyRelu(0.9999)),
     *(Sigmoid(), Tanh(), Softsign(), HardSigmoid()),
+    *(Elu(), Elu(0.0), Elu(1.6733), Elu(2.0)),
 ]
 LOSS_EXAMPLES = [
     *(SoftmaxCrossEntropy(), SoftmaxCrossEntropy(label_smoothing=0.1)),
@@ -561,6 +562,13 @@ def test_leaky_relu_refuses_a_slope_that_is_none(slope_: float) -> None:
         LeakyRelu(slope_)
 
 
+@pytest.mark.parametrize("alpha", [-0.1, 2.1, math.nan])
+def test_elu_refuses_an_alpha_that_is_none(alpha: float) -> None:
+    with pytest.raises(ShapeError) as caught:
+        Elu(alpha)
+    assert str(caught.value) == f"alpha = {alpha}: it must be at least 0 and at most 2"
+
+
 # ---------------------------------------------------------------- link 2: elementwise ops
 
 
@@ -627,6 +635,32 @@ def test_curves_use_most_of_their_allowance(op: ElementwiseOp) -> None:
     x = Q(np.arange(-(2**20), 2**20, 7), 17)
     worst = np.max(np.abs(op.forward_int(x, 21).value - op.forward(x.value)))
     assert 0.5 < worst / op.allowance("forward", 17, 21) <= 1
+
+
+def test_elu_uses_much_of_its_allowance() -> None:
+    """Most of it is the remainder of the cubic, which is largest just before a table's entry."""
+    x = Q(-np.arange(2**20), 19)
+    worst = np.max(np.abs(Elu().forward_int(x, 21).value - Elu().forward(x.value)))
+    assert 0.5 < worst / Elu().allowance("forward", 19, 21) <= 1
+
+
+def test_elu_keeps_what_is_positive_and_never_falls() -> None:
+    """However coarse or fine the accumulator is, up to the bits that it has."""
+    for f, bits in ((-8, 30), (20, 30), (45, 50), (45, 61)):
+        x = Q(accumulators(bits, seed=1), f)
+        y = Elu().forward_int(Q(np.sort(x.q), f), bits)
+        assert np.all(np.diff(y.q) >= 0)
+        assert np.array_equal(y.q > 0, np.sort(x.q) > 0)
+    x = Q(integers(-np.arange(2**18)), 16)
+    assert np.all(np.diff(Elu().forward_int(x, 18).q) <= 0)
+
+
+def test_backward_of_elu_stays_within_its_slopes() -> None:
+    """Stored outputs may be rounded below -alpha, where the slope is 0."""
+    op, dy = Elu(0.75), Q(integers([8, 8, 8, 8, 8]), 3)
+    y = Q(integers([1, 0, -2, -3, -4]), 2)
+    assert op.grad_x_int(dy, y, 10).value.tolist() == [1.0, 0.75, 0.25, 0.0, 0.0]
+    assert op.grad_x(dy.value, y.value).tolist() == [1.0, 0.75, 0.25, 0.0, 0.0]
 
 
 @pytest.mark.parametrize("op", [Sigmoid(), Tanh()], ids=name_of)
@@ -704,7 +738,7 @@ def test_the_sum_of_exponentials_fits_32_bits(outputs: int) -> None:
 def test_exp2_and_log2_are_inverse_within_their_tables() -> None:
     for t in range(0, 20 << 26, (1 << 26) // 37):
         assert exp2(t, 28) / 2**28 == pytest.approx(
-            2 ** (-t / 2**26), abs=0.5 * 2.0**-28 + _EXP2_ERROR
+            2 ** (-t / 2**26), abs=0.5 * 2.0**-28 + EXP2_ERROR
         )
     assert exp2(1 << 60, 28) == 0
     for v in (1 << 28, (1 << 28) + 1, 3 << 28, (1 << 32) - 1, 0x1F345678):
@@ -1034,7 +1068,7 @@ def test_tables_fit_their_c_types() -> None:
     for op in ELEMENTWISE:
         for kernel in ("forward", "grad_x"):
             for name, table in op.tables(kernel).items():
-                assert all(type(v) is int and 0 <= v < 2**16 for v in table), name
+                assert all(type(v) is int and 0 <= v < 2**32 for v in table), name
     for loss in LOSS_EXAMPLES:
         for name, table in loss.tables().items():
             assert all(type(v) is int and 0 <= v < 2**32 for v in table), name

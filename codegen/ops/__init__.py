@@ -14,6 +14,7 @@ from codegen.ops.conv2d import Conv2d
 from codegen.ops.cosine import Cosine
 from codegen.ops.dense import Dense
 from codegen.ops.depthwise_conv2d import DepthwiseConv2d
+from codegen.ops.elu import Elu
 from codegen.ops.flatten import Flatten
 from codegen.ops.global_average_pool import GlobalAveragePool
 from codegen.ops.gru import Gru
@@ -49,7 +50,7 @@ LAYERS: dict[str, LayerKind] = {
     for op in (
         *(Dense, Conv1d, Conv2d, DepthwiseConv2d),
         *(LeakyRelu, Relu, Relu6, Sigmoid, Tanh),
-        *(HardSigmoid, HardSwish, Prelu, Softsign),
+        *(Elu, HardSigmoid, HardSwish, Prelu, Softsign),
         *(MaxPool, AveragePool, GlobalAveragePool),
         *(Add, Concatenate, Multiply, Flatten, Reshape, Pad),
         *(BatchNorm, ScaleShift),
