@@ -277,6 +277,28 @@ def extremes(spec: Spec, plan: Plan) -> Samples:
     return replace(samples, x=np.where(samples.x < 0, -rail, rail - 1))
 
 
+@pytest.mark.parametrize(
+    ("kinds", "policy", "f"),
+    [
+        (("tanh", "relu"), "adaptive", 0),
+        (("relu", "tanh"), "fixed", 15),
+        (("relu6", "tanh"), "fixed", 15),
+        (("hard_sigmoid", "tanh"), "fixed", 15),
+        (("tanh", "elu"), "adaptive", 0),
+    ],
+)
+def test_the_last_of_fused_ops_decides_the_format(
+    kinds: tuple[str, ...], policy: str, f: int
+) -> None:
+    """Nobody reads what comes before it in a frozen prefix."""
+    spec = network(
+        "dense units=3 frozen=true", *(f"{kind} name='{kind}'" for kind in kinds), "dense units=2"
+    )
+    quantized = make_plan(spec).quantized
+    assert [f.op.kind for f in quantized.training.step(kinds[-1]).finishes] == [*kinds]
+    assert quantized.formats[kinds[-1]] == TensorFormat(16, policy, f)
+
+
 def test_no_accumulator_leaves_its_bound(spec: Spec) -> None:
     """With weights, biases and errors at the ends of their range too."""
     plan = make_plan(spec, gradient=True)

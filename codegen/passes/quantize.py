@@ -15,7 +15,7 @@ from codegen.graph import (
     TensorFormat,
     TrainingGraph,
 )
-from codegen.ops.base import LayerOp, LossOp
+from codegen.ops.base import ElementwiseOp, LayerOp, LossOp
 
 FROZEN_BITS = 8  # weights that do not learn
 _INT32_BITS = 30  # |sum| <= 2**30 leaves room for one more addend
@@ -74,19 +74,21 @@ def _gradient_format(tensor: Tensor, training: TrainingGraph) -> TensorFormat:
 def _activation_format(
     tensor: Tensor, writer: Step | None, training: TrainingGraph, bits: int
 ) -> TensorFormat:
-    fixed = [f.op.output_fraction(bits) for f in writer.finishes] if writer is not None else []
-    for f in fixed:
-        if f is not None:
-            return TensorFormat(bits, "fixed", f)
-    if writer is not None and isinstance(writer.op, LayerOp) and not writer.finishes:
-        own = writer.op.output_fraction(bits)
-        if own is not None:
-            return TensorFormat(bits, "fixed", own)
+    own = _last(writer).output_fraction(bits) if writer is not None else None
+    if own is not None:
+        return TensorFormat(bits, "fixed", own)
     if tensor.pinned is not None:
         return TensorFormat(bits, "fixed", tensor.pinned.fraction_bits)
     if tensor.role == "scores" and not training.graph.loss.scores_adapt:
         return TensorFormat(bits, "fixed", training.graph.loss.score_fraction)
     return TensorFormat(bits, "adaptive")
+
+
+def _last(writer: Step) -> LayerOp | ElementwiseOp:
+    """The op of a step whose values are stored; those before it may have had another range."""
+    op = writer.finishes[-1].op if writer.finishes else writer.op
+    assert isinstance(op, LayerOp | ElementwiseOp)
+    return op
 
 
 def _accumulator(step: Step, formats: Mapping[str, TensorFormat], numbers: Numbers) -> Accumulator:

@@ -530,7 +530,8 @@ static inline uint32_t fxp_exp2(const uint32_t table[32], uint64_t t, int fracti
     return (uint32_t)((table[(t >> 21) & 31] * power + ((uint64_t)1 << (shift - 1))) >> shift);
 }
 
-/* x = v * 2^-f where x > 0, else alpha * (exp(x) - 1), with out_f <= 45 fraction bits; alpha has 15. */
+/* x = v * 2^-f where x > 0, else alpha * (exp(x) - 1), with out_f <= 45 fraction bits; alpha has
+ * 15. */
 static inline int64_t fxp_elu(const uint32_t table[32], int64_t v, int f, int32_t alpha, int out_f)
 {
     if (v > 0) {
