@@ -73,6 +73,10 @@ class NameTakenError(Exception):
     """A layer has the name that the generator needs for a tensor of its own."""
 
 
+class TooManyBitsError(Exception):
+    """The accumulator of a step, who is named, may need more bits than there are."""
+
+
 def add_tensor(tensors: dict[str, Tensor], tensor: Tensor) -> None:
     """Every name once: what a layer is called must not be what the generator calls something."""
     if tensor.name in tensors:

@@ -13,6 +13,7 @@ from codegen.graph import (
     Step,
     Tensor,
     TensorFormat,
+    TooManyBitsError,
     TrainingGraph,
 )
 from codegen.ops.base import ElementwiseOp, LayerOp, LossOp
@@ -23,7 +24,10 @@ _INT64_BITS = 62
 
 
 def quantize(training: TrainingGraph, numbers: Numbers) -> QuantizedGraph:
-    """Formats by role (NUMERICS 1 to 6), then bounds from the formats and the real sizes."""
+    """Formats by role (NUMERICS 1 to 6), then bounds from the formats and the real sizes.
+
+    TooManyBitsError where a bound is beyond what the C has.
+    """
     writer = {step.output: step for step in training.steps if step.phase != "gradient"}
     formats = {
         name: _format(tensor, writer.get(name), training, numbers)
@@ -101,7 +105,8 @@ def _accumulator(step: Step, formats: Mapping[str, TensorFormat], numbers: Numbe
     bits = raw
     for finish in step.finishes:
         bits = finish.op.grown_bits(finish.kernel, bits)
-    assert bits <= _INT64_BITS, (step.name, bits)
+    if bits > _INT64_BITS:
+        raise TooManyBitsError(step.name)
     c_type: Literal["int32_t", "int64_t"] = "int32_t" if total <= _INT32_BITS else "int64_t"
     narrowing = max(0, total - _INT32_BITS) if step.sink is not None else 0
     return Accumulator(total, raw, bits, shift, terms, c_type, narrowing)
