@@ -120,6 +120,12 @@ class Graph:
     schedule: ScheduleOp
     weight_decay: float = 0.0
     clip_norm: float = 0.0  # 0: gradients keep their length
+    answer: Node | None = None  # what makes of the scores that which the caller of predict sees
+
+    @property
+    def shown(self) -> str:
+        """The tensor that the caller of predict sees."""
+        return self.scores if self.answer is None else self.answer.output
 
     @property
     def outputs(self) -> int:
@@ -155,7 +161,7 @@ class Step:
     """
 
     name: str
-    phase: Literal["forward", "loss", "backward", "gradient", "batch"]
+    phase: Literal["forward", "inference", "loss", "backward", "gradient", "batch"]
     op: Op
     kernel: str
     reads: Mapping[str, str]
@@ -172,7 +178,7 @@ class Step:
 
 @dataclass(frozen=True)
 class TrainingGraph:
-    """The steps of training in the order in which they run; inference is the forward ones."""
+    """The steps in the order in which they run; training leaves out those of phase "inference"."""
 
     graph: Graph
     tensors: Mapping[str, Tensor]
@@ -183,6 +189,11 @@ class TrainingGraph:
 
     def phase(self, *phases: str) -> tuple[Step, ...]:
         return tuple(step for step in self.steps if step.phase in phases)
+
+    @property
+    def inference(self) -> tuple[Step, ...]:
+        """What predict runs."""
+        return self.phase("forward", "inference")
 
     @property
     def sums(self) -> tuple[str, ...]:
@@ -279,7 +290,7 @@ class QuantizedGraph:
     @property
     def score_fraction(self) -> int:
         """Fraction bits of the scores that the caller sees."""
-        own = self.formats[self.training.graph.scores]
+        own = self.formats[self.training.graph.shown]
         return own.f if own.policy == "fixed" else self.training.graph.loss.score_fraction
 
 

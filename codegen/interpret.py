@@ -115,6 +115,8 @@ def run_float(
     values: Values = {"x": x, "target": target, **parameters}
     loss = 0.0
     for step in training.steps:
+        if step.phase == "inference":
+            continue
         if step.phase == "loss":
             loss, values[step.output] = run_step_float(step, values)
         else:
@@ -136,10 +138,11 @@ def loss_float(
 
 
 def scores_float(training: TrainingGraph, parameters: Mapping[str, Floats], x: Floats) -> Floats:
+    """What predict shows."""
     values: Values = {"x": x, **parameters}
-    for step in training.phase("forward"):
+    for step in training.inference:
         values[step.output] = run_step_float(step, values)
-    scores: Floats = values[training.graph.scores]
+    scores: Floats = values[training.graph.shown]
     return scores
 
 
@@ -422,12 +425,16 @@ class IntegerLearner:
     skipped: int = 0  # rows of weights that an update left alone
 
     def scores(self, x: Ints) -> Ints:
-        """Scores (16 bits) for an input of integers; the state does not change."""
-        values = self._start(x, 0)
-        for step in self.quantized.training.phase("forward"):
-            values[step.output] = run_step_int(self.quantized, step, values, self.state).q
-        scores = values[self.quantized.training.graph.scores]
+        """What predict shows (16 bits) of an input of integers; the state does not change."""
+        scores = self.inference(x)[self.quantized.training.graph.shown]
         return narrow(scores.q, scores.f - self.quantized.score_fraction, 16)
+
+    def inference(self, x: Ints) -> Values:
+        """Every value that predict computes; the state does not change."""
+        values = self._start(x, 0)
+        for step in self.quantized.training.inference:
+            values[step.output] = run_step_int(self.quantized, step, values, self.state).q
+        return values
 
     def gradients(self, x: Ints, target: Any) -> tuple[int, Values, dict[str, Stored]]:
         """Loss, every value, and how each was stored, for a graph whose gradients are stored."""
@@ -483,7 +490,7 @@ class IntegerLearner:
     ) -> tuple[int, Values, dict[str, Stored]]:
         values, stored, loss = self._start(x, target), {}, 0
         for step in self.quantized.training.steps:
-            if step.phase == "batch":
+            if step.phase in ("batch", "inference"):
                 continue
             if step.sink is not None:
                 self._sink(step, values, calibrate)

@@ -16,6 +16,7 @@ from codegen.ops.base import OptimizerOp
 from codegen.ops.momentum import Momentum
 from codegen.ops.nesterov import Nesterov
 from codegen.ops.rmsprop import Rmsprop
+from codegen.ops.softmax import Softmax
 from codegen.ops.step import Step
 from codegen.pipeline import (
     load_spec_data,
@@ -25,7 +26,7 @@ from codegen.pipeline import (
     synthetic_samples,
 )
 from codegen.report import make_report, multiplies
-from codegen.spec import MODES, Spec
+from codegen.spec import MODES, Layer, Spec
 from host_sim.check import CheckResult, check
 from host_sim.device import Device
 from host_sim.training import train
@@ -210,6 +211,24 @@ def test_decay_and_clipping_do_to_weights_what_they_do_in_floats(
         ]
     fixed, exact = norms["changed"]
     assert abs(fixed - exact) <= 0.1 * abs(exact - norms["plain"][1])
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_probabilities_change_nothing_of_what_is_learnt(mode: str, digits_file: Path) -> None:
+    """Same parameters as without the last layer, same accuracy; the loss is told from them."""
+    plain = named("digits", mode=mode)
+    spec = replace(plain, layers=(*plain.layers, Layer(Softmax(), "softmax1")))
+    data = load_spec_data(spec, digits_file, 0)
+    got, want = train(spec, data, epochs=1), train(plain, data, epochs=1)
+    weights = [result.device.state().values for result in (got, want)]
+    assert all(np.array_equal(weights[0][name], weights[1][name]) for name in weights[1])
+    for one, other in ((got.fixed, want.fixed), (got.float_, want.float_)):
+        assert one.score == pytest.approx(other.score, abs=0.005)
+        assert one.loss == pytest.approx(other.loss, abs=0.002)
+        assert one.train_loss == other.train_loss
+    scores = got.device.scores(data.x_test)
+    assert np.all((scores >= 0) & (scores < 1))
+    assert scores.sum(axis=1) == pytest.approx(1, abs=10 * 2.0**-15)
 
 
 def test_a_regression_is_learnt_as_well_as_in_floats() -> None:

@@ -87,6 +87,7 @@ from codegen.ops.scale_shift import ScaleShift
 from codegen.ops.sgd import Sgd
 from codegen.ops.sigmoid import Sigmoid
 from codegen.ops.simple_rnn import SimpleRnn
+from codegen.ops.softmax import Softmax
 from codegen.ops.softmax_cross_entropy import (
     LOG2_TABLE,
     LOSS_ERROR,
@@ -179,6 +180,7 @@ SCHEDULE_EXAMPLES = [
 ]
 FOLD_EXAMPLES = [BatchNorm((0.5, 0.0), (1.0, 4.0))]
 CHAIN_EXAMPLES = [Gru(3), SimpleRnn(3)]  # what they stand for: test_recurrence.py
+ANSWER_EXAMPLES = [Softmax()]
 VIEW_EXAMPLES = [Flatten(), Reshape((2, 3))]
 ELEMENTWISE = [
     *(Relu(), Relu6(), LeakyRelu(), LeakyRelu(0.0), LeakyRelu(0.9999)),
@@ -217,7 +219,7 @@ def label_or_target(loss: LossOp, outputs: int, random: np.random.RandomState) -
 
 def test_every_op_has_an_example() -> None:
     layers = [example.op for example in LAYER_EXAMPLES]
-    others = (*ELEMENTWISE, *VIEW_EXAMPLES, *FOLD_EXAMPLES, *CHAIN_EXAMPLES)
+    others = (*ELEMENTWISE, *VIEW_EXAMPLES, *FOLD_EXAMPLES, *CHAIN_EXAMPLES, *ANSWER_EXAMPLES)
     assert {op.kind for op in (*layers, *others)} - {"identity"} == set(LAYERS)
     assert {op.kind for op in LOSS_EXAMPLES} == set(LOSSES)
     assert {op.kind for op in OPTIMIZER_EXAMPLES} == set(OPTIMIZERS)
@@ -726,6 +728,27 @@ def test_softmax_is_within_its_allowance(outputs: int, f: int) -> None:
             assert 0 <= loss < 2**31
 
 
+@pytest.mark.parametrize("outputs", [2, 3, 10, 32, 1000])
+@pytest.mark.parametrize("f", [-8, 0, 8, 15, 23])
+def test_probabilities_are_within_their_allowance(outputs: int, f: int) -> None:
+    op, shapes = Softmax(), {"x": (outputs,), "out": (outputs,)}
+    for q in scores(outputs, outputs):
+        got, want = op.forward_int(Q(q, f)), op.forward(Q(q, f).value)
+        allowed = op.allowance("forward", {"x": Q(q, f)}, shapes)
+        assert np.max(np.abs(got.value - want)) <= allowed
+        assert want.sum() == pytest.approx(1)
+        assert np.all((got.q >= 0) & (got.q <= 1 << op.products("forward", shapes).more))
+        assert np.all(np.diff(got.q[np.argsort(q)]) >= 0)
+
+
+def test_scores_can_be_told_from_probabilities() -> None:
+    """But for a constant, and for what is below half a unit."""
+    x = np.array([0.5, -2.0, 1.0, -30.0])
+    back = Softmax().scores(Softmax().forward(x))
+    assert back[:3] - back[0] == pytest.approx(x[:3] - x[0])
+    assert back[3] == pytest.approx(math.log(2.0**-16))
+
+
 @pytest.mark.parametrize("outputs", [2, 3, 10, 255, 256, 1000])
 def test_the_sum_of_exponentials_fits_32_bits(outputs: int) -> None:
     """All scores equal is the largest sum; the errors of p then sum to 0 but for rounding."""
@@ -1044,6 +1067,7 @@ def test_every_op_has_a_template_of_its_name(kind: str) -> None:
 
 KERNELS: list[tuple[Op, list[str]]] = [(example.op, example.kernels) for example in LAYER_EXAMPLES]
 KERNELS += [(op, ["forward", "grad_x"]) for op in ELEMENTWISE]
+KERNELS += [(op, ["forward"]) for op in ANSWER_EXAMPLES]
 
 
 @pytest.mark.parametrize(("op", "kernels"), KERNELS, ids=str)

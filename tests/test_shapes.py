@@ -10,9 +10,9 @@ NORM = "mean=[0.5,-1.0] variance=[1.0,4.0]"
 SHORTER = "conv1d filters=2 kernel=2 name='a'"
 
 
-def complaint(shape: list[int], *layers: str) -> str:
+def complaint(shape: list[int], *layers: str, loss: str = "squared_error") -> str:
     """What is said of layers, each `kind key=value ...` in short, after the file and "layer "."""
-    text = f'name = "net"\ninput = {shape}\nloss = "squared_error"\n'
+    text = f'name = "net"\ninput = {shape}\nloss = "{loss}"\n'
     for layer in layers:
         kind, *keys = layer.split()
         text += f'[[layer]]\nkind = "{kind}"\n' + "".join(f"{key}\n" for key in keys)
@@ -247,3 +247,48 @@ def test_what_has_no_parameters_cannot_learn(kind: str) -> None:
 )
 def test_a_graph_that_is_none(layers: tuple[str, ...], message: str) -> None:
     assert complaint([4], *layers) == message
+
+
+SCORES = "dense units=3"
+CLASSES = "softmax_cross_entropy"
+
+
+@pytest.mark.parametrize(
+    ("loss", "layers", "message"),
+    [
+        (
+            "squared_error",
+            [SCORES, "softmax"],
+            "2 (softmax1): softmax goes with softmax_cross_entropy, which sees the scores before "
+            "it; write loss = 'softmax_cross_entropy' or remove the layer",
+        ),
+        (
+            CLASSES,
+            [SCORES, "softmax", SCORES],
+            "2 (softmax1): softmax can only be the last layer; put it last or remove it",
+        ),
+        (
+            CLASSES,
+            [SCORES, "softmax", "softmax"],
+            "2 (softmax1): softmax can only be the last layer; put it last or remove it",
+        ),
+        (
+            CLASSES,
+            [SCORES, "softmax frozen=true"],
+            "2 (softmax1): softmax has no parameters; remove frozen",
+        ),
+        (
+            CLASSES,
+            [SCORES, "softmax format='Q1.7'"],
+            "2 (softmax): the range of softmax fixes the format; remove format",
+        ),
+        (
+            CLASSES,
+            ["dense units=1", "softmax"],
+            "2 (softmax1): softmax_cross_entropy needs at least 2 outputs, this layer has 1; one "
+            "output goes with squared_error",
+        ),
+    ],
+)
+def test_a_softmax_that_cannot_be(loss: str, layers: list[str], message: str) -> None:
+    assert complaint([4], *layers, loss=loss) == message

@@ -37,6 +37,7 @@ from codegen.ops.scale_shift import ScaleShift
 from codegen.ops.sgd import Sgd
 from codegen.ops.sigmoid import Sigmoid
 from codegen.ops.simple_rnn import SimpleRnn
+from codegen.ops.softmax import Softmax
 from codegen.ops.softmax_cross_entropy import SoftmaxCrossEntropy
 from codegen.ops.softsign import Softsign
 from codegen.ops.squared_error import SquaredError
@@ -55,6 +56,7 @@ LAYERS: dict[str, LayerKind] = {
         *(Add, Concatenate, Multiply, Flatten, Reshape, Pad),
         *(BatchNorm, ScaleShift),
         *(Gru, SimpleRnn),
+        Softmax,
     )
 }
 LOSSES: dict[str, type[LossOp]] = {

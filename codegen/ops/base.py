@@ -16,6 +16,7 @@ Families:
 - LayerOp      accumulates: an integer kernel returns exact accumulators (or pre-shifted ones).
 - ChainOp      stands for several LayerOps, each of which reads the one before it.
 - FoldOp       scales and shifts channels with given numbers; the layer before it takes them up.
+- AnswerOp     is the last layer, which inference runs and training does not.
 - ViewOp       gives the same numbers another shape; it has no kernels and costs nothing.
 - ElementwiseOp maps an accumulator to an accumulator, just before a value is stored.
 - LossOp       turns scores and target into a loss and the error of the scores.
@@ -255,6 +256,20 @@ class ChainOp(LayerOp):
     def parameters(self, *inputs: Shape) -> dict[str, Parameter]:
         """Those of all, whose names differ."""
         return {k: p for op, x in self._walk(*inputs) for k, p in op.parameters(*x).items()}
+
+
+@dataclass(frozen=True)
+class AnswerOp(LayerOp):
+    """The last layer, kernel `forward`: it makes what the caller of predict sees out of the scores.
+
+    Training does not run it: the loss is that of the scores.
+    """
+
+    loss: ClassVar[str]  # the kind of loss whose scores it takes
+
+    def scores(self, answers: Floats) -> Floats:
+        """Scores, up to a constant, of which it makes these answers."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Graph -> TrainingGraph: the chain rule, from the loss back to the first parameter that learns."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from codegen.graph import Graph, Node, Sink, Step, Tensor, TrainingGraph, Use, add_tensor
 from codegen.ops.add import Add
@@ -12,6 +12,8 @@ def differentiate(graph: Graph) -> TrainingGraph:
     """Forward steps, the loss, errors and gradients of every node; freeze drops what is idle."""
     chain = _Chain(graph)
     steps = [_forward_step(node, graph) for node in graph.nodes]
+    if graph.answer is not None:
+        steps.append(replace(_forward_step(graph.answer, graph), phase="inference"))
     steps.append(chain.loss())
     for node in reversed(graph.nodes):
         steps += chain.backward(node)
