@@ -455,6 +455,9 @@ class _StepView:
             if self.optimizer.forms_gradient:
                 yield "uint32_t clip", name
             return
+        if tensor.role == "seed":
+            yield "uint32_t seed", f"fxp_seed(params->steps, {tensor.number})"
+            return
         yield self._pointer("const ", key, name)
         idle = self.step.phase != "batch" and key not in self.op.exponents(self.kernel)
         if self._constant_f(name) is None and not idle:

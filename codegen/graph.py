@@ -29,7 +29,16 @@ class Part:
 
 
 Role = Literal[
-    "input", "target", "activation", "scores", "error", "weight", "bias", "gradient", "factor"
+    "input",
+    "target",
+    "activation",
+    "scores",
+    "error",
+    "weight",
+    "bias",
+    "gradient",
+    "factor",
+    "seed",
 ]
 PARAMETER_ROLES = ("weight", "bias")
 
@@ -52,6 +61,7 @@ class Tensor:
     part: Part | None = None
     initial: float | None = None
     rate_factor: float = 1.0  # by which the learning rate is multiplied for it
+    number: int = 0  # of a seed: no two layers have the same
     fold: FoldOp | None = None  # by which the starting values are scaled and shifted
 
     @property
@@ -96,7 +106,8 @@ class Use:
 class Node:
     """One layer: op, its inputs and parameters by kernel argument, and the tensor it writes.
 
-    `owner` is the layer in whose name parameters are known; several nodes may have one.
+    `owner` is the layer in whose name parameters are known; several nodes may have one. `seed` is
+    that of an op which asks for one.
     """
 
     name: str
@@ -105,6 +116,7 @@ class Node:
     output: str
     parameters: Mapping[str, str] = field(default_factory=dict)
     owner: str = ""
+    seed: str | None = None
 
 
 @dataclass(frozen=True)
@@ -175,6 +187,11 @@ class Step:
         """Every tensor that is read, finishes included."""
         return (*self.reads.values(), *(f.y for f in self.finishes if f.y is not None))
 
+    @property
+    def is_for_training(self) -> bool:
+        """Inference leaves it out."""
+        return isinstance(self.op, LayerOp) and self.op.training_only
+
 
 @dataclass(frozen=True)
 class TrainingGraph:
@@ -192,8 +209,15 @@ class TrainingGraph:
 
     @property
     def inference(self) -> tuple[Step, ...]:
-        """What predict runs."""
-        return self.phase("forward", "inference")
+        """What predict runs: twins instead of the steps that write the same."""
+        own = self.phase("inference")
+        idle = {step.output for step in own}
+        forward = [s for s in self.phase("forward") if not s.is_for_training]
+        return tuple(
+            step
+            for step in self.steps
+            if step in own or (step in forward and step.output not in idle)
+        )
 
     @property
     def sums(self) -> tuple[str, ...]:
@@ -240,6 +264,7 @@ class TensorFormat:
 
 
 BIAS_FORMAT = TensorFormat(32, "fixed", BIAS_FRACTION)
+SEED_FORMAT = TensorFormat(32, "fixed")
 FACTOR_FORMAT = TensorFormat(32, "fixed", 16)
 
 

@@ -35,6 +35,7 @@ from codegen.fixedpoint import (
     norm_of_outer,
     quantize,
     rescale,
+    sample_seed,
     saturate,
     spread,
     squares_shift,
@@ -108,11 +109,24 @@ def finish_float(finish: Any, result: Floats, values: Mapping[str, Any]) -> Any:
     return finish.op.grad_x(result, values[finish.y].reshape(result.shape))
 
 
+def seeds(training: TrainingGraph, steps: int) -> Values:
+    """Those of all layers that ask for one, for the sample that comes after so many."""
+    tensors = [tensor for tensor in training.tensors.values() if tensor.role == "seed"]
+    return {tensor.name: sample_seed(steps, tensor.number) for tensor in tensors}
+
+
 def run_float(
-    training: TrainingGraph, parameters: Mapping[str, Floats], x: Floats, target: Any
+    training: TrainingGraph,
+    parameters: Mapping[str, Floats],
+    x: Floats,
+    target: Any,
+    steps: int = 0,
 ) -> tuple[float, Values]:
-    """Loss and every value of forward and backward, for a graph whose gradients are stored."""
-    values: Values = {"x": x, "target": target, **parameters}
+    """Loss and every value of forward and backward, for a graph whose gradients are stored.
+
+    `steps` is the number of samples before this one.
+    """
+    values: Values = {"x": x, "target": target, **parameters, **seeds(training, steps)}
     loss = 0.0
     for step in training.steps:
         if step.phase == "inference":
@@ -125,10 +139,14 @@ def run_float(
 
 
 def loss_float(
-    training: TrainingGraph, parameters: Mapping[str, Floats], x: Floats, target: Any
+    training: TrainingGraph,
+    parameters: Mapping[str, Floats],
+    x: Floats,
+    target: Any,
+    steps: int = 0,
 ) -> float:
     """The loss alone: forward, and nothing of backward."""
-    values: Values = {"x": x, "target": target, **parameters}
+    values: Values = {"x": x, "target": target, **parameters, **seeds(training, steps)}
     loss = 0.0
     for step in training.phase("forward", "loss"):
         values[step.output] = run_step_float(step, values)
@@ -161,7 +179,7 @@ class FloatLearner:
 
     def train(self, x: Floats, target: Any) -> float:
         """One sample; the parameters change when a batch is full. Returns the loss."""
-        loss, values = run_float(self.training, self.parameters, x, target)
+        loss, values = run_float(self.training, self.parameters, x, target, self.steps)
         for step in self.training.phase("gradient"):
             assert step.sink is not None
             name = step.sink.parameter
@@ -483,7 +501,8 @@ class IntegerLearner:
     def _start(self, x: Ints, target: Any) -> Values:
         fx = self.quantized.formats["x"].f
         parameters = {name: self.state.q(name) for name in self.state.values}
-        return {"x": Q(integers(x), fx), "target": target, **parameters}
+        drawn = seeds(self.quantized.training, self.state.steps)
+        return {"x": Q(integers(x), fx), "target": target, **parameters, **drawn}
 
     def _run(
         self, x: Ints, target: Any, calibrate: bool = False

@@ -28,6 +28,7 @@ from codegen.passes.differentiate import differentiate
 from codegen.passes.freeze import freeze
 from codegen.passes.fuse_elementwise import fuse_elementwise
 from codegen.passes.fuse_updates import fuse_updates
+from codegen.passes.leave_out import leave_out
 from codegen.passes.plan_memory import plan_memory
 from codegen.passes.quantize import quantize as quantize_graph
 from codegen.passes.schedule import schedule
@@ -44,7 +45,7 @@ def make_plan(spec: Spec, board: Board | None = None, gradient: bool = False) ->
     training = fuse_elementwise(freeze(_differentiated(spec)))
     if not gradient:
         training = _fused(spec, training)
-    quantized = _quantized(spec, schedule(training), board)
+    quantized = _quantized(spec, leave_out(schedule(training)), board)
     _check_names(spec, quantized.training)
     plan = plan_memory(quantized, keep=gradient)
     if board is not None:

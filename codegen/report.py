@@ -104,12 +104,12 @@ def _is_cheap(step: Step, op: LayerOp) -> bool:
 def _rows(plan: Plan, state: State) -> tuple[Row, ...]:
     accumulators = {
         step.output: plan.quantized.accumulators[step.name]
-        for step in plan.training.steps
+        for step in reversed(plan.training.steps)  # the twins of inference come last
         if step.name in plan.quantized.accumulators
     }
     rows = []
     for name, tensor in plan.training.tensors.items():
-        if tensor.role == "factor":  # a variable of the function that trains
+        if tensor.role in ("factor", "seed"):  # a variable of the function that trains
             continue
         bits = plan.quantized.formats[name].bits
         sum_ = accumulators.get(name)

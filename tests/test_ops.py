@@ -61,6 +61,7 @@ from codegen.ops.cosine import COSINE_ERROR, Cosine
 from codegen.ops.curves import TANH_TABLE
 from codegen.ops.dense import Dense
 from codegen.ops.depthwise_conv2d import DepthwiseConv2d
+from codegen.ops.dropout import Dropout
 from codegen.ops.elu import Elu
 from codegen.ops.exponential import EXP2_ERROR, exp2
 from codegen.ops.flatten import Flatten
@@ -173,6 +174,9 @@ LAYER_EXAMPLES = [
     case(Prelu(), (3, 2, 4)),
     case(Prelu(), (5,)),
     case(Concatenate(), (3, 2), (3, 4)),
+    case(Dropout(), (3, 4)),
+    case(Dropout(0.1), (7,)),
+    case(Dropout(0.99999), (40,)),
 ]
 SCHEDULE_EXAMPLES = [
     *(Constant(), WarmUp(7), WarmUp(1), Cosine(100), Cosine(33)),

@@ -14,6 +14,7 @@ from codegen.ops.conv2d import Conv2d
 from codegen.ops.cosine import Cosine
 from codegen.ops.dense import Dense
 from codegen.ops.depthwise_conv2d import DepthwiseConv2d
+from codegen.ops.dropout import Dropout
 from codegen.ops.elu import Elu
 from codegen.ops.flatten import Flatten
 from codegen.ops.global_average_pool import GlobalAveragePool
@@ -56,7 +57,7 @@ LAYERS: dict[str, LayerKind] = {
         *(Add, Concatenate, Multiply, Flatten, Reshape, Pad),
         *(BatchNorm, ScaleShift),
         *(Gru, SimpleRnn),
-        Softmax,
+        *(Dropout, Softmax),
     )
 }
 LOSSES: dict[str, type[LossOp]] = {

@@ -5,6 +5,7 @@ pair: `forward` in floats and, under it, `forward_int` in integers. The names of
 what it reads: `x` the input (`x1` and `x2` where there are two), `y` the output, `dy` the error of
 the output, `w` and `b` parameters, `t` the target. Argument order, C signature, live ranges and
 memory plan follow. A kernel that must know the shape of what it writes has a keyword `shape`.
+`seed` is a 32-bit number of the layer and the sample, the same in forward and backward.
 `dx` is the error of the input, for a gradient that needs what `grad_x` wrote.
 
 A recurrent kernel, which reads what it wrote, is a generator: it yields (place, numbers) and is
@@ -167,6 +168,7 @@ class LayerOp(Op):
     inputs: ClassVar[tuple[str, ...]] = ("x",)
     # Each input's error is the output's, number for number: grad_<input> is never run.
     passes_errors: ClassVar[bool] = False
+    training_only: ClassVar[bool] = False  # inference takes its input for its output
     # Kernels whose gradient is an outer product of a row's error and x, and is never formed.
     outer: ClassVar[tuple[str, ...]] = ()
 

@@ -210,10 +210,16 @@ class _Building:
             factor = layer.learning_rate_multiplier
             tensor = replace(tensor, initial=p.initial, rate_factor=factor, fold=fold)
             add_tensor(self.tensors, tensor)
+        seed = self._add_seed(owner) if "seed" in op.reads("forward") else None
         add_tensor(self.tensors, Tensor(name, output, "activation", pinned=layer.format))
         parameters = {key: f"{owner}_{key}" for key in own}
-        self.nodes.append(Node(name, op, inputs, name, parameters, owner))
+        self.nodes.append(Node(name, op, inputs, name, parameters, owner, seed))
         return Use(name, output)
+
+    def _add_seed(self, owner: str) -> str:
+        number = sum(tensor.role == "seed" for tensor in self.tensors.values())
+        add_tensor(self.tensors, Tensor(f"{owner}_seed", (1,), "seed", number=number))
+        return f"{owner}_seed"
 
 
 def _check_update(layer: Layer, op: LayerOp, shapes: list[Shape]) -> None:
@@ -230,6 +236,12 @@ def _name_scores(spec: Spec, building: _Building) -> str:
     place = f"{spec.source}: layer {len(spec.layers)} ({spec.layers[-1].name})"
     if len(last.shape) != 1:
         raise UserError(f"{place}: the network ends in {last.shape}; it must end in a vector")
+    for node in building.nodes:
+        if node.output == last.tensor and isinstance(node.op, LayerOp) and node.op.training_only:
+            raise UserError(
+                f"{place}: the scores are what {node.op.kind} leaves, and inference has none; "
+                "remove it or put a layer behind it"
+            )
     try:
         spec.loss.accepts(last.shape[0])
     except ShapeError as error:

@@ -7,6 +7,7 @@ from codegen.fixedpoint import BIAS_FRACTION, MAX_FRACTION, MAX_WEIGHT_FRACTION,
 from codegen.graph import (
     BIAS_FORMAT,
     FACTOR_FORMAT,
+    SEED_FORMAT,
     Accumulator,
     Numbers,
     QuantizedGraph,
@@ -55,6 +56,8 @@ def _format(
         return BIAS_FORMAT
     if tensor.role == "factor":
         return FACTOR_FORMAT
+    if tensor.role == "seed":
+        return SEED_FORMAT
     if tensor.role == "gradient":
         return _gradient_format(tensor, training)
     if tensor.role == "error":

@@ -509,6 +509,20 @@ static inline int32_t fxp_gate(int64_t v, int f)
     return (int32_t)fxp_rescale(fxp_clamp(above, 0, 100663296) * 178956971, 30);
 }
 
+/* 32 bits that look random, of 32 bits. */
+static inline uint32_t fxp_hash(uint32_t v)
+{
+    v = (v ^ (v >> 16)) * 0x7FEB352Du;
+    v = (v ^ (v >> 15)) * 0x846CA68Bu;
+    return v ^ (v >> 16);
+}
+
+/* The seed of a layer for the sample that comes after `steps` others. */
+static inline uint32_t fxp_seed(uint32_t steps, uint32_t layer)
+{
+    return fxp_hash(fxp_hash(steps) + layer);
+}
+
 /* x = distance * 2^-f, x >= 0, as an exponent of 2 with 26 fraction bits: x * log2(e). */
 static inline uint64_t fxp_exponent(int64_t distance, int f)
 {
