@@ -153,9 +153,8 @@ def finite_difference_error(
     for index in range(min(count, len(samples))):
         sample = sample_floats(quantized, samples, index)
         _, values = run_float(quantized.training, parameters, *sample, state.steps)
-        loss = partial(
-            loss_float, quantized.training, x=sample[0], target=sample[1], steps=state.steps
-        )
+        known = {"x": sample[0], "target": sample[1], "steps": state.steps}
+        loss = partial(loss_float, quantized.training, **known)
         for tensor in tensors:
             gradient = values[f"d_{tensor.name}"]
             length = max(float(np.linalg.norm(gradient)), _SHORTEST)

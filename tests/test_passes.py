@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from codegen.board import Board, load_board
 from codegen.fixedpoint import MAX_FRACTION, MAX_WEIGHT_FRACTION, MIN_FRACTION, Q
-from codegen.graph import Plan, Step, TensorFormat, TrainingGraph
+from codegen.graph import Plan, Policy, Step, TensorFormat, TrainingGraph
 from codegen.interpret import (
     IntegerLearner,
     State,
@@ -288,7 +288,7 @@ def extremes(spec: Spec, plan: Plan) -> Samples:
     ],
 )
 def test_the_last_of_fused_ops_decides_the_format(
-    kinds: tuple[str, ...], policy: str, f: int
+    kinds: tuple[str, ...], policy: Policy, f: int
 ) -> None:
     """Nobody reads what comes before it in a frozen prefix."""
     spec = network(

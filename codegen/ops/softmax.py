@@ -48,8 +48,9 @@ class Softmax(AnswerOp):
         return logarithms
 
     def forward(self, x: Floats) -> Floats:
-        powers: Floats = np.exp(x - x.max())
-        return powers / powers.sum()
+        powers = np.exp(x - x.max())
+        shares: Floats = powers / powers.sum()
+        return shares
 
     def forward_int(self, x: Q) -> Q:
         powers = probabilities.powers(probabilities.exponents(x))
