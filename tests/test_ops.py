@@ -26,6 +26,7 @@ from codegen.fixedpoint import (
     fold,
     integers,
     narrow,
+    sample_seed,
     saturate,
     step24,
 )
@@ -573,6 +574,28 @@ def test_elu_refuses_an_alpha_that_is_none(alpha: float) -> None:
     with pytest.raises(ShapeError) as caught:
         Elu(alpha)
     assert str(caught.value) == f"alpha = {alpha}: it must be at least 0 and at most 2"
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
+def test_dropout_drops_its_share_and_keeps_the_mean(rate: float) -> None:
+    """Within five standard deviations, for the numbers of a layer and for one number over layers."""
+    op, n = Dropout(rate), 40_000
+    many = op.keeps(sample_seed(3, 0), (n,))
+    one = np.array([op.keeps(sample_seed(steps, 1), (3,))[2] for steps in range(n // 20)])
+    for kept in (many, one):
+        assert abs(kept.mean() - (1 - rate)) < 5 * math.sqrt(rate * (1 - rate) / kept.size)
+    assert op.scale_q / 2**12 * (1 - rate) == pytest.approx(1, abs=2.0**-12)
+
+
+def test_masks_of_neighbours_are_independent() -> None:
+    """Of elements, samples and layers: agreement is that of coins, within five deviations."""
+    op, n = Dropout(0.5), 4000
+    mask = op.keeps(sample_seed(7, 0), (n + 1,))
+    for other in (
+        *(mask[1:], op.keeps(sample_seed(8, 0), (n,)), op.keeps(sample_seed(7, 1), (n,))),
+        *(op.keeps(sample_seed(6, 1), (n,)), op.keeps(sample_seed(7 + 2**16, 0), (n,))),
+    ):
+        assert abs(np.mean(mask[:n] == other) - 0.5) < 5 * math.sqrt(0.25 / n)
 
 
 # ---------------------------------------------------------------- link 2: elementwise ops

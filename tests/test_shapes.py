@@ -292,3 +292,25 @@ CLASSES = "softmax_cross_entropy"
 )
 def test_a_softmax_that_cannot_be(loss: str, layers: list[str], message: str) -> None:
     assert complaint([4], *layers, loss=loss) == message
+
+
+@pytest.mark.parametrize("rate", [-0.5, 0, 1, 1.5])
+def test_a_dropout_that_drops_nothing_or_all(rate: float) -> None:
+    assert complaint([4], f"dropout rate={rate}", SCORES) == (
+        f"1 (dropout): rate = {float(rate)}: it must be above 0 and below 1"
+    )
+
+
+@pytest.mark.parametrize(
+    ("loss", "layers", "place"),
+    [
+        ("squared_error", [SCORES, "dropout"], "2 (dropout1)"),
+        (CLASSES, [SCORES, "dropout", "softmax"], "3 (softmax1)"),
+        ("squared_error", ["dense units=4", "dropout", "flatten"], "3 (flatten1)"),
+    ],
+)
+def test_scores_that_inference_does_not_have(loss: str, layers: list[str], place: str) -> None:
+    assert complaint([4], *layers, loss=loss) == (
+        f"{place}: the scores are what dropout leaves, and inference has none; remove it or put a "
+        "layer behind it"
+    )

@@ -49,7 +49,7 @@ class Dropout(LayerOp):
         return self.reads(kernel)[:1]
 
     def products(self, kernel: str, shapes: Shapes) -> Products:
-        return Products(1, self.reads(kernel)[:1], self.scale_q.bit_length())
+        return Products(1, self.reads(kernel)[:1], (self.scale_q - 1).bit_length())
 
     def multiplies(self, kernel: str, shapes: Shapes) -> int:
         return size(shapes["out"])
