@@ -770,14 +770,11 @@ class _NetworkView:
 
     @property
     def training_views(self) -> list[str]:
-        return self._pointers(
-            tuple(step for step in self.plan.training.steps if step.phase != "inference")
-        )
+        return self._pointers(self.plan.training.learning)
 
     @property
     def training_lines(self) -> list[str]:
-        idle = ("batch", "inference")
-        steps = [step for step in self.plan.training.steps if step.phase not in idle]
+        steps = [step for step in self.plan.training.learning if step.phase != "batch"]
         lines = self._lines(steps)
         if self.gradient:
             lines += [
@@ -914,6 +911,6 @@ def observed(plan: Plan) -> tuple[str, ...]:
     """Tensors that forward, loss and backward write, in the order of the steps."""
     return tuple(
         step.output
-        for step in plan.training.steps
-        if step.phase != "inference" and (step.sink is None or step.sink.kind == "store")
+        for step in plan.training.learning
+        if step.sink is None or (step.sink.kind == "store")
     )
