@@ -100,7 +100,8 @@ _CONSTANTS = (".rodata", ".srodata")
 
 def core_names() -> tuple[str, ...]:
     """Every core that can be emulated, those with small numbers first."""
-    names = [file.stem for file in paths.CORES.glob("*.toml")]
+    files = paths.CORES.glob("*.toml")
+    names = [file.stem for file in files if "emulator" in tomllib.loads(file.read_text("utf-8"))]
     return tuple(sorted(names, key=lambda name: re.sub(r"\d+", lambda n: f"{n[0]:>9}", name)))
 
 
