@@ -26,7 +26,7 @@ _FLAGS = (
 )
 # Zig has no <string.h>, ENTRY() of a script is nothing to it, and -g keeps the symbols.
 _ZIG_COMPILES = (
-    *("-ffreestanding", "-fno-unwind-tables", "-fno-asynchronous-unwind-tables", "-isystem", "zig"),
+    *("-ffreestanding", "-fno-unwind-tables", "-fno-asynchronous-unwind-tables", "-Izig"),
 )
 _ZIG_LINKS = ("-Wl,--entry=Reset_Handler", "-Wl,-z,max-page-size=16")
 COMMANDS = {
@@ -165,6 +165,13 @@ class _BoardView:
     @staticmethod
     def words(words: tuple[str, ...]) -> str:
         return " ".join(words)
+
+    @staticmethod
+    def cmake_words(words: tuple[str, ...]) -> str:
+        """CMake builds in another folder."""
+        here = "${CMAKE_SOURCE_DIR}/"
+        placed = (w[:2] + here + w[2:] if w.startswith(("-I", "-T")) else w for w in words)
+        return " ".join(placed)
 
     def upload_words(self, name: str, port: str = "PORT") -> str:
         assert self.firmware.upload is not None
