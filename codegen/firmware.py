@@ -113,13 +113,17 @@ class Slots:
     count: int
 
 
+def checkpoint_slot(size: int, word: int, page: int) -> int:
+    """CHECKPOINT_SLOT of checkpoint.h: bytes of a slot for a state of `size` bytes."""
+    used = _whole(20 + size, word) + 2 * _whole(4, word)
+    return _whole(used, page or word)
+
+
 def slots_for(checkpoint: Checkpoint | None, size: int) -> Slots | None:
-    """For a state of `size` bytes; None where two slots do not fit. See CHECKPOINT_SLOT."""
+    """For a state of `size` bytes; None where two slots do not fit."""
     if checkpoint is None:
         return None
-    word = checkpoint.word
-    used = _whole(20 + size, word) + 2 * _whole(4, word)
-    slot = _whole(used, checkpoint.page or word)
+    slot = checkpoint_slot(size, checkpoint.word, checkpoint.page)
     count = min(checkpoint.memory.bytes // slot, _MOST_SLOTS)
     return Slots(checkpoint, slot, count) if count >= 2 else None
 
@@ -191,7 +195,7 @@ class _BoardView:
 # ---------------------------------------------------------------- whether it fits
 
 
-def overhead_bytes(spec: Spec, plan: Plan, state: State, firmware: Firmware) -> int:
+def overhead_bytes(plan: Plan, state: State, firmware: Firmware) -> int:
     """RAM beside <net>_params and <net>_work: the link, the stack, on AVR the constants too."""
     report = make_report(plan, state)
     constants = report.constants if instruction_set(firmware) == "avr" else 0
@@ -207,7 +211,7 @@ def _buffer_bytes(plan: Plan) -> int:
 def check_fit(spec: Spec, plan: Plan, state: State, board: Board) -> None:
     """UserError where the board has too little memory for network, link and stack."""
     firmware, report = firmware_of(board), make_report(plan, state)
-    more = overhead_bytes(spec, plan, state, firmware)
+    more = overhead_bytes(plan, state, firmware)
     room = firmware.data.bytes - more
     if report.total > room:
         way = (
@@ -215,10 +219,11 @@ def check_fit(spec: Spec, plan: Plan, state: State, board: Board) -> None:
             if room > 0
             else "shrink the network, or take another board"
         )
+        constants = " and constants" if instruction_set(firmware) == "avr" else ""
         raise UserError(
             f"{spec.source}: {spec.name} does not fit {board.name}: it takes {report.total} bytes "
-            f"of RAM, and {more} more for link and stack, of {firmware.data.bytes}: "
-            f"{report.total - room} too many; {way}"
+            f"of RAM, and link and stack{constants} {more}, but the board has "
+            f"{firmware.data.bytes}: {report.total - room} too many; {way}"
         )
     if _buffer_bytes(plan) >= 2**16:
         raise UserError(
@@ -277,9 +282,7 @@ def _runtime_files(slots: Slots | None) -> dict[str, str]:
         names.append("link_no_checkpoint.c")
     else:
         names += ["link_checkpoint.c", "checkpoint.h", "checkpoint.c", *slots.checkpoint.files]
-    return {
-        f"runtime/{name}": (paths.RUNTIME / name).read_text(encoding="utf-8") for name in names
-    }
+    return {f"runtime/{name}": (paths.RUNTIME / name).read_text(encoding="utf-8") for name in names}
 
 
 def _common_files(firmware: Firmware) -> dict[str, str]:
