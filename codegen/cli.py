@@ -324,6 +324,8 @@ def link_command(
     spec, board = load_spec(network), _find_board(board_name)
     if emulate == (port is not None):
         raise click.UsageError("Missing option '--port', or '--board' with '--emulate'")
+    if emulate and board is None:
+        raise click.UsageError("Missing option '--board'")
     for path in (table, save):
         if path is not None:
             _check_writable(path)
@@ -685,9 +687,9 @@ def _line(
         with SerialLine(port, baud) as line:
             yield port, line
         return
-    if board is None:
-        raise click.UsageError("Missing option '--board': which board is emulated?")
     from host_sim.firmware import emulated
+
+    assert board is not None
 
     with emulated(_project(spec, board, "gcc", samples, None, seed)) as device:
         yield f"emulated {board.name}", device

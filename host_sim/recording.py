@@ -35,25 +35,28 @@ class Readings:
     def __init__(self, transport: Transport, place: str, timeout: float = 5.0):
         self._transport, self._place, self._timeout = transport, place, timeout
         self._pending = b""
-        self._count = 0  # numbers of a line, once the first has come
+        self._count = 0  # numbers of a line, once two in a row had as many
         self.skipped = 0
 
     def lines(self) -> Iterator[list[float]]:
         """One list of numbers after the other, from now on; UserError where none come."""
         self._drain()
-        strange = 0
         self._next()  # it may have begun before
-        while True:
+        strange = before = 0
+        while strange < _STRANGE:
             text = self._next()
             numbers = _numbers(text)
-            if numbers is None or (self._count and len(numbers) != self._count):
-                strange += 1
-                self.skipped += 1
-                if strange == _STRANGE:
-                    raise self._no_numbers(text)
+            count = 0 if numbers is None else len(numbers)
+            if self._count == 0 and count > 0 and count == before:
+                self._count = count
+            if numbers is not None and count == self._count:
+                strange = 0
+                yield numbers
                 continue
-            strange, self._count = 0, len(numbers)
-            yield numbers
+            strange += 1
+            self.skipped += 1 if self._count or numbers is None else 0
+            before = count or before
+        raise self._no_numbers(text)
 
     def _drain(self) -> None:
         """What came while nobody listened is not of this label."""

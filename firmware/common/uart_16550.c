@@ -6,8 +6,8 @@
 #include "uart.h"
 
 #define REGISTER(offset) (*(volatile uint8_t *)(UART_BASE + (offset)))
-#define DATA REGISTER(0)        /* low half of the divisor while LCR_DLAB is set */
-#define INTERRUPTS REGISTER(1)  /* its high half */
+#define DATA REGISTER(0)       /* low half of the divisor while LCR_DLAB is set */
+#define INTERRUPTS REGISTER(1) /* its high half */
 #define FIFO REGISTER(2)
 #define LCR REGISTER(3)
 #define LSR REGISTER(5)
