@@ -4,30 +4,25 @@ import json
 import subprocess
 import sys
 from copy import deepcopy
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from given import NETWORKS, named
 
 from codegen.emit import Options, emit
 from codegen.interpret import IntegerLearner
 from codegen.layout import initial_tables, pack
 from codegen.pipeline import make_plan, make_state
 from codegen.report import multiplies
-from codegen.spec import MODES, Spec, load_spec
+from codegen.spec import MODES, Spec
 from host_sim.bench import WorstCase, bench, board_with, worst_case
 from host_sim.device import Build
 from host_sim.emulator import find_core
 
-NETWORKS = Path(__file__).parent / "networks"
 XOR = str(NETWORKS / "xor_gate.toml")
 CORES = ["cortex-m0", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33", "rv32imc"]
-
-
-def named(name: str, **changes: Any) -> Spec:
-    return replace(load_spec(NETWORKS / f"{name}.toml"), **changes)
 
 
 LARGE = 400_000  # multiplications a step

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from given import NETWORKS, named, planned
 
 from codegen.board import Board, load_board
 from codegen.emit import Options, emit, emit_harness
@@ -36,10 +37,9 @@ from codegen.fixedpoint import (
     learning_rate,
     quantize,
 )
-from codegen.graph import Plan
-from codegen.interpret import IntegerLearner, State
+from codegen.interpret import IntegerLearner
 from codegen.layout import pack, unpack
-from codegen.pipeline import Samples, generate, make_plan, make_state, synthetic_samples
+from codegen.pipeline import Samples, generate, synthetic_samples
 from codegen.report import make_report, multiplies
 from codegen.spec import Spec, load_spec, parse_spec
 from host_sim.compiler import STRICT, Compiler, build_library
@@ -55,6 +55,7 @@ C_PLUS_PLUS = (
     "-Wshadow",
     "-Werror",
 )
+
 COLUMNS = 100
 STEPS = 50
 WILD = 100 << 24  # a learning rate of 100
@@ -66,18 +67,6 @@ SHIFTED = load_board("microbit")  # accumulates shifted products in 32 bits
 LABELS = ("batch_momentum", "digits")  # networks that are trained on labels
 WORDS_OF_OTHERS = {"alloca", "calloc", "double", "float", "free", "goto", "malloc", "printf",
                    "realloc", "setjmp", "stdio"}  # fmt: skip
-
-
-def named(name: str, **changes: Any) -> Spec:
-    """A network of tests/networks."""
-    return replace(load_spec(HERE / "networks" / f"{name}.toml"), **changes)
-
-
-@cache
-def planned(spec: Spec, board: Board | None = None) -> tuple[Plan, State]:
-    """Its plan and starting state, made once for all tests; the state is for reading only."""
-    plan = make_plan(spec, board)
-    return plan, make_state(spec, plan)
 
 
 def macs_of(spec: Spec) -> int:
@@ -567,7 +556,7 @@ print(json.dumps({p: {n: hashlib.sha256(t.encode()).hexdigest()
 def test_another_folder_and_another_hash_seed_give_the_same_bytes(
     seed: str, tmp_path: Path
 ) -> None:
-    paths = sorted((HERE / "networks").glob("*.toml"))
+    paths = sorted(NETWORKS.glob("*.toml"))
     relative = [os.path.relpath(path, tmp_path) for path in paths]
     done = subprocess.run(
         [sys.executable, "-c", DIGESTS, *relative],

@@ -216,3 +216,34 @@ def test_what_has_no_parameters_cannot_learn(kind: str) -> None:
     assert complaint([4, 2], f"{kind} update='bias'") == (
         f"1 ({name}1): {name} has no parameters; remove update"
     )
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        (
+            ("add inputs=['input','b']", "dense units=4 name='b'"),
+            "1 (add): inputs: 'b' does not come before it, which would be a cycle; name layers "
+            "above it",
+        ),
+        (
+            ("dense units=4 name='a' inputs=['a']",),
+            "1 (a): inputs: 'a' does not come before it, which would be a cycle; name layers "
+            "above it",
+        ),
+        (
+            ("dense units=4 name='first'", "add inputs=['input','frist']"),
+            "2 (add): inputs: unknown layer 'frist'; did you mean 'first'?",
+        ),
+        (
+            ("dense units=4", "dense units=2 name='b' inputs=['input']"),
+            "1 (dense): nobody reads 'dense1'; remove it or name it in the inputs of a layer",
+        ),
+        (
+            ("dense units=4 name='a'", "relu name='b' inputs=['a','input']"),
+            "2 (b): relu reads one input, inputs names 2",
+        ),
+    ],
+)
+def test_a_graph_that_is_none(layers: tuple[str, ...], message: str) -> None:
+    assert complaint([4], *layers) == message
