@@ -891,7 +891,7 @@ class _NetworkView:
         for table in self.initial:
             if not table.frozen:
                 name = table.name
-                lines.append(f"memcpy(params->{name}, {name}, sizeof {name});")
+                lines.append(f"fxp_load(params->{name}, {name}, sizeof {name});")
         for tensor in self.plan.training.trained:
             exponents = [tensor.name] if tensor.role == "weight" else []
             if self.plan.training.graph.optimizer.forms_gradient:

@@ -12,7 +12,7 @@ from codegen.emit import Options, emit, emit_link, render
 from codegen.errors import UserError
 from codegen.graph import Plan
 from codegen.interpret import State
-from codegen.layout import parameter_fields, struct_bytes
+from codegen.layout import initial_tables, parameter_fields, struct_bytes
 from codegen.report import make_report
 from codegen.spec import Spec
 
@@ -96,10 +96,10 @@ def build_commands(firmware: Firmware) -> dict[Toolchain, Command]:
     links = (*script, "-Wl,--gc-sections")
     found = core["flags"]
     commands: dict[Toolchain, Command] = {
-        "gcc": Command((*found["gcc"], *flags, *_FLAGS), (*bare, *links))
+        "gcc": Command((*_FLAGS, *found["gcc"], *flags), (*bare, *links))
     }
     if "zig" in found:
-        compiles = (*found["zig"], *flags, *_FLAGS, *_ZIG_COMPILES)
+        compiles = (*_FLAGS, *found["zig"], *flags, *_ZIG_COMPILES)
         commands["zig"] = Command(compiles, (*links, *_ZIG_LINKS))
     return commands
 
@@ -196,9 +196,9 @@ class _BoardView:
 
 
 def overhead_bytes(plan: Plan, state: State, firmware: Firmware) -> int:
-    """RAM beside <net>_params and <net>_work: the link, the stack, on AVR the constants too."""
-    report = make_report(plan, state)
-    constants = report.constants if instruction_set(firmware) == "avr" else 0
+    """RAM beside <net>_params and <net>_work: link, stack, and on AVR the frozen weights."""
+    frozen = sum(table.bytes for table in initial_tables(plan, state) if table.frozen)
+    constants = frozen if instruction_set(firmware) == "avr" else 0
     return _buffer_bytes(plan) + LINK_STATE_BYTES + firmware.stack_bytes + constants
 
 
@@ -219,10 +219,9 @@ def check_fit(spec: Spec, plan: Plan, state: State, board: Board) -> None:
             if room > 0
             else "shrink the network, or take another board"
         )
-        constants = " and constants" if instruction_set(firmware) == "avr" else ""
         raise UserError(
             f"{spec.source}: {spec.name} does not fit {board.name}: it takes {report.total} bytes "
-            f"of RAM, and link and stack{constants} {more}, but the board has "
+            f"of RAM, and link and stack {more}, but the board has "
             f"{firmware.data.bytes}: {report.total - room} too many; {way}"
         )
     if _buffer_bytes(plan) >= 2**16:
