@@ -27,6 +27,8 @@ from codegen.firmware import (
     package_kinds,
 )
 from codegen.fixedpoint import Floats
+from codegen.graph import Plan
+from codegen.interpret import State
 from codegen.paths import TEMPLATES
 from codegen.pipeline import (
     Samples,
@@ -298,6 +300,7 @@ def train(
 @click.option("--emulate", is_flag=True, help="Instead of a port: build it and emulate the board.")
 @_data
 @click.option("--epochs", default=1, show_default=True, type=click.IntRange(0))
+@_start
 @_seed
 @click.option("--csv", "table", type=_FILE, help="Write the learning curve as .csv.")
 @click.option("--save", type=_FILE, help="Write the learnt parameters as .npz.")
@@ -311,6 +314,7 @@ def link_command(
     emulate: bool,
     data: Path | None,
     epochs: int,
+    start: Path | None,
     seed: int,
     table: Path | None,
     save: Path | None,
@@ -333,14 +337,16 @@ def link_command(
         raise UserError(f"{table}: without samples there is no curve; add --data FILE")
     loaded = None if data is None else _load(spec, data, seed)
     samples = None if loaded is None else quantize_samples(spec, loaded.x, loaded.y)
-    plan = make_plan(spec, board)
-    with _line(spec, port, baud, board, samples, seed) as (place, line):
-        link = Link(line, spec, plan, make_state(spec, plan, seed=seed), place=place)
+    plan, parameters = make_plan(spec, board), _weights(spec, start)
+    state = make_state(spec, plan, samples, seed, parameters)
+    with _line(spec, plan, state, port, baud, board) as (place, line):
+        link = Link(line, spec, plan, state, place=place)
         curve = _train_over_line(link, spec, loaded, epochs, seed, quiet=as_json)
         if keep:
             link.save()
         trained = link.statistics().trained
-        result = LineResult(spec, place, curve, trained, link.read_parameters())
+        memory = link.read_parameters()
+    result = LineResult(spec, place, curve, trained, memory, seed=seed, start=parameters)
     if table is not None:
         result.write_csv(table)
     if save is not None:
@@ -673,12 +679,7 @@ def _run(folder: Path, project: Project, network: Path) -> None:
 
 @contextmanager
 def _line(
-    spec: Spec,
-    port: str | None,
-    baud: int,
-    board: Board | None,
-    samples: Samples | None,
-    seed: int,
+    spec: Spec, plan: Plan, state: State, port: str | None, baud: int, board: Board | None
 ) -> "Iterator[tuple[str, Transport]]":
     """What messages call the device, and the line to it: a port, or an emulated board."""
     if port is not None:
@@ -690,8 +691,7 @@ def _line(
     from host_sim.firmware import emulated
 
     assert board is not None
-
-    with emulated(_project(spec, board, "gcc", samples, None, seed)) as device:
+    with emulated(make_project(spec, plan, state, board)) as device:
         yield f"emulated {board.name}", device
 
 

@@ -162,15 +162,28 @@ def test_make_and_cmake_build_the_same(name: str, way: str, tmp_path: Path, need
     assert binaries[0] == binaries[1]
 
 
-def test_zig_builds_with_make(tmp_path: Path, need: Need) -> None:
-    need("make")
-    project = project_of(named("xor_gate"), load_board("mps2_an386"), "zig")
-    write_project(tmp_path, project)
-    done = subprocess.run(
-        ["make", "-C", tmp_path, f"PYTHON={sys.executable}"], check=True, capture_output=True
-    )
-    assert b"ziglang" in done.stdout
-    assert (tmp_path / project.elf).is_file()
+@pytest.mark.parametrize("way", ["make", "cmake"])
+def test_zig_builds_with_make_and_cmake(
+    way: str, tmp_path: Path, need: Need, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They take the python3 of the PATH; here that is the one with the package ziglang."""
+    need(way, "make")
+    python = tmp_path / "bin" / "python3"
+    python.parent.mkdir()
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{python.parent}:{os.environ['PATH']}")
+    board = load_board("mps2_an386")
+    project = project_of(named("xor_gate"), board, "zig")
+    folder = tmp_path / "fw"
+    write_project(folder, project)
+    if way == "make":
+        subprocess.run(["make"], cwd=folder, check=True, capture_output=True)
+    else:
+        run_cmake(folder)
+    sizes = measured(folder / project.elf, board)
+    ours = build_firmware(folder, project, "zig")
+    assert (sizes.code_bytes, sizes.data_bytes) == (ours.code_bytes, ours.data_bytes)
 
 
 # ---------------------------------------------------------------- it learns
@@ -301,6 +314,22 @@ def test_link_emulates_a_board(run: Run, need: Need) -> None:
     assert Path("p.npz").is_file()
 
 
+def test_link_starts_where_the_firmware_started(run: Run, need: Need) -> None:
+    """Weights that do not learn are in the firmware: both ends must have the same."""
+    need("qemu-system-arm")
+    text = Path(XOR).read_text().replace("units = 3", 'units = 3\nupdate = "none"')
+    Path("frozen.toml").write_text(text)
+    spec = load_spec(Path("frozen.toml"))
+    first = Device(spec, seed=7)
+    first.save(Path("start.npz"))
+    arguments = ("link", "frozen.toml", "--board", "microbit", "--emulate", "--data", "xor.csv")
+    status, _, err = run(*arguments, "--start", "start.npz", "--save", "p.npz", "--json")
+    assert (status, err) == (0, "")
+    with np.load("start.npz") as start, np.load("p.npz") as learnt:
+        assert np.array_equal(start["dense1_w"], learnt["dense1_w"])
+        assert not np.array_equal(start["dense2_b"], learnt["dense2_b"])
+
+
 def test_run_names_a_terminal_at_which_the_board_answers(tmp_path: Path, need: Need) -> None:
     need("qemu-system-arm")
     code = "from codegen.cli import main; main()"
@@ -364,7 +393,6 @@ def test_with_data_the_starting_formats_fit_them(run: Run) -> None:
 FIRMWARE = ("firmware", XOR, "-o", "fw")
 BOARDS = ", ".join(board.name for board in all_boards())
 W4 = str(NETWORKS / "w4.toml")
-DIGITS = str(NETWORKS / "digits.toml")
 MISTAKES = {
     "unknown board": (
         (*FIRMWARE, "--board", "microbits"),
@@ -398,10 +426,9 @@ MISTAKES = {
         "may learn",
     ),
     "will never fit": (
-        ("firmware", DIGITS, "-o", "fw", "--board", "arduino_uno"),
-        f"{DIGITS}: digits does not fit arduino_uno: it takes 5076 bytes of RAM, and link and "
-        "stack and constants 5904, but the board has 2048: 8932 too many; shrink the network, or "
-        "take another board",
+        ("firmware", W4, "-o", "fw", "--board", "arduino_uno"),
+        f"{W4}: w4 does not fit arduino_uno: it takes 26136 bytes of RAM, and link and stack 2220, "
+        "but the board has 2048: 26308 too many; shrink the network, or take another board",
     ),
     "folder in use": (
         ("firmware", XOR, "-o", "used", "--board", "microbit"),
@@ -665,6 +692,11 @@ def test_the_sketch_of_a_package_compiles(
     (folder / "sketch.cpp").write_text((folder / sketch).read_text())
     flags = ("-std=c++11", "-Wall", "-Wextra", "-Werror", "-I.", "-Isrc")
     cxx_compiler.run(*flags, "-c", "sketch.cpp", "-o", "sketch.o", cwd=folder)
+
+
+def test_a_package_may_be_for_a_board(run: Run) -> None:
+    assert run(*FIRMWARE, "--package", "arduino", "--board", "raspberry_pi_pico")[0] == 0
+    assert ", for raspberry_pi_pico." in Path("fw/src/xor_gate.c").read_text()
 
 
 def test_the_facts_of_packages_are_read_by_others() -> None:
