@@ -21,7 +21,7 @@ Toolchain = Literal["gcc", "zig"]
 LINK_STATE_BYTES = 80  # at most, of link_state
 _MOST_SLOTS = 4  # a start reads all of them
 _FLAGS = (
-    *("-std=c99", "-Os", "-g", "-Wall", "-Wextra", "-ffunction-sections", "-fdata-sections"),
+    *("-Os", "-g", "-Wall", "-Wextra", "-ffunction-sections", "-fdata-sections"),
     *("-Inetwork", "-Iruntime", "-Iboard"),
 )
 # Zig has no <string.h>, ENTRY() of a script is nothing to it, and -g keeps the symbols.
@@ -95,11 +95,12 @@ def build_commands(firmware: Firmware) -> dict[Toolchain, Command]:
     bare = ("-nostartfiles",) if firmware.linker_script else ()
     links = (*script, "-Wl,--gc-sections")
     found = core["flags"]
+    standard = f"-std={core.get('standard', 'c99')}"
     commands: dict[Toolchain, Command] = {
-        "gcc": Command((*_FLAGS, *found["gcc"], *flags), (*bare, *links))
+        "gcc": Command((*found["gcc"], *flags, standard, *_FLAGS), (*bare, *links))
     }
     if "zig" in found:
-        compiles = (*_FLAGS, *found["zig"], *flags, *_ZIG_COMPILES)
+        compiles = (*found["zig"], *flags, standard, *_FLAGS, *_ZIG_COMPILES)
         commands["zig"] = Command(compiles, (*links, *_ZIG_LINKS))
     return commands
 
