@@ -551,7 +551,7 @@ static inline uint64_t fxp_exponent(int64_t distance, int f)
 
 /* 2^-(t * 2^-26) with `fraction` fraction bits: a table of 2^(31 - i / 32) for 5 bits of t, a cubic
  * below them. */
-static inline uint32_t fxp_exp2(const uint32_t table[32], uint64_t t, int fraction)
+static inline uint32_t fxp_exp2(const FXP_FLASH uint32_t table[32], uint64_t t, int fraction)
 {
     const uint64_t z = ((t & 0x1FFFFF) * 2977044472u) >> 26;
     const uint64_t z2 = (z * z) >> 32;
@@ -566,7 +566,7 @@ static inline uint32_t fxp_exp2(const uint32_t table[32], uint64_t t, int fracti
 
 /* x = v * 2^-f where x > 0, else alpha * (exp(x) - 1), with out_f <= 45 fraction bits; alpha has
  * 15. */
-static inline int64_t fxp_elu(const uint32_t table[32], int64_t v, int f, int32_t alpha, int out_f)
+static inline int64_t fxp_elu(const FXP_FLASH uint32_t table[32], int64_t v, int f, int32_t alpha, int out_f)
 {
     if (v > 0) {
         return fxp_rescale(v, f - out_f);
