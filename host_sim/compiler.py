@@ -54,12 +54,16 @@ class Compiler:
     command: tuple[str, ...]
     flags: tuple[str, ...] = ("-std=c99", "-O3")
 
-    def run(self, *arguments: str, cwd: Path) -> None:
-        """Runs it in a folder; UserError with its first message when it fails."""
+    def attempt(self, *arguments: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
+        """Runs it in a folder, whatever comes of it."""
         command = [*self.command, *self.flags, *arguments]
-        done = subprocess.run(
+        return subprocess.run(
             command, cwd=cwd, capture_output=True, text=True, env=_environment(), check=False
         )
+
+    def run(self, *arguments: str, cwd: Path) -> None:
+        """Runs it in a folder; UserError with its first message when it fails."""
+        done = self.attempt(*arguments, cwd=cwd)
         if done.returncode != 0:
             lines = done.stderr.strip().splitlines() or ["no message"]
             first = next((line for line in lines if "error" in line), lines[0])

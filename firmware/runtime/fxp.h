@@ -15,6 +15,13 @@
 #error "fxp.h needs arithmetic right shifts of negative numbers"
 #endif
 
+/* Where tables are: in flash. On AVR that is not memory like RAM; gcc reads it with -std=gnu99. */
+#ifdef __FLASH
+#define FXP_FLASH __flash
+#else
+#define FXP_FLASH
+#endif
+
 /* A static assertion for C99: an array of negative size where the condition fails. */
 #define FXP_ASSERT(name, condition) typedef char fxp_assert_##name[(condition) ? 1 : -1]
 
@@ -42,6 +49,19 @@ typedef struct {
     uint8_t m;
     int8_t s;
 } fxp_rate;
+
+/* Copies a table into RAM. */
+static inline void fxp_load(void *to, const FXP_FLASH void *from, size_t bytes)
+{
+#ifdef __FLASH
+    const FXP_FLASH uint8_t *source = (const FXP_FLASH uint8_t *)from;
+    for (uint8_t *out = (uint8_t *)to; bytes > 0; bytes--) {
+        *out++ = *source++;
+    }
+#else
+    memcpy(to, from, bytes);
+#endif
+}
 
 /* ---- rounding and saturation ---------------------------------------------------------------- */
 
@@ -491,7 +511,7 @@ static inline int fxp_renormalise16(int16_t *w, int32_t n, int8_t *f)
 /* ---- curves --------------------------------------------------------------------------------- */
 
 /* tanh(v * 2^-f) with 15 fraction bits; the table has tanh(i / 32) with 15 fraction bits. */
-static inline int32_t fxp_tanh(const uint16_t table[257], int64_t v, int f)
+static inline int32_t fxp_tanh(const FXP_FLASH uint16_t table[257], int64_t v, int f)
 {
     const int32_t x = (int32_t)fxp_narrow(v, f - 15, 24);
     int32_t size = x < 0 ? -x : x;
