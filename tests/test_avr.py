@@ -2,6 +2,7 @@
 
 import os
 import re
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import pytest
 from given import named
 
 from codegen.board import load_board
+from codegen.emit import Options, emit
 from codegen.errors import UserError
 from codegen.firmware import make_project
 from codegen.pipeline import make_plan, make_state, synthetic_samples
@@ -168,3 +170,31 @@ def test_a_power_cut_at_any_write_leaves_the_old_or_the_new(tmp_path: Path) -> N
             with running(spec, firmware, tmp_path, f"eeprom={eeprom}") as run:
                 assert run.link.read_parameters() in states
                 run.link.train_samples(samples, range(3))
+
+
+# ---------------------------------------------------------------- tables in flash
+
+
+def test_no_table_is_taken_for_ram(spec: Spec, tmp_path: Path) -> None:
+    """Pointers to flash are another type: the compiler tells where one is taken for the other."""
+    board = load_board("arduino_mega")
+    try:
+        plan = make_plan(spec, board)
+        files = emit(spec, plan, make_state(spec, plan), Options(board=board.name))
+    except UserError as too_large:
+        if "(16-bit sizes)" in str(too_large):
+            return
+        raise
+    for name, text in files.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    flags = ("-mmcu=atmega2560", "-std=gnu99", "-Os", "-Wall", "-Wextra", "-Wno-array-bounds")
+    more = ("-Waddr-space-convert", "-Werror", "-fsyntax-only")
+    sources = [name for name in files if name.endswith(".c")]
+    done = subprocess.run(
+        ["avr-gcc", *flags, *more, *sources],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
