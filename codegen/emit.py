@@ -35,6 +35,7 @@ from codegen.passes.plan_memory import scratch_name
 from codegen.report import make_report
 from codegen.spec import RESERVED_NAMES, Spec
 
+RUNTIME_HEADERS = ("fxp.h", "fxp_kernels.h")
 _COLUMNS = 100
 _DEEPEST = 8  # indentation of the deepest call of a step
 _STORED = {"adaptive": "range_f", "relative": "out_f"}  # where the exponent of the output is found
@@ -52,12 +53,12 @@ class Options:
 def emit(spec: Spec, plan: Plan, state: State, options: Options) -> dict[str, str]:
     """The files of the network; the same plan and state give the same bytes."""
     n = _NetworkView(spec, plan, state, options)
-    runtime = (paths.RUNTIME / "fxp.h").read_text(encoding="utf-8")
+    runtime = {name: (paths.RUNTIME / name).read_text(encoding="utf-8") for name in RUNTIME_HEADERS}
     return {
         f"{n.name}.h": _render("network.h.j2", n),
         f"{n.name}.c": _render("network.c.j2", n),
         f"{n.name}_init.c": _render("network_init.c.j2", n),
-        "fxp.h": runtime,
+        **runtime,
     }
 
 
@@ -152,6 +153,11 @@ def _line(start: str, arguments: list[str], end: str, indent: int) -> str:
     """A call that the template indents; its further lines are indented here."""
     text = _call(start, arguments, end, _COLUMNS - indent)
     return text.replace("\n", "\n" + " " * indent)
+
+
+def _widths(a: int, b: int) -> str:
+    """How kernels of the runtime are called for factors of a and b bits: 16, 16x8, 8."""
+    return str(a) if a == b else f"{a}x{b}"
 
 
 @dataclass(frozen=True)
@@ -259,6 +265,41 @@ class _StepView:
         """One product, shifted where the accumulator is too narrow for all of it."""
         shift = self.plan.quantized.accumulators[self.step.name].shift
         return f"((int32_t){a} * {b}) >> {shift}" if shift else f"(int32_t){a} * {b}"
+
+    def kernel_of(self, name: str, a: str, b: str) -> str:
+        """The runtime's kernel for arguments a and b of the widths that they have here."""
+        bits = self.bits_of | {"w": self.bits_of.get("w", self.weight_bits)}
+        return f"{name}{_widths(bits[a], bits[b])}"
+
+    def dot(self, a: str, b: str, count: Any, places: tuple[str, str] | None = None) -> str:
+        """The sum of products of `count` elements of arguments a and b, which lie at `places`."""
+        accumulator = self.plan.quantized.accumulators[self.step.name]
+        name, shift = self.kernel_of("fxp_dot", a, b), accumulator.shift
+        first, second = places or (a, b)
+        if shift:
+            return f"{name}_shifted({first}, {second}, {count}, {shift})"
+        cast = "(int32_t)" if accumulator.type == "int32_t" else ""
+        return f"{cast}{name}({first}, {second}, {count})"
+
+    def down_columns(self, place: str, stride: int, errors: str, count: int, left: str) -> str:
+        """Puts into `sums` the sums of products down the next columns of weights at `place`."""
+        shift = self.plan.quantized.accumulators[self.step.name].shift
+        name = self.kernel_of("fxp_columns", "w", "dy")
+        arguments = [place, str(stride), errors, str(count), left]
+        if shift:
+            return f"{name}_shifted({', '.join([*arguments, str(shift)])}, sums)"
+        return f"{name}({', '.join(arguments)}, sums)"
+
+    @property
+    def column_type(self) -> str:
+        """Of a sum down a column: exact ones have 64 bits."""
+        return "int32_t" if self.minus_shift else "int64_t"
+
+    @property
+    def takes_rows(self) -> bool:
+        """The sink of an outer product takes all products of a row at once."""
+        updates = self._is_update and self.is_outer and not self.spreads
+        return updates and bool(self.optimizer.takes_rows)
 
     @property
     def finishes(self) -> list[_FinishView]:
