@@ -15,6 +15,13 @@
 #error "fxp.h needs arithmetic right shifts of negative numbers"
 #endif
 
+/* What is rare, or large, stays a function of its own. */
+#if defined(__GNUC__)
+#define FXP_OUTLINE __attribute__((noinline, unused))
+#else
+#define FXP_OUTLINE
+#endif
+
 /* A static assertion for C99: an array of negative size where the condition fails. */
 #define FXP_ASSERT(name, condition) typedef char fxp_assert_##name[(condition) ? 1 : -1]
 
@@ -78,7 +85,7 @@ static inline int32_t fxp_sat32(int64_t v)
 }
 
 /* v * 2^-shift as `bits` bits, for every shift: beyond `bits` a left shift saturates. */
-static inline int64_t fxp_narrow(int64_t v, int shift, int bits)
+static FXP_OUTLINE int64_t fxp_narrow_any(int64_t v, int shift, int bits)
 {
     const int64_t limit = (int64_t)1 << (bits - 1);
     if (shift <= 0) {
@@ -88,6 +95,34 @@ static inline int64_t fxp_narrow(int64_t v, int shift, int bits)
         v = fxp_rescale(v, shift);
     }
     return fxp_clamp(v, -limit, limit - 1);
+}
+
+/* The same; the usual shifts of at most 32 bits need words of 32 bits only. */
+static inline int64_t fxp_narrow(int64_t v, int shift, int bits)
+{
+    if (shift < 1 || shift > 31 || bits > 32) {
+        return fxp_narrow_any(v, shift, bits);
+    }
+    v += (int64_t)((uint32_t)1 << (shift - 1));
+    const int32_t high = (int32_t)(v >> 32);
+    int32_t q = (int32_t)(((uint32_t)v >> shift) | ((uint32_t)high << (32 - shift)));
+    if (high >> shift != q >> 31) { /* more than 32 bits */
+        q = (high >> 31) ^ INT32_MAX;
+    }
+    const int32_t most = (int32_t)(UINT32_MAX >> (33 - bits));
+    return q < -most - 1 ? -most - 1 : (q > most ? most : q);
+}
+
+/* A bias with f fraction bits. */
+static FXP_OUTLINE int64_t fxp_bias_any(int32_t b, int f)
+{
+    return fxp_rescale(b, FXP_BIAS_FRACTION - f);
+}
+
+static inline int64_t fxp_bias(int32_t b, int f)
+{
+    const int up = f - FXP_BIAS_FRACTION;
+    return up < 0 || up > 30 ? fxp_bias_any(b, f) : b * (int64_t)((int32_t)1 << up);
 }
 
 /* |v|, one less below zero, so that it exists for every integer. */

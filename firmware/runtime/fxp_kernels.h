@@ -16,12 +16,6 @@
 #define FXP_DSP 0
 #endif
 
-#if defined(__GNUC__)
-#define FXP_OUTLINE __attribute__((noinline, unused))
-#else
-#define FXP_OUTLINE
-#endif
-
 #define FXP_BLOCK 256 /* products of 16 by 8 bits whose sum fits 32 bits: 256 * 2^22 = 2^30 */
 
 #if FXP_DSP
