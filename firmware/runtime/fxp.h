@@ -122,7 +122,11 @@ static FXP_OUTLINE int64_t fxp_bias_any(int32_t b, int f)
 static inline int64_t fxp_bias(int32_t b, int f)
 {
     const int up = f - FXP_BIAS_FRACTION;
-    return up < 0 || up > 30 ? fxp_bias_any(b, f) : b * (int64_t)((int32_t)1 << up);
+    if (up < 0 || up > 31) {
+        return fxp_bias_any(b, f);
+    }
+    const int32_t high = b >> (31 - up) >> 1;
+    return (int64_t)(((uint64_t)(uint32_t)high << 32) | (uint32_t)((uint32_t)b << up));
 }
 
 /* |v|, one less below zero, so that it exists for every integer. */
@@ -134,6 +138,9 @@ static inline uint64_t fxp_magnitude(int64_t v)
 /* Bits of v; 0 for 0. */
 static inline int fxp_bit_length(uint64_t v)
 {
+#if defined(__GNUC__)
+    return v == 0 ? 0 : 64 - __builtin_clzll(v);
+#else
     int n = 0;
     for (int step = 32; step > 0; step /= 2) {
         if ((v >> step) != 0) {
@@ -142,6 +149,7 @@ static inline int fxp_bit_length(uint64_t v)
         }
     }
     return n + (v != 0 ? 1 : 0);
+#endif
 }
 
 /* ---- exponents ------------------------------------------------------------------------------ */
