@@ -281,14 +281,18 @@ class _StepView:
         cast = "(int32_t)" if accumulator.type == "int32_t" else ""
         return f"{cast}{name}({first}, {second}, {count})"
 
-    def down_columns(self, place: str, stride: int, errors: str, count: int, left: str) -> str:
-        """Puts into `sums` the sums of products down the next columns of weights at `place`."""
+    def down_columns(self, a: str, place: str, b: str, errors: str, columns: str) -> str:
+        """Adds to `sums` products of arguments a and b, which lie at these places, by a `walk`."""
         shift = self.plan.quantized.accumulators[self.step.name].shift
-        name = self.kernel_of("fxp_columns", "w", "dy")
-        arguments = [place, str(stride), errors, str(count), left]
+        name = self.kernel_of("fxp_columns", a, b)
+        arguments = ", ".join([place, errors, "&walk", columns])
         if shift:
-            return f"{name}_shifted({', '.join([*arguments, str(shift)])}, sums)"
-        return f"{name}({', '.join(arguments)}, sums)"
+            return f"{name}_shifted({arguments}, {shift}, sums)"
+        return f"{name}({arguments}, sums)"
+
+    @property
+    def clear_sums(self) -> str:
+        return f"fxp_clear{'_shifted' if self.minus_shift else ''}(sums)"
 
     @property
     def column_type(self) -> str:
@@ -476,7 +480,8 @@ class _StepView:
                     yield "int y_f", self._exponent(self._tensor(finish.y))
         words = self.step.op.scratch_words(self.kernel, self.shapes)
         if words:
-            yield f"int8_t scratch[{4 * words}]", scratch_name(self.step)
+            bits = scratch_bits(self.plan, self.step)
+            yield f"{C_TYPES[bits]} scratch[{32 * words // bits}]", scratch_name(self.step)
         if isinstance(self.step.op, LossOp):
             yield "int32_t *loss", "&loss"
         if self._is_update:
@@ -792,7 +797,10 @@ class _NetworkView:
 
     def _arena_bits(self, name: str) -> int:
         tensor_format = self.plan.quantized.formats.get(name)
-        return 8 if tensor_format is None else tensor_format.bits
+        if tensor_format is not None:
+            return tensor_format.bits
+        step = next(s for s in self.plan.training.steps if scratch_name(s) == name)
+        return scratch_bits(self.plan, step)
 
     @property
     def forward_lines(self) -> list[str]:
@@ -943,6 +951,12 @@ def rate_of(tensor: Tensor) -> str:
     """The rate of a parameter, in the function that trains."""
     factor = rate_factor(tensor)
     return "rate" if factor == 1 << 16 else f"fxp_scale_rate(rate, {factor}u)"
+
+
+def scratch_bits(plan: Plan, step: Step) -> int:
+    """Width of the elements in a step's scratch words: bytes, unless they are like an operand's."""
+    like = step.op.scratch_like(step.kernel)
+    return 8 if like is None else plan.quantized.formats[step.reads[like]].bits
 
 
 def observed(plan: Plan) -> tuple[str, ...]:

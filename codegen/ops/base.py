@@ -104,6 +104,10 @@ class Op:
         """Words of 32 bits that a kernel needs while it runs."""
         return 0
 
+    def scratch_like(self, kernel: str) -> str | None:
+        """The operand whose elements they hold; none: bytes."""
+        return None
+
     def __str__(self) -> str:
         return self.kind
 

@@ -43,6 +43,12 @@ class Geometry:
         return self.rows.outputs * self.columns.outputs
 
     @property
+    def is_pointwise(self) -> bool:
+        """What a filter reads at a position are the channels of one input position."""
+        padded = self.rows.is_padded or self.columns.is_padded
+        return self.rows.kernel == self.columns.kernel == 1 and not padded
+
+    @property
     def is_dense_in_columns(self) -> bool:
         """What one kernel row reads lies in one piece."""
         return self.groups == 1 and self.columns.dilation == 1
@@ -106,6 +112,16 @@ class Convolution(LayerOp):
             return 0
         g = self.geometry(shapes)
         return g.positions * g.filters * g.taps
+
+    def scratch_words(self, kernel: str, shapes: Shapes) -> int:
+        """What a filter reads at a position, gathered in one piece."""
+        if kernel != "forward":
+            return 0
+        g = self.geometry(shapes)
+        return (g.taps + 1) // 2 if g.is_dense_in_columns and not g.is_pointwise else 0
+
+    def scratch_like(self, kernel: str) -> str | None:
+        return "x"
 
     def lag(self, kernel: str, shapes: Shapes) -> dict[str, int]:
         if kernel not in ("forward", "grad_x"):

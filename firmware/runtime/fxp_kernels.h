@@ -204,106 +204,241 @@ static FXP_OUTLINE int32_t fxp_dot8_shifted(const int8_t *a, const int8_t *b, in
 /* ---- sums of products down columns ---------------------------------------------------------- */
 
 /* How many neighbouring columns are summed at once. */
-#define FXP_COLUMNS 2
+#define FXP_COLUMNS 4
 
-/* sums[j] = sum of w[i * stride + j] * e[i], exact, for the first of `columns` columns j */
-static FXP_OUTLINE void fxp_columns16(const int16_t *w, int stride, const int16_t *e, int n,
+/* The places of the products of a column: `rows` runs of n, all distances in elements. Within a run
+ * weights are `step` apart and errors 1; runs begin w_line and e_line apart. */
+typedef struct {
+    int rows;
+    int n;
+    int step;
+    int w_line;
+    int e_line;
+} fxp_walk;
+
+static inline void fxp_clear(int64_t sums[FXP_COLUMNS])
+{
+    sums[0] = 0;
+    sums[1] = 0;
+    sums[2] = 0;
+    sums[3] = 0;
+}
+
+static inline void fxp_clear_shifted(int32_t sums[FXP_COLUMNS])
+{
+    sums[0] = 0;
+    sums[1] = 0;
+    sums[2] = 0;
+    sums[3] = 0;
+}
+
+/* sums[j] += sum of w * e over the walk that begins at w[j] and e, exact, for j < columns */
+static FXP_OUTLINE void fxp_columns16(const int16_t *w, const int16_t *e, const fxp_walk *walk,
                                       int columns, int64_t sums[FXP_COLUMNS])
 {
 #if FXP_DSP
-    if (columns >= 2) {
-        int64_t left = 0, right = 0;
-        for (; n >= 2; n -= 2, e += 2) {
-            const int16x2_t above = fxp_pair(w), below = fxp_pair(w + stride);
-            const int16x2_t pair = fxp_pair(e);
-            w += 2 * stride;
-            left = __smlald(fxp_lower(above, below), pair, left);
-            right = __smlald(fxp_upper(above, below), pair, right);
-        }
-        sums[0] = n > 0 ? left + (int32_t)w[0] * *e : left;
-        sums[1] = n > 0 ? right + (int32_t)w[1] * *e : right;
+#define FXP_ROW(half)                                                                              \
+    "ldr r12, [r0]\n\t"                                                                            \
+    "smlalb" half " r4, r5, r12, lr\n\t"                                                           \
+    "smlalt" half " r6, r7, r12, lr\n\t"                                                           \
+    "ldr r12, [r0, #4]\n\t"                                                                        \
+    "smlalb" half " r8, r9, r12, lr\n\t"                                                           \
+    "smlalt" half " r10, r11, r12, lr\n\t"                                                         \
+    "add r0, r0, r1\n\t"
+    if (columns >= FXP_COLUMNS && walk->rows > 0 && walk->n > 0) {
+        register const int16_t *const r0 __asm__("r0") = w;
+        register const int16_t *const r1 __asm__("r1") = e;
+        register const fxp_walk *const r2 __asm__("r2") = walk;
+        register int64_t *const r3 __asm__("r3") = sums;
+        /* All registers are needed: what changes once a run is kept on the stack. */
+        __asm__ volatile(
+            "push {r0, r1, r2, r3, r4, r5, r6, r7, r8, r9, r10, r11, lr}\n\t"
+            "ldm r2, {r4, r5, r6, r7, r8}\n\t"
+            "mls r7, r5, r6, r7\n\t"
+            "sub r8, r8, r5\n\t"
+            "lsl r7, r7, #1\n\t"
+            "lsl r8, r8, #1\n\t"
+            "push {r3, r4, r5, r7, r8}\n\t"
+            "mov r2, r1\n\t"
+            "lsl r1, r6, #1\n\t"
+            "ldm r3, {r4, r5, r6, r7, r8, r9, r10, r11}\n"
+            "1:\n\t"
+            "ldr r3, [sp, #8]\n\t"
+            "subs r3, r3, #2\n\t"
+            "blt 3f\n"
+            "2:\n\t"
+            "ldr lr, [r2], #4\n\t" FXP_ROW("b")
+                FXP_ROW("t") "subs r3, r3, #2\n\t"
+                             "bge 2b\n"
+                             "3:\n\t"
+                             "adds r3, r3, #1\n\t"
+                             "blt 4f\n\t"
+                             "ldrsh lr, [r2], #2\n\t" FXP_ROW(
+                                 "b") "4:\n\t"
+                                      "ldr r12, [sp, #12]\n\t"
+                                      "add r0, r0, r12\n\t"
+                                      "ldr r12, [sp, #16]\n\t"
+                                      "add r2, r2, r12\n\t"
+                                      "ldr r12, [sp, #4]\n\t"
+                                      "subs r12, r12, #1\n\t"
+                                      "str r12, [sp, #4]\n\t"
+                                      "bgt 1b\n\t"
+                                      "ldr r3, [sp]\n\t"
+                                      "stm r3, {r4, r5, r6, r7, r8, r9, r10, r11}\n\t"
+                                      "add sp, sp, #20\n\t"
+                                      "pop {r0, r1, r2, r3, r4, r5, r6, r7, r8, r9, r10, r11, lr}"
+            :
+            : "r"(r0), "r"(r1), "r"(r2), "r"(r3)
+            : "r12", "cc", "memory");
         return;
     }
+#undef FXP_ROW
 #endif
-    for (int j = 0; j < columns && j < FXP_COLUMNS; j++, w++) {
-        const int16_t *column = w;
+    for (int j = 0; j < columns && j < FXP_COLUMNS; j++) {
+        const int16_t *line = &w[j];
+        const int16_t *run = e;
         int64_t sum = 0;
-        for (int i = 0; i < n; i++, column += stride) {
-            sum += (int32_t)*column * e[i];
+        for (int row = 0; row < walk->rows; row++, line += walk->w_line, run += walk->e_line) {
+            const int16_t *column = line;
+            for (int i = 0; i < walk->n; i++, column += walk->step) {
+                sum += (int32_t)*column * run[i];
+            }
         }
-        sums[j] = sum;
+        sums[j] += sum;
     }
 }
 
-/* The same for (w[i * stride + j] * e[i]) >> shift, which the caller knows to fit. */
-static FXP_OUTLINE void fxp_columns16_shifted(const int16_t *w, int stride, const int16_t *e, int n,
-                                              int columns, int shift, int32_t sums[FXP_COLUMNS])
+/* The same for (w * e) >> shift, where the caller knows that the sums fit. */
+static FXP_OUTLINE void fxp_columns16_shifted(const int16_t *w, const int16_t *e,
+                                              const fxp_walk *walk, int columns, int shift,
+                                              int32_t sums[FXP_COLUMNS])
 {
-    for (int j = 0; j < columns && j < FXP_COLUMNS; j++, w++) {
-        const int16_t *column = w;
+    for (int j = 0; j < columns && j < FXP_COLUMNS; j++) {
+        const int16_t *line = &w[j];
+        const int16_t *run = e;
         int32_t sum = 0;
-        for (int i = 0; i < n; i++, column += stride) {
-            sum += ((int32_t)*column * e[i]) >> shift;
+        for (int row = 0; row < walk->rows; row++, line += walk->w_line, run += walk->e_line) {
+            const int16_t *column = line;
+            for (int i = 0; i < walk->n; i++, column += walk->step) {
+                sum += ((int32_t)*column * run[i]) >> shift;
+            }
         }
-        sums[j] = sum;
+        sums[j] += sum;
     }
 }
 
-/* sums[j] = sum of w[i * stride + j] * e[i], exact, for the first of `columns` columns j */
-static FXP_OUTLINE void fxp_columns16x8(const int16_t *w, int stride, const int8_t *e, int n,
+/* sums[j] += sum of w * e over the walk that begins at w[j] and e, exact, for j < columns */
+static FXP_OUTLINE void fxp_columns16x8(const int16_t *w, const int8_t *e, const fxp_walk *walk,
                                         int columns, int64_t sums[FXP_COLUMNS])
 {
-    for (int j = 0; j < columns && j < FXP_COLUMNS; j++, w++) {
-        const int16_t *column = w;
+    for (int j = 0; j < columns && j < FXP_COLUMNS; j++) {
+        const int16_t *line = &w[j];
+        const int8_t *run = e;
         int64_t sum = 0;
-        for (int i = 0; i < n; i++, column += stride) {
-            sum += (int32_t)*column * e[i];
+        for (int row = 0; row < walk->rows; row++, line += walk->w_line, run += walk->e_line) {
+            const int16_t *column = line;
+            for (int i = 0; i < walk->n; i++, column += walk->step) {
+                sum += (int32_t)*column * run[i];
+            }
         }
-        sums[j] = sum;
+        sums[j] += sum;
     }
 }
 
-/* The same for (w[i * stride + j] * e[i]) >> shift, which the caller knows to fit. */
-static FXP_OUTLINE void fxp_columns16x8_shifted(const int16_t *w, int stride, const int8_t *e,
-                                                int n, int columns, int shift,
+/* The same for (w * e) >> shift, where the caller knows that the sums fit. */
+static FXP_OUTLINE void fxp_columns16x8_shifted(const int16_t *w, const int8_t *e,
+                                                const fxp_walk *walk, int columns, int shift,
                                                 int32_t sums[FXP_COLUMNS])
 {
-    for (int j = 0; j < columns && j < FXP_COLUMNS; j++, w++) {
-        const int16_t *column = w;
+    for (int j = 0; j < columns && j < FXP_COLUMNS; j++) {
+        const int16_t *line = &w[j];
+        const int8_t *run = e;
         int32_t sum = 0;
-        for (int i = 0; i < n; i++, column += stride) {
-            sum += ((int32_t)*column * e[i]) >> shift;
+        for (int row = 0; row < walk->rows; row++, line += walk->w_line, run += walk->e_line) {
+            const int16_t *column = line;
+            for (int i = 0; i < walk->n; i++, column += walk->step) {
+                sum += ((int32_t)*column * run[i]) >> shift;
+            }
         }
-        sums[j] = sum;
+        sums[j] += sum;
     }
 }
 
-/* sums[j] = sum of w[i * stride + j] * e[i], exact, for the first of `columns` columns j */
-static FXP_OUTLINE void fxp_columns8(const int8_t *w, int stride, const int8_t *e, int n,
+/* sums[j] += sum of w * e over the walk that begins at w[j] and e, exact, for j < columns */
+static FXP_OUTLINE void fxp_columns8(const int8_t *w, const int8_t *e, const fxp_walk *walk,
                                      int columns, int64_t sums[FXP_COLUMNS])
 {
-    for (int j = 0; j < columns && j < FXP_COLUMNS; j++, w++) {
-        const int8_t *column = w;
+    for (int j = 0; j < columns && j < FXP_COLUMNS; j++) {
+        const int8_t *line = &w[j];
+        const int8_t *run = e;
         int64_t sum = 0;
-        for (int i = 0; i < n; i++, column += stride) {
-            sum += (int32_t)*column * e[i];
+        for (int row = 0; row < walk->rows; row++, line += walk->w_line, run += walk->e_line) {
+            const int8_t *column = line;
+            for (int i = 0; i < walk->n; i++, column += walk->step) {
+                sum += (int32_t)*column * run[i];
+            }
         }
-        sums[j] = sum;
+        sums[j] += sum;
     }
 }
 
-/* The same for (w[i * stride + j] * e[i]) >> shift, which the caller knows to fit. */
-static FXP_OUTLINE void fxp_columns8_shifted(const int8_t *w, int stride, const int8_t *e, int n,
+/* The same for (w * e) >> shift, where the caller knows that the sums fit. */
+static FXP_OUTLINE void fxp_columns8_shifted(const int8_t *w, const int8_t *e, const fxp_walk *walk,
                                              int columns, int shift, int32_t sums[FXP_COLUMNS])
 {
-    for (int j = 0; j < columns && j < FXP_COLUMNS; j++, w++) {
-        const int8_t *column = w;
+    for (int j = 0; j < columns && j < FXP_COLUMNS; j++) {
+        const int8_t *line = &w[j];
+        const int8_t *run = e;
         int32_t sum = 0;
-        for (int i = 0; i < n; i++, column += stride) {
-            sum += ((int32_t)*column * e[i]) >> shift;
+        for (int row = 0; row < walk->rows; row++, line += walk->w_line, run += walk->e_line) {
+            const int8_t *column = line;
+            for (int i = 0; i < walk->n; i++, column += walk->step) {
+                sum += ((int32_t)*column * run[i]) >> shift;
+            }
         }
-        sums[j] = sum;
+        sums[j] += sum;
     }
+}
+
+/* ---- copies --------------------------------------------------------------------------------- */
+
+/* A library's memcpy may go byte by byte. */
+static FXP_OUTLINE void fxp_copy16(int16_t *out, const int16_t *from, int n)
+{
+#if FXP_DSP
+    __asm__ volatile("subs %[n], %[n], #8\n\t"
+                     "blt 2f\n"
+                     "1:\n\t"
+                     "ldr r3, [%[from]], #4\n\t"
+                     "ldr r4, [%[from]], #4\n\t"
+                     "ldr r5, [%[from]], #4\n\t"
+                     "ldr r6, [%[from]], #4\n\t"
+                     "str r3, [%[out]], #4\n\t"
+                     "str r4, [%[out]], #4\n\t"
+                     "str r5, [%[out]], #4\n\t"
+                     "str r6, [%[out]], #4\n\t"
+                     "subs %[n], %[n], #8\n\t"
+                     "bge 1b\n"
+                     "2:\n\t"
+                     "adds %[n], %[n], #7\n\t"
+                     "blt 4f\n"
+                     "3:\n\t"
+                     "ldrh r3, [%[from]], #2\n\t"
+                     "strh r3, [%[out]], #2\n\t"
+                     "subs %[n], %[n], #1\n\t"
+                     "bge 3b\n"
+                     "4:"
+                     : [out] "+r"(out), [from] "+r"(from), [n] "+r"(n)
+                     :
+                     : "r3", "r4", "r5", "r6", "cc", "memory");
+#else
+    memcpy(out, from, (size_t)n * sizeof *out);
+#endif
+}
+
+static FXP_OUTLINE void fxp_copy8(int8_t *out, const int8_t *from, int n)
+{
+    memcpy(out, from, (size_t)n);
 }
 
 /* ---- updates -------------------------------------------------------------------------------- */
