@@ -114,14 +114,17 @@ class Convolution(LayerOp):
         return g.positions * g.filters * g.taps
 
     def scratch_words(self, kernel: str, shapes: Shapes) -> int:
-        """What a filter reads at a position, gathered in one piece."""
-        if kernel != "forward":
+        """In one piece: what a filter reads at a position, or the errors of a filter."""
+        g = self.geometry(shapes) if kernel in ("forward", "grad_w") else None
+        if g is None:
             return 0
-        g = self.geometry(shapes)
-        return (g.taps + 1) // 2 if g.is_dense_in_columns and not g.is_pointwise else 0
+        gathers = g.is_dense_in_columns and not g.is_pointwise
+        forward = g.taps if gathers else 0
+        backward = g.positions if g.groups == 1 else 0
+        return ((forward if kernel == "forward" else backward) + 1) // 2
 
     def scratch_like(self, kernel: str) -> str | None:
-        return "x"
+        return "x" if kernel == "forward" else "dy"
 
     def lag(self, kernel: str, shapes: Shapes) -> dict[str, int]:
         if kernel not in ("forward", "grad_x"):
