@@ -37,6 +37,7 @@ from codegen.spec import RESERVED_NAMES, Spec
 
 RUNTIME_HEADERS = ("fxp.h", "fxp_kernels.h")
 _COLUMNS = 100
+_SHORT_GRADIENT = 22  # bits of a gradient that fits 30 bits with a rate of 8 bits
 _DEEPEST = 8  # indentation of the deepest call of a step
 _STORED = {"adaptive": "range_f", "relative": "out_f"}  # where the exponent of the output is found
 
@@ -367,6 +368,12 @@ class _StepView:
         if self.is_outer:
             return f"(int32_t){e} * {x}"
         return f"(int32_t)fxp_rescale({e}, {self.narrowing})" if self.narrowing else e
+
+    def change(self, g: str) -> str:
+        """-rate * g as 32 bits; the product of a short gradient fits them."""
+        if self.plan.quantized.accumulators[self.step.name].gradient_bits <= _SHORT_GRADIENT:
+            return f"fxp_change((int32_t){g} * -(int32_t)rate.m, shift)"
+        return f"(int32_t)fxp_narrow((int64_t){g} * -(int32_t)rate.m, shift, 32)"
 
     @property
     def stochastic(self) -> bool:

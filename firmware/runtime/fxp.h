@@ -15,11 +15,25 @@
 #error "fxp.h needs arithmetic right shifts of negative numbers"
 #endif
 
+#if defined(__ARM_FEATURE_DSP) && defined(__ARM_FEATURE_UNALIGNED) && !defined(__ARM_BIG_ENDIAN)
+#include <arm_acle.h>
+#define FXP_DSP 1
+#else
+#define FXP_DSP 0
+#endif
+
 /* What is rare, or large, stays a function of its own. */
 #if defined(__GNUC__)
 #define FXP_OUTLINE __attribute__((noinline, unused))
 #else
 #define FXP_OUTLINE
+#endif
+
+/* What is called for each element is a function of its own where registers are scarce. */
+#if UINTPTR_MAX > 0xFFFFFFFFu
+#define FXP_SHARED inline
+#else
+#define FXP_SHARED FXP_OUTLINE
 #endif
 
 /* A static assertion for C99: an array of negative size where the condition fails. */
@@ -52,6 +66,12 @@ typedef struct {
 
 /* ---- rounding and saturation ---------------------------------------------------------------- */
 
+/* |v|, one less below zero, so that it exists for every integer. */
+static inline uint64_t fxp_magnitude(int64_t v)
+{
+    return (uint64_t)(v ^ (v >> 63));
+}
+
 /* v * 2^-shift, rounded half up. The caller knows that a left shift fits. */
 static inline int64_t fxp_rescale(int64_t v, int shift)
 {
@@ -79,6 +99,17 @@ static inline int16_t fxp_sat16(int32_t v)
     return (int16_t)(v < INT16_MIN ? INT16_MIN : (v > INT16_MAX ? INT16_MAX : v));
 }
 
+/* a + b, saturated */
+static inline int32_t fxp_add32(int32_t a, int32_t b)
+{
+#if FXP_DSP
+    return __qadd(a, b);
+#else
+    const int64_t sum = (int64_t)a + b;
+    return (int32_t)(sum < INT32_MIN ? INT32_MIN : (sum > INT32_MAX ? INT32_MAX : sum));
+#endif
+}
+
 static inline int32_t fxp_sat32(int64_t v)
 {
     return (int32_t)fxp_clamp(v, INT32_MIN, INT32_MAX);
@@ -97,12 +128,9 @@ static FXP_OUTLINE int64_t fxp_narrow_any(int64_t v, int shift, int bits)
     return fxp_clamp(v, -limit, limit - 1);
 }
 
-/* The same; the usual shifts of at most 32 bits need words of 32 bits only. */
-static inline int64_t fxp_narrow(int64_t v, int shift, int bits)
+/* The same for 1 <= shift <= 31 and at most 32 bits. */
+static inline int32_t fxp_shorten(int64_t v, int shift, int bits)
 {
-    if (shift < 1 || shift > 31 || bits > 32) {
-        return fxp_narrow_any(v, shift, bits);
-    }
     v += (int64_t)((uint32_t)1 << (shift - 1));
     const int32_t high = (int32_t)(v >> 32);
     int32_t q = (int32_t)(((uint32_t)v >> shift) | ((uint32_t)high << (32 - shift)));
@@ -111,6 +139,72 @@ static inline int64_t fxp_narrow(int64_t v, int shift, int bits)
     }
     const int32_t most = (int32_t)(UINT32_MAX >> (33 - bits));
     return q < -most - 1 ? -most - 1 : (q > most ? most : q);
+}
+
+/* The same for every shift; the usual ones need words of 32 bits only. */
+static inline int64_t fxp_narrow(int64_t v, int shift, int bits)
+{
+    if (shift < 1 || shift > 31 || bits > 32) {
+        return fxp_narrow_any(v, shift, bits);
+    }
+    return fxp_shorten(v, shift, bits);
+}
+
+/* v as 32 bits. */
+static inline int32_t fxp_change(int32_t v, int shift)
+{
+    if (shift < 1 || shift > 31) {
+        return (int32_t)fxp_narrow_any(v, shift, 32);
+    }
+    return ((v >> (shift - 1)) + 1) >> 1;
+}
+
+/* How a tensor's accumulators are shortened, and their magnitudes, joined by or. */
+typedef struct {
+    uint64_t peak;
+    uint32_t half; /* of the unit; 0 where `shift` is not from 1 to 31 */
+    int shift;
+    int rest; /* 32 - shift */
+} fxp_store;
+
+static inline fxp_store fxp_store_of(int shift)
+{
+    const int usual = shift >= 1 && shift <= 31;
+    const fxp_store store = {0, usual ? (uint32_t)1 << (shift - 1) : 0, shift, 32 - shift};
+    return store;
+}
+
+static FXP_OUTLINE int32_t fxp_settle8_any(fxp_store *store, int64_t acc)
+{
+    store->peak |= fxp_magnitude(acc);
+    return (int32_t)fxp_narrow_any(acc, store->shift, 8);
+}
+
+static FXP_OUTLINE int32_t fxp_settle16_any(fxp_store *store, int64_t acc)
+{
+    store->peak |= fxp_magnitude(acc);
+    return (int32_t)fxp_narrow_any(acc, store->shift, 16);
+}
+
+/* v rounded to 32 bits, for a store of the usual shifts. */
+static inline int32_t fxp_settled(fxp_store *store, int64_t v)
+{
+    store->peak |= fxp_magnitude(v);
+    v += (int64_t)store->half;
+    const int32_t high = (int32_t)(v >> 32);
+    const int32_t q = (int32_t)(((uint32_t)v >> store->shift) + ((uint32_t)high << store->rest));
+    return high >> store->shift == q >> 31 ? q : (high >> 31) ^ INT32_MAX;
+}
+
+/* An accumulator as a tensor of 8, or of 16, bits has it. */
+static FXP_SHARED int32_t fxp_settle8(fxp_store *store, int64_t acc)
+{
+    return store->half == 0 ? fxp_settle8_any(store, acc) : fxp_sat8(fxp_settled(store, acc));
+}
+
+static FXP_SHARED int32_t fxp_settle16(fxp_store *store, int64_t acc)
+{
+    return store->half == 0 ? fxp_settle16_any(store, acc) : fxp_sat16(fxp_settled(store, acc));
 }
 
 /* A bias with f fraction bits. */
@@ -127,12 +221,6 @@ static inline int64_t fxp_bias(int32_t b, int f)
     }
     const int32_t high = b >> (31 - up) >> 1;
     return (int64_t)(((uint64_t)(uint32_t)high << 32) | (uint32_t)((uint32_t)b << up));
-}
-
-/* |v|, one less below zero, so that it exists for every integer. */
-static inline uint64_t fxp_magnitude(int64_t v)
-{
-    return (uint64_t)(v ^ (v >> 63));
 }
 
 /* Bits of v; 0 for 0. */
@@ -289,10 +377,20 @@ static inline int32_t fxp_fold(int32_t error, fxp_rate rate, int k, uint32_t *ra
     return fxp_sat16((product + (int32_t)(fxp_draw(random) >> (32 - k))) >> k);
 }
 
-/* -gradient with k bits less, rounded to nearest, as 24 bits. */
+/* -gradient with k bits less, rounded to nearest, as 24 bits; |gradient| <= 2^31 - 1. */
 static inline int32_t fxp_step24(int32_t gradient, int k)
 {
-    return k > 30 ? 0 : (int32_t)fxp_narrow(-(int64_t)gradient, k, 24);
+    if (k > 30) {
+        return 0;
+    }
+    if (k < 1) {
+        return (int32_t)fxp_narrow_any(-(int64_t)gradient, k, 24);
+    }
+    /* Half of it, and the bit that is lost: there may be no room to add. */
+    const int32_t g = -gradient;
+    const int32_t cut = ((g >> (k - 1)) + 1) >> 1;
+    const int32_t most = 0x7FFFFF;
+    return cut < -most - 1 ? -most - 1 : (cut > most ? most : cut);
 }
 
 /* floor(sqrt(v)) */
@@ -469,8 +567,23 @@ static inline void fxp_decay16(int16_t *w, int32_t n, fxp_rate rate, int32_t m, 
 }
 
 /* Whether a weight is within 2^-6 of its rail. */
-static inline int fxp_near_rail16(const int16_t *w, int32_t n)
+static FXP_OUTLINE int fxp_near_rail16(const int16_t *w, int32_t n)
 {
+#if FXP_DSP
+    /* w + 0x8200, as numbers without a sign, are below 0x400 where w is near: the others reach
+     * 0xFFFF. */
+    uint16x2_t all = 0xFFFFFFFFu;
+    for (; n >= 4; n -= 4, w += 4) {
+        uint16x2_t a, b;
+        memcpy(&a, w, 4);
+        memcpy(&b, w + 2, 4);
+        all &= __uqadd16(__uadd16(a, 0x82008200u), 0xFBFFFBFFu);
+        all &= __uqadd16(__uadd16(b, 0x82008200u), 0xFBFFFBFFu);
+    }
+    if (all != 0xFFFFFFFFu) {
+        return 1;
+    }
+#endif
     return fxp_peak16(0, w, n) >= 32768 - 512;
 }
 

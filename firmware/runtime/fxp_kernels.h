@@ -9,13 +9,6 @@
 
 #include "fxp.h"
 
-#if defined(__ARM_FEATURE_DSP) && defined(__ARM_FEATURE_UNALIGNED) && !defined(__ARM_BIG_ENDIAN)
-#include <arm_acle.h>
-#define FXP_DSP 1
-#else
-#define FXP_DSP 0
-#endif
-
 #define FXP_BLOCK 256 /* products of 16 by 8 bits whose sum fits 32 bits: 256 * 2^22 = 2^30 */
 
 #if FXP_DSP
