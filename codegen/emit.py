@@ -275,8 +275,10 @@ class _StepView:
     def dot(self, a: str, b: str, count: Any, places: tuple[str, str] | None = None) -> str:
         """The sum of products of `count` elements of arguments a and b, which lie at `places`."""
         accumulator = self.plan.quantized.accumulators[self.step.name]
-        name, shift = self.kernel_of("fxp_dot", a, b), accumulator.shift
-        first, second = places or (a, b)
+        shift, (first, second) = accumulator.shift, places or (a, b)
+        if self.bits_of[a] < self.bits_of[b]:
+            a, b, first, second = b, a, second, first
+        name = self.kernel_of("fxp_dot", a, b)
         if shift:
             return f"{name}_shifted({first}, {second}, {count}, {shift})"
         cast = "(int32_t)" if accumulator.type == "int32_t" else ""

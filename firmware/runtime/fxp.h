@@ -377,7 +377,7 @@ static inline int32_t fxp_fold(int32_t error, fxp_rate rate, int k, uint32_t *ra
     return fxp_sat16((product + (int32_t)(fxp_draw(random) >> (32 - k))) >> k);
 }
 
-/* -gradient with k bits less, rounded to nearest, as 24 bits; |gradient| <= 2^31 - 1. */
+/* -gradient with k bits less, rounded to nearest, as 24 bits; |gradient| <= 2^30. */
 static inline int32_t fxp_step24(int32_t gradient, int k)
 {
     if (k > 30) {
@@ -386,9 +386,7 @@ static inline int32_t fxp_step24(int32_t gradient, int k)
     if (k < 1) {
         return (int32_t)fxp_narrow_any(-(int64_t)gradient, k, 24);
     }
-    /* Half of it, and the bit that is lost: there may be no room to add. */
-    const int32_t g = -gradient;
-    const int32_t cut = ((g >> (k - 1)) + 1) >> 1;
+    const int32_t cut = ((-gradient >> (k - 1)) + 1) >> 1;
     const int32_t most = 0x7FFFFF;
     return cut < -most - 1 ? -most - 1 : (cut > most ? most : cut);
 }

@@ -9,6 +9,13 @@
 
 #include "fxp.h"
 
+/* Cores that have 16-bit Thumb instructions only. */
+#if defined(__ARM_ARCH_6M__) && !defined(__ARM_BIG_ENDIAN)
+#define FXP_SMALL_THUMB 1
+#else
+#define FXP_SMALL_THUMB 0
+#endif
+
 #define FXP_BLOCK 256 /* products of 16 by 8 bits whose sum fits 32 bits: 256 * 2^22 = 2^30 */
 
 #if FXP_DSP
@@ -168,9 +175,29 @@ static FXP_OUTLINE int64_t fxp_dot8(const int8_t *a, const int8_t *b, int n)
 static FXP_OUTLINE int32_t fxp_dot16_shifted(const int16_t *a, const int16_t *b, int n, int shift)
 {
     int32_t sum = 0;
+#if FXP_SMALL_THUMB
+    int32_t at = -2 * (int32_t)n, p, q;
+    a += n;
+    b += n;
+    if (n > 0) {
+        __asm__(".syntax unified\n"
+                "1:\n\t"
+                "ldrsh %[p], [%[a], %[at]]\n\t"
+                "ldrsh %[q], [%[b], %[at]]\n\t"
+                "muls %[p], %[q], %[p]\n\t"
+                "asrs %[p], %[p], %[shift]\n\t"
+                "adds %[sum], %[sum], %[p]\n\t"
+                "adds %[at], %[at], #2\n\t"
+                "bne 1b"
+                : [at] "+l"(at), [sum] "+l"(sum), [p] "=&l"(p), [q] "=&l"(q)
+                : [a] "l"(a), [b] "l"(b), [shift] "l"(shift)
+                : "cc", "memory");
+    }
+#else
     for (; n > 0; n--, a++, b++) {
         sum += ((int32_t)*a * *b) >> shift;
     }
+#endif
     return sum;
 }
 
@@ -312,9 +339,31 @@ static FXP_OUTLINE void fxp_columns16_shifted(const int16_t *w, const int16_t *e
         int32_t sum = 0;
         for (int row = 0; row < walk->rows; row++, line += walk->w_line, run += walk->e_line) {
             const int16_t *column = line;
+#if FXP_SMALL_THUMB
+            const int16_t *const end = run + walk->n;
+            int32_t at = -2 * (int32_t)walk->n, p, q;
+            if (walk->n > 0) {
+                __asm__(".syntax unified\n"
+                        "1:\n\t"
+                        "ldrh %[p], [%[column]]\n\t"
+                        "add %[column], %[step]\n\t"
+                        "sxth %[p], %[p]\n\t"
+                        "ldrsh %[q], [%[end], %[at]]\n\t"
+                        "muls %[p], %[q], %[p]\n\t"
+                        "asrs %[p], %[p], %[shift]\n\t"
+                        "adds %[sum], %[sum], %[p]\n\t"
+                        "adds %[at], %[at], #2\n\t"
+                        "bne 1b"
+                        : [at] "+l"(at), [column] "+l"(column), [sum] "+l"(sum), [p] "=&l"(p),
+                          [q] "=&l"(q)
+                        : [end] "l"(end), [shift] "l"(shift), [step] "h"(2 * walk->step)
+                        : "cc", "memory");
+            }
+#else
             for (int i = 0; i < walk->n; i++, column += walk->step) {
                 sum += ((int32_t)*column * run[i]) >> shift;
             }
+#endif
         }
         sums[j] += sum;
     }
@@ -349,6 +398,43 @@ static FXP_OUTLINE void fxp_columns16x8_shifted(const int16_t *w, const int8_t *
         int32_t sum = 0;
         for (int row = 0; row < walk->rows; row++, line += walk->w_line, run += walk->e_line) {
             const int16_t *column = line;
+            for (int i = 0; i < walk->n; i++, column += walk->step) {
+                sum += ((int32_t)*column * run[i]) >> shift;
+            }
+        }
+        sums[j] += sum;
+    }
+}
+
+/* sums[j] += sum of w * e over the walk that begins at w[j] and e, exact, for j < columns */
+static FXP_OUTLINE void fxp_columns8x16(const int8_t *w, const int16_t *e, const fxp_walk *walk,
+                                        int columns, int64_t sums[FXP_COLUMNS])
+{
+    for (int j = 0; j < columns && j < FXP_COLUMNS; j++) {
+        const int8_t *line = &w[j];
+        const int16_t *run = e;
+        int64_t sum = 0;
+        for (int row = 0; row < walk->rows; row++, line += walk->w_line, run += walk->e_line) {
+            const int8_t *column = line;
+            for (int i = 0; i < walk->n; i++, column += walk->step) {
+                sum += (int32_t)*column * run[i];
+            }
+        }
+        sums[j] += sum;
+    }
+}
+
+/* The same for (w * e) >> shift, where the caller knows that the sums fit. */
+static FXP_OUTLINE void fxp_columns8x16_shifted(const int8_t *w, const int16_t *e,
+                                                const fxp_walk *walk, int columns, int shift,
+                                                int32_t sums[FXP_COLUMNS])
+{
+    for (int j = 0; j < columns && j < FXP_COLUMNS; j++) {
+        const int8_t *line = &w[j];
+        const int16_t *run = e;
+        int32_t sum = 0;
+        for (int row = 0; row < walk->rows; row++, line += walk->w_line, run += walk->e_line) {
+            const int8_t *column = line;
             for (int i = 0; i < walk->n; i++, column += walk->step) {
                 sum += ((int32_t)*column * run[i]) >> shift;
             }
@@ -467,9 +553,40 @@ static FXP_OUTLINE void fxp_update16(int16_t *w, const int16_t *x, int n, int32_
 #undef FXP_UPDATE_2
 #undef FXP_UPDATE_8
 #endif
+#if FXP_SMALL_THUMB
+    int32_t at = -2 * (int32_t)n, p, q;
+    w += n;
+    x += n;
+    if (n > 0) {
+        __asm__(".syntax unified\n"
+                "1:\n\t"
+                "ldrsh %[p], [%[x], %[at]]\n\t"
+                "muls %[p], %[m], %[p]\n\t"
+                "add %[p], %[dither]\n\t"
+                "asrs %[p], %[p], #16\n\t"
+                "ldrsh %[q], [%[w], %[at]]\n\t"
+                "adds %[q], %[q], %[p]\n\t"
+                "sxth %[p], %[q]\n\t"
+                "cmp %[p], %[q]\n\t"
+                "beq 2f\n\t"
+                "asrs %[q], %[q], #31\n\t"
+                "movs %[p], #128\n\t"
+                "lsls %[p], %[p], #8\n\t"
+                "subs %[p], %[p], #1\n\t"
+                "eors %[q], %[q], %[p]\n"
+                "2:\n\t"
+                "strh %[q], [%[w], %[at]]\n\t"
+                "adds %[at], %[at], #2\n\t"
+                "bne 1b"
+                : [at] "+l"(at), [p] "=&l"(p), [q] "=&l"(q)
+                : [w] "l"(w), [x] "l"(x), [m] "l"(m), [dither] "h"(dither)
+                : "cc", "memory");
+    }
+#else
     for (; n > 0; n--, w++, x++) {
         *w = fxp_sat16(*w + ((m * *x + dither) >> 16));
     }
+#endif
 }
 
 /* The same for x[i] * 256. */
