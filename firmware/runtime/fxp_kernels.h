@@ -16,6 +16,21 @@
 #define FXP_SMALL_THUMB 0
 #endif
 
+/* Every x86-64 has vectors of eight numbers of 16 bits. */
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#define FXP_SSE2 1
+
+static inline __m128i fxp_eight(const int16_t *v)
+{
+    __m128i eight;
+    memcpy(&eight, v, sizeof eight);
+    return eight;
+}
+#else
+#define FXP_SSE2 0
+#endif
+
 #define FXP_BLOCK 256 /* products of 16 by 8 bits whose sum fits 32 bits: 256 * 2^22 = 2^30 */
 
 #if FXP_DSP
@@ -117,6 +132,22 @@ static FXP_OUTLINE int64_t fxp_dot16(const int16_t *a, const int16_t *b, int n)
 #undef FXP_DOT_2
     return n > 0 ? sum + (int32_t)*a * *b : sum;
 #else
+#if FXP_SSE2
+    /* Two products sum to -2^31 + 2^16 .. 2^31, which this addend makes 32 bits without a sign. */
+    const __m128i lift = _mm_set1_epi32(0x7FFF0000), zero = _mm_setzero_si128();
+    __m128i even = zero, odd = zero;
+    int64_t pair[2];
+    for (; n >= 8; n -= 8, a += 8, b += 8) {
+        const __m128i p = _mm_madd_epi16(fxp_eight(a), fxp_eight(b));
+        const __m128i lifted = _mm_add_epi32(p, lift);
+        even = _mm_add_epi64(even, _mm_unpacklo_epi32(lifted, zero));
+        odd = _mm_add_epi64(odd, _mm_unpackhi_epi32(lifted, zero));
+        sum -= 4 * (int64_t)0x7FFF0000;
+    }
+    even = _mm_add_epi64(even, odd);
+    memcpy(pair, &even, sizeof pair);
+    sum += pair[0] + pair[1];
+#endif
     for (; n > 0; n--, a++, b++) {
         sum += (int32_t)*a * *b;
     }
@@ -552,6 +583,18 @@ static FXP_OUTLINE void fxp_update16(int16_t *w, const int16_t *x, int n, int32_
     }
 #undef FXP_UPDATE_2
 #undef FXP_UPDATE_8
+#endif
+#if FXP_SSE2
+    const __m128i factor = _mm_set1_epi16((int16_t)m), addend = _mm_set1_epi32(dither);
+    for (; n >= 8; n -= 8, w += 8, x += 8) {
+        const __m128i v = fxp_eight(x);
+        const __m128i low = _mm_mullo_epi16(v, factor), high = _mm_mulhi_epi16(v, factor);
+        const __m128i p = _mm_add_epi32(_mm_unpacklo_epi16(low, high), addend);
+        const __m128i q = _mm_add_epi32(_mm_unpackhi_epi16(low, high), addend);
+        const __m128i step = _mm_packs_epi32(_mm_srai_epi32(p, 16), _mm_srai_epi32(q, 16));
+        const __m128i sum = _mm_adds_epi16(fxp_eight(w), step);
+        memcpy(w, &sum, sizeof sum);
+    }
 #endif
 #if FXP_SMALL_THUMB
     int32_t at = -2 * (int32_t)n, p, q;
