@@ -16,7 +16,7 @@ static void step_relu1(const int16_t x[10], const int8_t w[140], const int32_t b
     const int f1 = f0;
     fxp_store store = fxp_store_of(f1 - 5);
     for (int o = 0; o < 14; o++, w += 10) {
-        const int32_t sum = (int32_t)fxp_dot8x16(w, x, 10);
+        const int32_t sum = (int32_t)fxp_dot16x8(x, w, 10);
         int64_t acc = sum + fxp_bias(b[o], f0);
         acc = acc > 0 ? acc : 0;
         const int32_t q = fxp_settle16(&store, acc);
