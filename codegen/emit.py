@@ -510,6 +510,9 @@ class _StepView:
             if self.optimizer.forms_gradient:
                 yield "uint32_t clip", name
             return
+        if tensor.role == "seed":
+            yield "uint32_t seed", f"fxp_seed(params->steps, {tensor.number})"
+            return
         yield self._pointer("const ", key, name)
         idle = self.step.phase != "batch" and key not in self.op.exponents(self.kernel)
         if self._constant_f(name) is None and not idle:
@@ -660,7 +663,7 @@ class _NetworkView:
 
     @property
     def scores(self) -> _Port:
-        tensor = self.plan.training.tensors[self.plan.training.graph.scores]
+        tensor = self.plan.training.tensors[self.plan.training.graph.shown]
         return _Port(tensor.name, tensor.size, 16, self.plan.quantized.score_fraction)
 
     @property
@@ -813,7 +816,7 @@ class _NetworkView:
 
     @property
     def forward_lines(self) -> list[str]:
-        steps = self.plan.training.phase("forward")
+        steps = self.plan.training.inference
         return [*self._pointers(steps), "", *(self._forward_line(step) for step in steps)]
 
     def _forward_line(self, step: Step) -> str:
@@ -825,11 +828,14 @@ class _NetworkView:
 
     @property
     def training_views(self) -> list[str]:
-        return self._pointers(self.plan.training.steps)
+        return self._pointers(
+            tuple(step for step in self.plan.training.steps if step.phase != "inference")
+        )
 
     @property
     def training_lines(self) -> list[str]:
-        steps = [step for step in self.plan.training.steps if step.phase != "batch"]
+        idle = ("batch", "inference")
+        steps = [step for step in self.plan.training.steps if step.phase not in idle]
         lines = self._lines(steps)
         if self.gradient:
             lines += [
@@ -973,5 +979,5 @@ def observed(plan: Plan) -> tuple[str, ...]:
     return tuple(
         step.output
         for step in plan.training.steps
-        if step.sink is None or (step.sink.kind == "store")
+        if step.phase != "inference" and (step.sink is None or step.sink.kind == "store")
     )

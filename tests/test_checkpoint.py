@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from given import named
 
 from codegen.pipeline import Samples, synthetic_samples
-from codegen.spec import load_spec
 from host_sim.device import Device
 from host_sim.flash import (
     ALL,
@@ -49,7 +49,7 @@ memories = pytest.mark.parametrize("geometry", MEMORIES.values(), ids=list(MEMOR
 @cache
 def learnt(name: str) -> tuple[Device, Samples, tuple[bytes, ...]]:
     """A device, samples, and its parameters after 0, 1, 2, ... 102 of them."""
-    spec = load_spec(HERE / "networks" / f"{name}.toml")
+    spec = named(name)
     device = Device(spec, counters=False)
     samples = synthetic_samples(spec, device.plan, 102, seed=5)
     states = [device.parameter_bytes]

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from given import NETWORKS
 
 from codegen.spec import load_spec
 
-NETWORKS = Path(__file__).parent / "networks"
 XOR = str(NETWORKS / "xor_gate.toml")
 
 

@@ -12,15 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 import unicorn
+from given import NETWORKS, named, planned
 
 from codegen import paths
 from codegen.board import Board, load_board
 from codegen.emit import Options, emit, emit_harness
-from codegen.graph import Plan
-from codegen.interpret import State
-from codegen.pipeline import Samples, make_plan, make_state, synthetic_samples
+from codegen.pipeline import Samples, synthetic_samples
 from codegen.report import make_report, multiplies
-from codegen.spec import MODES, Spec, load_spec
+from codegen.spec import MODES, Spec
 from host_sim.check import check
 from host_sim.compiler import Compiler, Platform, find_compiler
 from host_sim.device import Build, Device
@@ -34,24 +33,13 @@ from host_sim.emulator import (
 )
 
 HERE = Path(__file__).parent
-NETWORKS = sorted((HERE / "networks").glob("*.toml"))
+PATHS = sorted(NETWORKS.glob("*.toml"))
 EVERYWHERE = ("xor_gate", "digits", "w4")  # on every core in every mode
 CORES = ("cortex-m0", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33", "rv32imc")
 SHIFTED = load_board("microbit")  # accumulates shifted products in 32 bits
 STEPS = 1000
 LARGE = 10_000  # multiplications a step; a network with more is trained for fewer steps
 LARGE_MACS = 2_000_000  # multiplications of all its steps
-
-
-def named(name: str, **changes: Any) -> Spec:
-    """A network of tests/networks."""
-    return replace(load_spec(HERE / "networks" / f"{name}.toml"), **changes)
-
-
-@cache
-def planned(spec: Spec, board: Board | None = None) -> tuple[Plan, State]:
-    plan = make_plan(spec, board)
-    return plan, make_state(spec, plan)
 
 
 @cache
@@ -83,7 +71,7 @@ def test_every_core_has_its_name() -> None:
 
 def paired() -> Iterator[tuple[str, str, str]]:
     """Network, mode, core: three networks on all cores, the rest on all cores but not in each mode."""
-    for path in NETWORKS:
+    for path in PATHS:
         for i, mode in enumerate(MODES):
             for j, core in enumerate(CORES):
                 if path.stem in EVERYWHERE or j % len(MODES) == i:

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from given import NETWORKS, named, planned
 
 from codegen.board import Board, load_board
 from codegen.emit import RUNTIME_HEADERS, Options, emit, emit_harness
@@ -35,15 +36,15 @@ from codegen.fixedpoint import (
     integers,
     learning_rate,
     quantize,
+    rescale,
 )
-from codegen.graph import Plan
-from codegen.interpret import IntegerLearner, State
+from codegen.interpret import IntegerLearner, finished
 from codegen.layout import pack, unpack
-from codegen.pipeline import Samples, generate, make_plan, make_state, synthetic_samples
+from codegen.pipeline import Samples, generate, make_plan, synthetic_samples
 from codegen.report import make_report, multiplies
 from codegen.spec import Spec, load_spec, parse_spec
 from host_sim.compiler import STRICT, Compiler, build_library
-from host_sim.device import Build
+from host_sim.device import Build, Device
 
 HERE = Path(__file__).parent
 C_PLUS_PLUS = (
@@ -55,6 +56,7 @@ C_PLUS_PLUS = (
     "-Wshadow",
     "-Werror",
 )
+
 COLUMNS = 100
 STEPS = 50
 WILD = 100 << 24  # a learning rate of 100
@@ -71,18 +73,6 @@ HEADERS = {
     *("<stdint.h>", "<string.h>", "<arm_acle.h>", "<emmintrin.h>"),
     *(f'"{name}"' for name in RUNTIME_HEADERS),
 }
-
-
-def named(name: str, **changes: Any) -> Spec:
-    """A network of tests/networks."""
-    return replace(load_spec(HERE / "networks" / f"{name}.toml"), **changes)
-
-
-@cache
-def planned(spec: Spec, board: Board | None = None) -> tuple[Plan, State]:
-    """Its plan and starting state, made once for all tests; the state is for reading only."""
-    plan = make_plan(spec, board)
-    return plan, make_state(spec, plan)
 
 
 def macs_of(spec: Spec) -> int:
@@ -303,6 +293,29 @@ def test_predict_and_scores_compute_the_python_integers(spec: Spec, any_compiler
     assert np.array_equal(scores, own)
     assert np.array_equal(np.take_along_axis(own, best, axis=1)[:, 0], own.max(axis=1))
     assert build.params.tobytes() == before
+
+
+@pytest.mark.parametrize(("kinds", "kept"), [(("relu", "tanh"), 0), (("tanh", "relu"), 1)])
+def test_the_last_of_fused_ops_says_whether_positive_values_are_kept(
+    kinds: tuple[str, str], kept: int, any_compiler: Compiler
+) -> None:
+    """In a frozen prefix, on inputs so small that what is positive is rounded to 0."""
+    layers = "".join(f'[[layer]]\nkind = "{kind}"\n' for kind in kinds)
+    text = 'name = "small"\nloss = "squared_error"\ninput = [4]\n[numbers]\nmode = "int8"\n'
+    text += '[[layer]]\nkind = "dense"\nunits = 32\nfrozen = true\n' + layers
+    spec = parse_spec(text + '[[layer]]\nkind = "dense"\nunits = 1\n', "small.toml")
+    device = Device(spec, compiler=any_compiler)
+    samples = Samples(integers([[1, 0, 0, 0], [0, 1, -1, 0]]), integers([[0], [0]]))
+    quantized, state = make_plan(spec, gradient=True).quantized, device.state()
+    step = quantized.training.steps[0]
+    for index, (x, target) in enumerate(samples.first(2)):
+        _, values, _ = IntegerLearner(quantized, state).gradients(x, target)
+        device.gradient_of(samples, index)
+        assert np.array_equal(device.read_q(step.output).q, values[step.output].q)
+        acc, f = finished(quantized, step, values).acc, values[step.output].f
+        lost = (acc.q > 0) & (rescale(acc.q, acc.f - f) == 0)
+        assert lost.any()
+        assert np.all(values[step.output].q[lost] == kept)
 
 
 # ---------------------------------------------------------------- sanitizers
@@ -572,7 +585,7 @@ print(json.dumps({p: {n: hashlib.sha256(t.encode()).hexdigest()
 def test_another_folder_and_another_hash_seed_give_the_same_bytes(
     seed: str, tmp_path: Path
 ) -> None:
-    paths = sorted((HERE / "networks").glob("*.toml"))
+    paths = sorted(NETWORKS.glob("*.toml"))
     relative = [os.path.relpath(path, tmp_path) for path in paths]
     done = subprocess.run(
         [sys.executable, "-c", DIGESTS, *relative],

@@ -3,15 +3,14 @@
 `pytest --update-golden` rewrites the files; `git diff tests/golden` is then to be reviewed.
 """
 
-from dataclasses import replace
 from difflib import unified_diff
 from pathlib import Path
 
 import pytest
+from given import named
 
 from codegen.emit import RUNTIME_HEADERS
 from codegen.pipeline import generate
-from codegen.spec import load_spec
 
 HERE = Path(__file__).parent
 GOLDEN = {"lesson": "int16", "xor_gate": "int8", "frozen_prefix": "int16"}
@@ -20,7 +19,7 @@ HINT = "If that is meant: pytest --update-golden, then review git diff tests/gol
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_the_generated_files_are_the_reviewed_ones(name: str, pytestconfig: pytest.Config) -> None:
-    spec = replace(load_spec(HERE / "networks" / f"{name}.toml"), mode=GOLDEN[name])
+    spec = named(name, mode=GOLDEN[name])
     files = {file: text for file, text in generate(spec).items() if file not in RUNTIME_HEADERS}
     folder = HERE / "golden" / name
     if pytestconfig.getoption("--update-golden"):

@@ -1,15 +1,12 @@
 """The textbook lesson, worked by hand: o = f(w o + b), C = (o - t)^2, the chain rule backwards."""
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
+from given import named
 
-from codegen.spec import load_spec
 from host_sim.device import Device
-
-NETWORKS = Path(__file__).parent / "networks"
 
 # Scores and activations are rounded to 2**-15, after a table that is off by less than 8e-5; an
 # error keeps 15 bits. A gradient is a product of at most five such values below 2.
@@ -27,7 +24,7 @@ def slope(z: float) -> float:
 @pytest.mark.parametrize("trained", [0, 500])
 @pytest.mark.parametrize(("x", "t"), [(0.5, 0.25), (-0.75, 0.9), (0.999, 0.0), (0.0, 0.5)])
 def test_gradients_follow_the_chain_rule(x: float, t: float, trained: int) -> None:
-    device = Device(load_spec(NETWORKS / "lesson.toml"), seed=3)
+    device = Device(named("lesson"), seed=3)
     for _ in range(trained):
         device.train([x], [t])
     loss = device.gradient([x], [t])
@@ -51,7 +48,7 @@ def test_gradients_follow_the_chain_rule(x: float, t: float, trained: int) -> No
 
 
 def test_with_several_neurons_the_error_sums_over_the_next_layer() -> None:
-    device = Device(load_spec(NETWORKS / "lesson_wide.toml"), seed=1)
+    device = Device(named("lesson_wide"), seed=1)
     x, t = [0.5, -0.25, 0.75], [0.9, 0.1]
     device.gradient(x, t)
     w1, b1 = device.read("dense1_w"), device.read("dense1_b")
@@ -69,7 +66,7 @@ def test_with_several_neurons_the_error_sums_over_the_next_layer() -> None:
 
 
 def test_a_training_step_goes_down_the_gradient() -> None:
-    spec = load_spec(NETWORKS / "lesson.toml")
+    spec = named("lesson")
     device = Device(spec, seed=3)
     before = device.state()
     device.gradient([0.5], [0.0])

@@ -31,6 +31,7 @@ from cobs import cobs
 from elftools.elf.constants import SH_FLAGS
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
+from given import NETWORKS, named
 
 from codegen import paths
 from codegen.errors import UserError
@@ -68,10 +69,6 @@ from host_sim.loopback import Loopback, device_files
 
 HERE = Path(__file__).parent
 NO_SKIP = os.environ.get("MCUGRAD_NO_SKIP") == "1"
-
-
-def named(name: str, **changes: Any) -> Spec:
-    return replace(load_spec(HERE / "networks" / f"{name}.toml"), **changes)
 
 
 def linked(loopback: Loopback, spec: Spec, **options: Any) -> Link:
@@ -660,7 +657,7 @@ def test_a_device_learns_over_a_serial_port(board: Callable[[Loopback], str]) ->
 
 # ---------------------------------------------------------------- mcugrad link
 
-XOR = str(HERE / "networks" / "xor_gate.toml")
+XOR = str(NETWORKS / "xor_gate.toml")
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ NORM = "mean=[0.5,-1.0] variance=[1.0,4.0]"
 SHORTER = "conv1d filters=2 kernel=2 name='a'"
 
 
-def complaint(shape: list[int], *layers: str) -> str:
+def complaint(shape: list[int], *layers: str, loss: str = "squared_error") -> str:
     """What is said of layers, each `kind key=value ...` in short, after the file and "layer "."""
-    text = f'name = "net"\ninput = {shape}\nloss = "squared_error"\n'
+    text = f'name = "net"\ninput = {shape}\nloss = "{loss}"\n'
     for layer in layers:
         kind, *keys = layer.split()
         text += f'[[layer]]\nkind = "{kind}"\n' + "".join(f"{key}\n" for key in keys)
@@ -215,4 +215,102 @@ def test_what_has_no_parameters_cannot_learn(kind: str) -> None:
     name = kind.split()[0]
     assert complaint([4, 2], f"{kind} update='bias'") == (
         f"1 ({name}1): {name} has no parameters; remove update"
+    )
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        (
+            ("add inputs=['input','b']", "dense units=4 name='b'"),
+            "1 (add): inputs: 'b' does not come before it, which would be a cycle; name layers "
+            "above it",
+        ),
+        (
+            ("dense units=4 name='a' inputs=['a']",),
+            "1 (a): inputs: 'a' does not come before it, which would be a cycle; name layers "
+            "above it",
+        ),
+        (
+            ("dense units=4 name='first'", "add inputs=['input','frist']"),
+            "2 (add): inputs: unknown layer 'frist'; did you mean 'first'?",
+        ),
+        (
+            ("dense units=4", "dense units=2 name='b' inputs=['input']"),
+            "1 (dense): nobody reads 'dense1'; remove it or name it in the inputs of a layer",
+        ),
+        (
+            ("dense units=4 name='a'", "relu name='b' inputs=['a','input']"),
+            "2 (b): relu reads one input, inputs names 2",
+        ),
+    ],
+)
+def test_a_graph_that_is_none(layers: tuple[str, ...], message: str) -> None:
+    assert complaint([4], *layers) == message
+
+
+SCORES = "dense units=3"
+CLASSES = "softmax_cross_entropy"
+
+
+@pytest.mark.parametrize(
+    ("loss", "layers", "message"),
+    [
+        (
+            "squared_error",
+            [SCORES, "softmax"],
+            "2 (softmax1): softmax goes with softmax_cross_entropy, which sees the scores before "
+            "it; write loss = 'softmax_cross_entropy' or remove the layer",
+        ),
+        (
+            CLASSES,
+            [SCORES, "softmax", SCORES],
+            "2 (softmax1): softmax can only be the last layer; put it last or remove it",
+        ),
+        (
+            CLASSES,
+            [SCORES, "softmax", "softmax"],
+            "2 (softmax1): softmax can only be the last layer; put it last or remove it",
+        ),
+        (
+            CLASSES,
+            [SCORES, "softmax frozen=true"],
+            "2 (softmax1): softmax has no parameters; remove frozen",
+        ),
+        (
+            CLASSES,
+            [SCORES, "softmax format='Q1.7'"],
+            "2 (softmax): the range of softmax fixes the format; remove format",
+        ),
+        (
+            CLASSES,
+            ["dense units=1", "softmax"],
+            "2 (softmax1): softmax_cross_entropy needs at least 2 outputs, this layer has 1; one "
+            "output goes with squared_error",
+        ),
+    ],
+)
+def test_a_softmax_that_cannot_be(loss: str, layers: list[str], message: str) -> None:
+    assert complaint([4], *layers, loss=loss) == message
+
+
+@pytest.mark.parametrize("rate", [-0.5, 0, 1, 1.5])
+def test_a_dropout_that_drops_nothing_or_all(rate: float) -> None:
+    assert complaint([4], f"dropout rate={rate}", SCORES) == (
+        f"1 (dropout): rate = {float(rate)}: it must be above 0 and below 1"
+    )
+
+
+@pytest.mark.parametrize(
+    ("loss", "layers", "place"),
+    [
+        ("squared_error", [SCORES, "dropout"], "2 (dropout1)"),
+        (CLASSES, [SCORES, "dropout", "softmax"], "3 (softmax1)"),
+        ("squared_error", ["dense units=4", "dropout", "flatten"], "3 (flatten1)"),
+    ],
+)
+def test_scores_that_inference_does_not_have(loss: str, layers: list[str], place: str) -> None:
+    assert complaint([4], *layers, loss=loss) == (
+        f"{place}: the scores are what dropout leaves, and inference has none; remove it or put a "
+        "layer behind it"
     )

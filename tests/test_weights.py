@@ -5,20 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from given import named
 
 from codegen.errors import UserError
 from codegen.interpret import initial_parameters
 from codegen.ops.batch_norm import BatchNorm
 from codegen.pipeline import make_plan
-from codegen.spec import Spec, load_spec
+from codegen.spec import Spec
 from codegen.weights import load_weights, whole_weights
 from host_sim.device import Device
-
-NETWORKS = Path(__file__).parent / "networks"
-
-
-def named(name: str) -> Spec:
-    return load_spec(NETWORKS / f"{name}.toml")
 
 
 def everything_learns(spec: Spec) -> Spec:

@@ -3,16 +3,36 @@
 Weights are stored [out][kernel rows][kernel columns][in of its group]; a signal has one row.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
 
 import numpy as np
 
 from codegen.fixedpoint import Array, Floats, Q, dot, integers, with_bias
-from codegen.ops.base import LayerOp, Parameter, Products, Shape, ShapeError, Shapes, size
+from codegen.ops.base import (
+    Extent,
+    LayerOp,
+    Padding,
+    Parameter,
+    Products,
+    Shape,
+    ShapeError,
+    Shapes,
+    size,
+)
 from codegen.ops.channels import over_positions
-from codegen.ops.window import Axis, Contract, check_rank, first_reads, lag, patches, scatter
+from codegen.ops.window import (
+    ONE,
+    Axis,
+    Contract,
+    axes,
+    check_rank,
+    first_reads,
+    lag,
+    patches,
+    scatter,
+)
 
 
 @dataclass(frozen=True)
@@ -58,7 +78,7 @@ class Geometry:
 class Convolution(LayerOp):
     """The kernels; a subclass has the keys and says what its geometry is."""
 
-    ranks: ClassVar[tuple[int, ...]] = (3,)
+    ranks: ClassVar[tuple[int, ...]]  # how many axes its input may have
 
     def _geometry(self, x: Shape) -> Geometry:
         raise NotImplementedError
@@ -186,6 +206,35 @@ class Convolution(LayerOp):
         error = dy.reshape(g.positions, g.groups, g.group_filters).transpose(1, 2, 0)
         dw = contract(error, _windows(x, g).transpose(0, 2, 1))  # (groups, filters, taps)
         return dw.reshape(g.filters, g.rows.kernel, g.columns.kernel, g.group_channels)
+
+
+@dataclass(frozen=True)
+class FilterConvolution(Convolution):
+    """Each filter sees all channels of its group."""
+
+    filters: int
+    kernel: Extent
+    stride: Extent = 1
+    padding: Padding = "valid"
+    dilation: Extent = 1
+    groups: int = 1
+    bias: bool = True
+
+    def _geometry(self, x: Shape) -> Geometry:
+        grid = axes(x[:-1], self.kernel, self.stride, self.padding, self.dilation)
+        rows = grid[0] if len(x) == 3 else ONE
+        return Geometry(rows, grid[-1], x[-1], self.filters, self.groups)
+
+    def with_bias(self) -> LayerOp:
+        return replace(self, bias=True)
+
+    def split(self, channels: int) -> tuple[LayerOp, LayerOp]:
+        if self.groups > 1:
+            raise ShapeError("update_channels needs groups = 1; remove one of them")
+        return replace(self, filters=channels), replace(self, filters=self.filters - channels)
+
+    def _has_bias(self) -> bool:
+        return self.bias
 
 
 def _contract(a: Floats, b: Floats) -> Floats:

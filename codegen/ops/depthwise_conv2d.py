@@ -13,6 +13,7 @@ class DepthwiseConv2d(Convolution):
     """Keys: `kernel`, `multiplier` (filters a channel), `stride`, `padding`, `dilation`, `bias`."""
 
     kind: ClassVar[str] = "depthwise_conv2d"
+    ranks: ClassVar[tuple[int, ...]] = (3,)
     kernel: Extent
     multiplier: int = 1
     stride: Extent = 1

@@ -6,28 +6,18 @@ from typing import ClassVar
 import numpy as np
 
 from codegen.fixedpoint import Array, Floats, Q, integers
-from codegen.ops.base import Extent, LayerOp, Padding, Products, Shape, Shapes
-from codegen.ops.pool import Pool, pool_geometry
+from codegen.ops.base import Products, Shapes
+from codegen.ops.pool import WindowedPool
 from codegen.ops.window import patches, scatter
 
 _LOWEST = -(1 << 40)  # below every number
 
 
 @dataclass(frozen=True)
-class MaxPool(LayerOp):
+class MaxPool(WindowedPool):
     """Keys: `kernel`, `stride` (the kernel, if not given), `padding`."""
 
     kind: ClassVar[str] = "max_pool"
-    kernel: Extent
-    stride: Extent = ()
-    padding: Padding = "valid"
-
-    def geometry(self, shapes: Shapes) -> Pool:
-        x = shapes.get("x", shapes["out"])
-        return pool_geometry(self.kind, x, self.kernel, self.stride, self.padding)
-
-    def output_shape(self, *inputs: Shape) -> Shape:
-        return self.geometry({"x": inputs[0], "out": inputs[0]}).output_shape(inputs[0])
 
     def products(self, kernel: str, shapes: Shapes) -> Products:
         if kernel == "forward":

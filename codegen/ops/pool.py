@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from codegen.ops.base import Extent, Padding, Shape
+from codegen.ops.base import Extent, LayerOp, Padding, Shape, Shapes
 from codegen.ops.window import ONE, Axis, axes, check_rank, first_reads, lag
 
 
@@ -55,3 +55,20 @@ def pool_geometry(kind: str, x: Shape, kernel: Extent, stride: Extent, padding: 
     check_rank(kind, x)
     grid = axes(x[:-1], kernel, kernel if stride == () else stride, padding)
     return Pool(grid[0] if len(x) == 3 else ONE, grid[-1], x[-1])
+
+
+@dataclass(frozen=True)
+class WindowedPool(LayerOp):
+    """The keys of pools whose windows the user describes."""
+
+    kernel: Extent
+    stride: Extent = ()
+    padding: Padding = "valid"
+
+    def geometry(self, shapes: Shapes) -> Pool:
+        """For a kernel with these operands; grad_x writes what has the shape of x."""
+        x = shapes.get("x", shapes["out"])
+        return pool_geometry(self.kind, x, self.kernel, self.stride, self.padding)
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        return self.geometry({"out": inputs[0]}).output_shape(inputs[0])

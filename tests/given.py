@@ -1,0 +1,26 @@
+"""What many tests begin with: the networks of tests/networks, and their plans, made once."""
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from codegen.board import Board
+from codegen.graph import Plan
+from codegen.interpret import State
+from codegen.pipeline import make_plan, make_state
+from codegen.spec import Spec, load_spec
+
+NETWORKS = Path(__file__).parent / "networks"
+
+
+def named(name: str, **changes: Any) -> Spec:
+    """A network of tests/networks."""
+    return replace(load_spec(NETWORKS / f"{name}.toml"), **changes)
+
+
+@cache
+def planned(spec: Spec, board: Board | None = None) -> tuple[Plan, State]:
+    """Its plan and starting state, made once for all tests; the state is for reading only."""
+    plan = make_plan(spec, board)
+    return plan, make_state(spec, plan)
