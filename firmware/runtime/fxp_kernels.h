@@ -289,43 +289,58 @@ static FXP_OUTLINE void fxp_columns16(const int16_t *w, const int16_t *e, const 
 {
 #if FXP_DSP
 #define FXP_ROW(half)                                                                              \
-    "ldr %[t], [%[p]]\n\t"                                                                         \
-    "smlalb" half " %[a], %[b], %[t], %[u]\n\t"                                                    \
-    "smlalt" half " %[c], %[d], %[t], %[u]\n\t"                                                    \
-    "ldr %[t], [%[p], #4]\n\t"                                                                     \
-    "smlalb" half " %[f], %[g], %[t], %[u]\n\t"                                                    \
-    "smlalt" half " %[h], %[i], %[t], %[u]\n\t"                                                    \
-    "uxtah %[p], %[p], %[way]\n\t"
-    if (columns >= FXP_COLUMNS && walk->step < 0x8000 && walk->n > 0) {
-        uint32_t a = (uint32_t)sums[0], b = (uint32_t)((uint64_t)sums[0] >> 32);
-        uint32_t c = (uint32_t)sums[1], d = (uint32_t)((uint64_t)sums[1] >> 32);
-        uint32_t f = (uint32_t)sums[2], g = (uint32_t)((uint64_t)sums[2] >> 32);
-        uint32_t h = (uint32_t)sums[3], i = (uint32_t)((uint64_t)sums[3] >> 32);
-        /* The count lies above the distance in bytes: registers are scarce. */
-        const uint32_t run = ((uint32_t)walk->n << 16) | (2u * (uint32_t)walk->step);
-        for (int row = walk->rows; row > 0; row--, w += walk->w_line, e += walk->e_line) {
-            const int16_t *p = w, *q = e;
-            uint32_t way = run, t, u;
-            __asm__ volatile("subs %[way], %[way], #0x20000\n\t"
-                             "blt 2f\n"
-                             "1:\n\t"
-                             "ldr %[u], [%[q]], #4\n\t" FXP_ROW("b")
-                                 FXP_ROW("t") "subs %[way], %[way], #0x20000\n\t"
-                                              "bge 1b\n"
-                                              "2:\n\t"
-                                              "adds %[way], %[way], #0x10000\n\t"
-                                              "blt 3f\n\t"
-                                              "ldrsh %[u], [%[q]]\n\t" FXP_ROW("b") "3:"
-                             : [a] "+r"(a), [b] "+r"(b), [c] "+r"(c), [d] "+r"(d), [f] "+r"(f),
-                               [g] "+r"(g), [h] "+r"(h), [i] "+r"(i), [p] "+r"(p), [q] "+r"(q),
-                               [way] "+r"(way), [t] "=&r"(t), [u] "=&r"(u)
-                             :
-                             : "cc", "memory");
-        }
-        sums[0] = (int64_t)(((uint64_t)b << 32) | a);
-        sums[1] = (int64_t)(((uint64_t)d << 32) | c);
-        sums[2] = (int64_t)(((uint64_t)g << 32) | f);
-        sums[3] = (int64_t)(((uint64_t)i << 32) | h);
+    "ldr r12, [r0]\n\t"                                                                            \
+    "smlalb" half " r4, r5, r12, lr\n\t"                                                           \
+    "smlalt" half " r6, r7, r12, lr\n\t"                                                           \
+    "ldr r12, [r0, #4]\n\t"                                                                        \
+    "smlalb" half " r8, r9, r12, lr\n\t"                                                           \
+    "smlalt" half " r10, r11, r12, lr\n\t"                                                         \
+    "add r0, r0, r1\n\t"
+    if (columns >= FXP_COLUMNS && walk->rows > 0 && walk->n > 0) {
+        register const int16_t *const r0 __asm__("r0") = w;
+        register const int16_t *const r1 __asm__("r1") = e;
+        register const fxp_walk *const r2 __asm__("r2") = walk;
+        register int64_t *const r3 __asm__("r3") = sums;
+        /* All registers are needed: what changes once a run is kept on the stack. */
+        __asm__ volatile(
+            "push {r0, r1, r2, r3, r4, r5, r6, r7, r8, r9, r10, r11, lr}\n\t"
+            "ldm r2, {r4, r5, r6, r7, r8}\n\t"
+            "mls r7, r5, r6, r7\n\t"
+            "sub r8, r8, r5\n\t"
+            "lsl r7, r7, #1\n\t"
+            "lsl r8, r8, #1\n\t"
+            "push {r3, r4, r5, r7, r8}\n\t"
+            "mov r2, r1\n\t"
+            "lsl r1, r6, #1\n\t"
+            "ldm r3, {r4, r5, r6, r7, r8, r9, r10, r11}\n"
+            "1:\n\t"
+            "ldr r3, [sp, #8]\n\t"
+            "subs r3, r3, #2\n\t"
+            "blt 3f\n"
+            "2:\n\t"
+            "ldr lr, [r2], #4\n\t" FXP_ROW("b")
+                FXP_ROW("t") "subs r3, r3, #2\n\t"
+                             "bge 2b\n"
+                             "3:\n\t"
+                             "adds r3, r3, #1\n\t"
+                             "blt 4f\n\t"
+                             "ldrsh lr, [r2], #2\n\t" FXP_ROW(
+                                 "b") "4:\n\t"
+                                      "ldr r12, [sp, #12]\n\t"
+                                      "add r0, r0, r12\n\t"
+                                      "ldr r12, [sp, #16]\n\t"
+                                      "add r2, r2, r12\n\t"
+                                      "ldr r12, [sp, #4]\n\t"
+                                      "subs r12, r12, #1\n\t"
+                                      "str r12, [sp, #4]\n\t"
+                                      "bgt 1b\n\t"
+                                      "ldr r3, [sp]\n\t"
+                                      "stm r3, {r4, r5, r6, r7, r8, r9, r10, r11}\n\t"
+                                      "add sp, sp, #20\n\t"
+                                      "pop {r0, r1, r2, r3, r4, r5, r6, r7, r8, r9, r10, r11, lr}"
+            :
+            : "r"(r0), "r"(r1), "r"(r2), "r"(r3)
+            : "r12", "cc", "memory");
         return;
     }
 #undef FXP_ROW
@@ -336,9 +351,37 @@ static FXP_OUTLINE void fxp_columns16(const int16_t *w, const int16_t *e, const 
         int64_t sum = 0;
         for (int row = 0; row < walk->rows; row++, line += walk->w_line, run += walk->e_line) {
             const int16_t *column = line;
+#if FXP_DSP
+            const int16_t *q = run;
+            int n = walk->n, u, v;
+            __asm__ volatile("subs %[n], %[n], #2\n\t"
+                             "blt 2f\n"
+                             "1:\n\t"
+                             "ldr %[u], [%[q]], #4\n\t"
+                             "ldrh %[v], [%[p]]\n\t"
+                             "add %[p], %[p], %[step]\n\t"
+                             "smlalbb %Q[sum], %R[sum], %[v], %[u]\n\t"
+                             "ldrh %[v], [%[p]]\n\t"
+                             "add %[p], %[p], %[step]\n\t"
+                             "smlalbt %Q[sum], %R[sum], %[v], %[u]\n\t"
+                             "subs %[n], %[n], #2\n\t"
+                             "bge 1b\n"
+                             "2:\n\t"
+                             "adds %[n], %[n], #1\n\t"
+                             "blt 3f\n\t"
+                             "ldrh %[u], [%[q]]\n\t"
+                             "ldrh %[v], [%[p]]\n\t"
+                             "smlalbb %Q[sum], %R[sum], %[v], %[u]\n"
+                             "3:"
+                             : [p] "+r"(column), [q] "+r"(q), [n] "+r"(n), [sum] "+r"(sum),
+                               [u] "=&r"(u), [v] "=&r"(v)
+                             : [step] "r"(2 * walk->step)
+                             : "cc", "memory");
+#else
             for (int i = 0; i < walk->n; i++, column += walk->step) {
                 sum += (int32_t)*column * run[i];
             }
+#endif
         }
         sums[j] += sum;
     }
