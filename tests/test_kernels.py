@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from codegen import paths
-from codegen.fixedpoint import integers, narrow, saturate
+from codegen.fixedpoint import BIAS_FRACTION, integers, narrow, rescale, saturate
 from host_sim.compiler import Program, find_compiler
 from host_sim.emulator import core_names, find_core
 
@@ -45,11 +45,12 @@ void t_columns{name}_shifted(const {a} *w, const {b} *e, const int32_t *walk, in
 _OTHERS = """
 void t_dot16_odd(const int16_t *a, const int16_t *b, int n, int64_t *out);
 void t_update16_odd(int16_t *w, const int16_t *x, int n, const int32_t *m);
-void t_copy16(int16_t *out, const int16_t *from, int n);
+void t_copy(int8_t *out, const int8_t *from, int n);
 void t_update16(int16_t *w, const int16_t *x, int n, const int32_t *m);
 void t_update16x8(int16_t *w, const int8_t *x, int n, const int32_t *m);
 void t_settle(const int64_t *acc, int n, int shift, int32_t *out, uint64_t *peak);
 int32_t t_near_rail(const int16_t *w, int n);
+void t_bias(const int32_t *b, int n, int f, int64_t *out);
 void t_dot16_odd(const int16_t *a, const int16_t *b, int n, int64_t *out)
 {
     *out = fxp_dot16(a + 1, b, n);
@@ -58,9 +59,9 @@ void t_update16_odd(int16_t *w, const int16_t *x, int n, const int32_t *m)
 {
     fxp_update16(w + 1, x, n, m[0], m[1]);
 }
-void t_copy16(int16_t *out, const int16_t *from, int n)
+void t_copy(int8_t *out, const int8_t *from, int n)
 {
-    fxp_copy16(out, from, n);
+    fxp_copy(out, from, n);
 }
 void t_update16(int16_t *w, const int16_t *x, int n, const int32_t *m)
 {
@@ -79,6 +80,12 @@ void t_settle(const int64_t *acc, int n, int shift, int32_t *out, uint64_t *peak
     }
     peak[0] = wide.peak;
     peak[1] = slim.peak;
+}
+void t_bias(const int32_t *b, int n, int f, int64_t *out)
+{
+    for (int i = 0; i < n; i++) {
+        out[i] = fxp_bias(b[i], f);
+    }
 }
 int32_t t_near_rail(const int16_t *w, int n)
 {
@@ -208,8 +215,8 @@ def test_update_rounds_and_saturates(program: Program, bits: int) -> None:
 def test_copy(program: Program) -> None:
     random = np.random.RandomState(4)
     for n in LENGTHS:
-        source, out = drawn(random, 16, n), np.full(n + 1, 99, np.int16)
-        program.call("t_copy16", out, source, n)
+        source, out = drawn(random, 8, n), np.full(n + 1, 99, np.int8)
+        program.call("t_copy", out, source, n)
         assert (out[:n] == source).all()
         assert out[n] == 99
 
@@ -226,6 +233,14 @@ def test_settling_rounds_once_and_keeps_the_peak(program: Program) -> None:
         for column, bits in ((0, 16), (1, 8)):
             assert (out[:, column] == narrow(integers(acc), shift, bits)).all(), shift
         assert peak.tolist() == [int(np.bitwise_or.reduce(acc ^ (acc >> 63)))] * 2
+
+
+def test_a_bias_is_rounded_to_the_exponent_of_the_sum(program: Program) -> None:
+    b = drawn(np.random.RandomState(7), 32, 100)
+    for f in range(-60, 54):
+        out = np.zeros(b.size, np.int64)
+        program.call("t_bias", b, b.size, f, out)
+        assert (out == rescale(integers(b), BIAS_FRACTION - f)).all(), f
 
 
 def test_the_rail_is_seen_from_everywhere(program: Program) -> None:

@@ -216,6 +216,9 @@ static FXP_OUTLINE int64_t fxp_bias_any(int32_t b, int f)
 static inline int64_t fxp_bias(int32_t b, int f)
 {
     const int up = f - FXP_BIAS_FRACTION;
+    if (up < -1 && up > -32) {
+        return ((b >> (-up - 1)) + 1) >> 1;
+    }
     if (up < 0 || up > 31) {
         return fxp_bias_any(b, f);
     }

@@ -164,6 +164,16 @@ static FXP_OUTLINE int64_t fxp_dot16x8(const int16_t *a, const int8_t *b, int n)
         int32_t part = 0;
         n -= block;
 #if FXP_DSP
+        for (; block >= 8; block -= 8, a += 8, b += 8) {
+            const int8x4_t quad = fxp_quad(b);
+            const int16x2_t even = __sxtb16(quad), odd = fxp_odd(quad);
+            part = __smlad(fxp_pair(a), fxp_lower(even, odd), part);
+            part = __smlad(fxp_pair(a + 2), fxp_upper(even, odd), part);
+            const int8x4_t next = fxp_quad(b + 4);
+            const int16x2_t more_even = __sxtb16(next), more_odd = fxp_odd(next);
+            part = __smlad(fxp_pair(a + 4), fxp_lower(more_even, more_odd), part);
+            part = __smlad(fxp_pair(a + 6), fxp_upper(more_even, more_odd), part);
+        }
         for (; block >= 4; block -= 4, a += 4, b += 4) {
             const int8x4_t quad = fxp_quad(b);
             const int16x2_t even = __sxtb16(quad), odd = fxp_odd(quad);
@@ -188,6 +198,14 @@ static FXP_OUTLINE int64_t fxp_dot8(const int8_t *a, const int8_t *b, int n)
         int32_t part = 0;
         n -= block;
 #if FXP_DSP
+        for (; block >= 8; block -= 8, a += 8, b += 8) {
+            const int8x4_t p = fxp_quad(a), q = fxp_quad(b);
+            part = __smlad(__sxtb16(p), __sxtb16(q), part);
+            part = __smlad(fxp_odd(p), fxp_odd(q), part);
+            const int8x4_t r = fxp_quad(a + 4), s = fxp_quad(b + 4);
+            part = __smlad(__sxtb16(r), __sxtb16(s), part);
+            part = __smlad(fxp_odd(r), fxp_odd(s), part);
+        }
         for (; block >= 4; block -= 4, a += 4, b += 4) {
             const int8x4_t p = fxp_quad(a), q = fxp_quad(b);
             part = __smlad(__sxtb16(p), __sxtb16(q), part);
@@ -432,6 +450,33 @@ static FXP_OUTLINE void fxp_columns16_shifted(const int16_t *w, const int16_t *e
 static FXP_OUTLINE void fxp_columns16x8(const int16_t *w, const int8_t *e, const fxp_walk *walk,
                                         int columns, int64_t sums[FXP_COLUMNS])
 {
+#if FXP_DSP
+    if (columns >= FXP_COLUMNS) {
+        for (int row = 0; row < walk->rows; row++, w += walk->w_line, e += walk->e_line) {
+            const int16_t *line = w;
+            const int8_t *run = e;
+            int n = walk->n;
+            while (n > 0) {
+                int32_t a = 0, b = 0, c = 0, d = 0;
+                int block = n < FXP_BLOCK ? n : FXP_BLOCK;
+                n -= block;
+                for (; block > 0; block--, line += walk->step) {
+                    const int16x2_t first = fxp_pair(line), second = fxp_pair(line + 2);
+                    const int32_t error = *run++;
+                    a = __smlabb(first, error, a);
+                    b = __smlatb(first, error, b);
+                    c = __smlabb(second, error, c);
+                    d = __smlatb(second, error, d);
+                }
+                sums[0] += a;
+                sums[1] += b;
+                sums[2] += c;
+                sums[3] += d;
+            }
+        }
+        return;
+    }
+#endif
     for (int j = 0; j < columns && j < FXP_COLUMNS; j++) {
         const int16_t *line = &w[j];
         const int8_t *run = e;
@@ -506,6 +551,28 @@ static FXP_OUTLINE void fxp_columns8x16_shifted(const int8_t *w, const int16_t *
 static FXP_OUTLINE void fxp_columns8(const int8_t *w, const int8_t *e, const fxp_walk *walk,
                                      int columns, int64_t sums[FXP_COLUMNS])
 {
+#if FXP_DSP
+    if (columns >= FXP_COLUMNS) { /* the products of a run of 2^16 fit 32 bits */
+        for (int row = 0; row < walk->rows; row++, w += walk->w_line, e += walk->e_line) {
+            const int8_t *line = w, *run = e;
+            int32_t a = 0, b = 0, c = 0, d = 0;
+            for (int n = walk->n; n > 0; n--, line += walk->step) {
+                const int8x4_t quad = fxp_quad(line);
+                const int16x2_t even = __sxtb16(quad), odd = fxp_odd(quad);
+                const int32_t error = *run++;
+                a = __smlabb(even, error, a);
+                b = __smlabb(odd, error, b);
+                c = __smlatb(even, error, c);
+                d = __smlatb(odd, error, d);
+            }
+            sums[0] += a;
+            sums[1] += b;
+            sums[2] += c;
+            sums[3] += d;
+        }
+        return;
+    }
+#endif
     for (int j = 0; j < columns && j < FXP_COLUMNS; j++) {
         const int8_t *line = &w[j];
         const int8_t *run = e;
@@ -541,10 +608,10 @@ static FXP_OUTLINE void fxp_columns8_shifted(const int8_t *w, const int8_t *e, c
 /* ---- copies --------------------------------------------------------------------------------- */
 
 /* A library's memcpy may go byte by byte. */
-static FXP_OUTLINE void fxp_copy16(int16_t *out, const int16_t *from, int n)
+static FXP_OUTLINE void fxp_copy(void *out, const void *from, int bytes)
 {
 #if FXP_DSP
-    __asm__ volatile("subs %[n], %[n], #8\n\t"
+    __asm__ volatile("subs %[n], %[n], #16\n\t"
                      "blt 2f\n"
                      "1:\n\t"
                      "ldr r3, [%[from]], #4\n\t"
@@ -555,28 +622,28 @@ static FXP_OUTLINE void fxp_copy16(int16_t *out, const int16_t *from, int n)
                      "str r4, [%[out]], #4\n\t"
                      "str r5, [%[out]], #4\n\t"
                      "str r6, [%[out]], #4\n\t"
-                     "subs %[n], %[n], #8\n\t"
+                     "subs %[n], %[n], #16\n\t"
                      "bge 1b\n"
                      "2:\n\t"
-                     "adds %[n], %[n], #7\n\t"
+                     "adds %[n], %[n], #14\n\t"
                      "blt 4f\n"
                      "3:\n\t"
                      "ldrh r3, [%[from]], #2\n\t"
                      "strh r3, [%[out]], #2\n\t"
-                     "subs %[n], %[n], #1\n\t"
+                     "subs %[n], %[n], #2\n\t"
                      "bge 3b\n"
-                     "4:"
-                     : [out] "+r"(out), [from] "+r"(from), [n] "+r"(n)
+                     "4:\n\t"
+                     "adds %[n], %[n], #1\n\t"
+                     "blt 5f\n\t"
+                     "ldrb r3, [%[from]]\n\t"
+                     "strb r3, [%[out]]\n"
+                     "5:"
+                     : [out] "+r"(out), [from] "+r"(from), [n] "+r"(bytes)
                      :
                      : "r3", "r4", "r5", "r6", "cc", "memory");
 #else
-    memcpy(out, from, (size_t)n * sizeof *out);
+    memcpy(out, from, (size_t)bytes);
 #endif
-}
-
-static FXP_OUTLINE void fxp_copy8(int8_t *out, const int8_t *from, int n)
-{
-    memcpy(out, from, (size_t)n);
 }
 
 /* ---- updates -------------------------------------------------------------------------------- */
@@ -664,6 +731,19 @@ static FXP_OUTLINE void fxp_update16(int16_t *w, const int16_t *x, int n, int32_
 static FXP_OUTLINE void fxp_update16x8(int16_t *w, const int8_t *x, int n, int32_t m,
                                        int32_t dither)
 {
+#if FXP_DSP
+    for (; n >= 4; n -= 4, w += 4, x += 4) {
+        const uint32_t quad = (uint32_t)fxp_quad(x);
+        const int16x2_t even = (int16x2_t)((quad << 8) & 0xFF00FF00u);
+        const int16x2_t odd = (int16x2_t)(quad & 0xFF00FF00u);
+        const int16x2_t first = fxp_upper(__smlabb(even, m, dither), __smlabb(odd, m, dither));
+        const int16x2_t second = fxp_upper(__smlatb(even, m, dither), __smlatb(odd, m, dither));
+        const int16x2_t low = __qadd16(fxp_pair(w), first);
+        const int16x2_t high = __qadd16(fxp_pair(w + 2), second);
+        memcpy(w, &low, 4);
+        memcpy(w + 2, &high, 4);
+    }
+#endif
     for (; n > 0; n--, w++, x++) {
         *w = fxp_sat16(*w + ((m * (*x * 256) + dither) >> 16));
     }
