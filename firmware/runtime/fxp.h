@@ -210,16 +210,14 @@ static FXP_SHARED int32_t fxp_settle16(fxp_store *store, int64_t acc)
 /* A bias with f fraction bits. */
 static FXP_OUTLINE int64_t fxp_bias_any(int32_t b, int f)
 {
-    return fxp_rescale(b, FXP_BIAS_FRACTION - f);
+    const int down = FXP_BIAS_FRACTION - f;
+    return down > 1 && down < 32 ? ((b >> (down - 1)) + 1) >> 1 : fxp_rescale(b, down);
 }
 
 static inline int64_t fxp_bias(int32_t b, int f)
 {
     const int up = f - FXP_BIAS_FRACTION;
-    if (up < -1 && up > -32) {
-        return ((b >> (-up - 1)) + 1) >> 1;
-    }
-    if (up < 0 || up > 31) {
+    if ((unsigned)up > 31) {
         return fxp_bias_any(b, f);
     }
     const int32_t high = b >> (31 - up) >> 1;

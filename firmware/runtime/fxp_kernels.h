@@ -148,6 +148,12 @@ static FXP_OUTLINE int64_t fxp_dot16(const int16_t *a, const int16_t *b, int n)
     memcpy(pair, &even, sizeof pair);
     sum += pair[0] + pair[1];
 #endif
+    for (; n >= 4; n -= 4, a += 4, b += 4) {
+        sum += (int32_t)a[0] * b[0];
+        sum += (int32_t)a[1] * b[1];
+        sum += (int32_t)a[2] * b[2];
+        sum += (int32_t)a[3] * b[3];
+    }
     for (; n > 0; n--, a++, b++) {
         sum += (int32_t)*a * *b;
     }
@@ -243,6 +249,12 @@ static FXP_OUTLINE int32_t fxp_dot16_shifted(const int16_t *a, const int16_t *b,
                 : "cc", "memory");
     }
 #else
+    for (; n >= 4; n -= 4, a += 4, b += 4) {
+        sum += ((int32_t)a[0] * b[0]) >> shift;
+        sum += ((int32_t)a[1] * b[1]) >> shift;
+        sum += ((int32_t)a[2] * b[2]) >> shift;
+        sum += ((int32_t)a[3] * b[3]) >> shift;
+    }
     for (; n > 0; n--, a++, b++) {
         sum += ((int32_t)*a * *b) >> shift;
     }
@@ -721,6 +733,14 @@ static FXP_OUTLINE void fxp_update16(int16_t *w, const int16_t *x, int n, int32_
                 : "cc", "memory");
     }
 #else
+#if !FXP_DSP
+    for (; n >= 4; n -= 4, w += 4, x += 4) {
+        w[0] = fxp_sat16(w[0] + ((m * x[0] + dither) >> 16));
+        w[1] = fxp_sat16(w[1] + ((m * x[1] + dither) >> 16));
+        w[2] = fxp_sat16(w[2] + ((m * x[2] + dither) >> 16));
+        w[3] = fxp_sat16(w[3] + ((m * x[3] + dither) >> 16));
+    }
+#endif
     for (; n > 0; n--, w++, x++) {
         *w = fxp_sat16(*w + ((m * *x + dither) >> 16));
     }
