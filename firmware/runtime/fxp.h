@@ -569,15 +569,22 @@ static inline void fxp_decay16(int16_t *w, int32_t n, fxp_rate rate, int32_t m, 
 static FXP_OUTLINE int fxp_near_rail16(const int16_t *w, int32_t n)
 {
 #if FXP_DSP
-    /* w + 0x8200, as numbers without a sign, are below 0x400 where w is near: the others reach
-     * 0xFFFF. */
-    uint16x2_t all = 0xFFFFFFFFu;
-    for (; n >= 4; n -= 4, w += 4) {
-        uint16x2_t a, b;
-        memcpy(&a, w, 4);
-        memcpy(&b, w + 2, 4);
-        all &= __uqadd16(__uadd16(a, 0x82008200u), 0xFBFFFBFFu);
-        all &= __uqadd16(__uadd16(b, 0x82008200u), 0xFBFFFBFFu);
+    /* w + 0x8200, as numbers without a sign, are below 0x400 where w is near; the others reach
+     * 0xFFFF when 0xFBFF is added. */
+    uint32_t all = 0xFFFFFFFFu;
+    if (((uintptr_t)w & 3u) == 0) {
+        for (; n >= 8; n -= 8) {
+#define FXP_SEE(pair)                                                                              \
+    "uadd16 " pair ", " pair ", %[near]\n\t"                                                       \
+    "uqadd16 " pair ", " pair ", %[rest]\n\t"                                                      \
+    "and %[all], %[all], " pair "\n\t"
+            __asm__("ldmia %[w]!, {r3, r4, r5, r6}\n\t" FXP_SEE("r3") FXP_SEE("r4") FXP_SEE("r5")
+                        FXP_SEE("r6")
+                    : [w] "+r"(w), [all] "+r"(all)
+                    : [near] "r"(0x82008200u), [rest] "r"(0xFBFFFBFFu)
+                    : "r3", "r4", "r5", "r6", "memory");
+#undef FXP_SEE
+        }
     }
     if (all != 0xFFFFFFFFu) {
         return 1;
