@@ -119,6 +119,17 @@ static inline int32_t fxp_sat32(int64_t v)
 static FXP_OUTLINE int64_t fxp_narrow_any(int64_t v, int shift, int bits)
 {
     const int64_t limit = (int64_t)1 << (bits - 1);
+    if (shift > 32 && shift < 63 && bits <= 32) { /* the upper word has all that is left */
+        const int32_t q = (((int32_t)(v >> 32) >> (shift - 33)) + 1) >> 1;
+        const int32_t most = (int32_t)(UINT32_MAX >> (33 - bits));
+        return q < -most - 1 ? -most - 1 : (q > most ? most : q);
+    }
+    if (shift <= 0 && bits <= 16) {
+        const int32_t most = (int32_t)(UINT32_MAX >> (32 - bits)); /* 2 * limit - 1 */
+        const int32_t fitting = (int32_t)(v < -most - 1 ? -most - 1 : (v > most ? most : v));
+        const int32_t q = fitting * ((int32_t)1 << (-shift < bits ? -shift : bits - 1));
+        return q < -(most >> 1) - 1 ? -(most >> 1) - 1 : (q > most >> 1 ? most >> 1 : q);
+    }
     if (shift <= 0) {
         v = fxp_clamp(v, -2 * limit, 2 * limit - 1);
         v = v * ((int64_t)1 << (-shift < bits ? -shift : bits - 1));
