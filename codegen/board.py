@@ -40,10 +40,15 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Tool:
-    """A command line, with {elf}, {bin}, {port} or {serial} in it, and how to install the tool."""
+    """A command line, with {elf}, {bin}, {port} or {serial} in it, and how to install the tool.
+
+    Where a C file of host_sim is the `source`, the command begins with what is made of it.
+    """
 
     command: str
     install: str
+    source: str = ""
+    libraries: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

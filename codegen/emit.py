@@ -462,6 +462,9 @@ class _StepView:
             if self.optimizer.forms_gradient:
                 yield "uint32_t clip", name
             return
+        if tensor.role == "seed":
+            yield "uint32_t seed", f"fxp_seed(params->steps, {tensor.number})"
+            return
         yield self._pointer("const ", key, name)
         idle = self.step.phase != "batch" and key not in self.op.exponents(self.kernel)
         if self._constant_f(name) is None and not idle:
@@ -612,7 +615,7 @@ class _NetworkView:
 
     @property
     def scores(self) -> _Port:
-        tensor = self.plan.training.tensors[self.plan.training.graph.scores]
+        tensor = self.plan.training.tensors[self.plan.training.graph.shown]
         return _Port(tensor.name, tensor.size, 16, self.plan.quantized.score_fraction)
 
     @property
@@ -762,7 +765,7 @@ class _NetworkView:
 
     @property
     def forward_lines(self) -> list[str]:
-        steps = self.plan.training.phase("forward")
+        steps = self.plan.training.inference
         return [*self._pointers(steps), "", *(self._forward_line(step) for step in steps)]
 
     def _forward_line(self, step: Step) -> str:
@@ -774,11 +777,11 @@ class _NetworkView:
 
     @property
     def training_views(self) -> list[str]:
-        return self._pointers(self.plan.training.steps)
+        return self._pointers(self.plan.training.learning)
 
     @property
     def training_lines(self) -> list[str]:
-        steps = [step for step in self.plan.training.steps if step.phase != "batch"]
+        steps = [step for step in self.plan.training.learning if step.phase != "batch"]
         lines = self._lines(steps)
         if self.gradient:
             lines += [
@@ -915,6 +918,6 @@ def observed(plan: Plan) -> tuple[str, ...]:
     """Tensors that forward, loss and backward write, in the order of the steps."""
     return tuple(
         step.output
-        for step in plan.training.steps
+        for step in plan.training.learning
         if step.sink is None or (step.sink.kind == "store")
     )

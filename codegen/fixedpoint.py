@@ -85,6 +85,19 @@ def narrow(v: Any, shift: int, bits: int) -> Ints:
     return saturate(rescale(v, shift), bits)
 
 
+def hashed(v: Any) -> Ints:
+    """32 bits that look random, of each v modulo 2**32; twin of fxp_hash."""
+    h = integers(v).astype(np.uint64) & np.uint64(0xFFFFFFFF)
+    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
+        h = ((h ^ (h >> np.uint64(shift))) * np.uint64(factor)) & np.uint64(0xFFFFFFFF)
+    return integers(h ^ (h >> np.uint64(16)))
+
+
+def sample_seed(steps: int, number: int) -> Ints:
+    """The seed of a layer for a sample, in an array of one; twin of fxp_seed."""
+    return hashed(hashed([steps]) + number)
+
+
 def magnitude(v: Any) -> Ints:
     """|v|, off by one below zero (~v), so that it exists for every integer."""
     v = integers(v)

@@ -29,7 +29,16 @@ class Part:
 
 
 Role = Literal[
-    "input", "target", "activation", "scores", "error", "weight", "bias", "gradient", "factor"
+    "input",
+    "target",
+    "activation",
+    "scores",
+    "error",
+    "weight",
+    "bias",
+    "gradient",
+    "factor",
+    "seed",
 ]
 PARAMETER_ROLES = ("weight", "bias")
 
@@ -52,6 +61,7 @@ class Tensor:
     part: Part | None = None
     initial: float | None = None
     rate_factor: float = 1.0  # by which the learning rate is multiplied for it
+    number: int = 0  # of a seed: no two layers have the same
     fold: FoldOp | None = None  # by which the starting values are scaled and shifted
 
     @property
@@ -73,6 +83,10 @@ class NameTakenError(Exception):
     """A layer has the name that the generator needs for a tensor of its own."""
 
 
+class TooManyBitsError(Exception):
+    """The accumulator of the step that is named may need more bits than there are."""
+
+
 def add_tensor(tensors: dict[str, Tensor], tensor: Tensor) -> None:
     """Every name once: what a layer is called must not be what the generator calls something."""
     if tensor.name in tensors:
@@ -92,7 +106,8 @@ class Use:
 class Node:
     """One layer: op, its inputs and parameters by kernel argument, and the tensor it writes.
 
-    `owner` is the layer in whose name parameters are known; several nodes may have one.
+    `owner` is the layer in whose name parameters are known; several nodes may have one. `seed` is
+    that of an op which asks for one.
     """
 
     name: str
@@ -101,6 +116,7 @@ class Node:
     output: str
     parameters: Mapping[str, str] = field(default_factory=dict)
     owner: str = ""
+    seed: str | None = None
 
 
 @dataclass(frozen=True)
@@ -116,6 +132,12 @@ class Graph:
     schedule: ScheduleOp
     weight_decay: float = 0.0
     clip_norm: float = 0.0  # 0: gradients keep their length
+    answer: Node | None = None  # what makes of the scores that which the caller of predict sees
+
+    @property
+    def shown(self) -> str:
+        """The tensor that the caller of predict sees."""
+        return self.scores if self.answer is None else self.answer.output
 
     @property
     def outputs(self) -> int:
@@ -151,7 +173,7 @@ class Step:
     """
 
     name: str
-    phase: Literal["forward", "loss", "backward", "gradient", "batch"]
+    phase: Literal["forward", "inference", "loss", "backward", "gradient", "batch"]
     op: Op
     kernel: str
     reads: Mapping[str, str]
@@ -165,10 +187,15 @@ class Step:
         """Every tensor that is read, finishes included."""
         return (*self.reads.values(), *(f.y for f in self.finishes if f.y is not None))
 
+    @property
+    def is_for_training(self) -> bool:
+        """Inference leaves it out."""
+        return isinstance(self.op, LayerOp) and self.op.training_only
+
 
 @dataclass(frozen=True)
 class TrainingGraph:
-    """The steps of training in the order in which they run; inference is the forward ones."""
+    """The steps in the order in which they run; training leaves out those of phase "inference"."""
 
     graph: Graph
     tensors: Mapping[str, Tensor]
@@ -179,6 +206,21 @@ class TrainingGraph:
 
     def phase(self, *phases: str) -> tuple[Step, ...]:
         return tuple(step for step in self.steps if step.phase in phases)
+
+    @property
+    def learning(self) -> tuple[Step, ...]:
+        """What training runs."""
+        return tuple(step for step in self.steps if step.phase != "inference")
+
+    @property
+    def inference(self) -> tuple[Step, ...]:
+        """What predict runs: twins instead of the steps that write the same."""
+        twins = {step.output for step in self.phase("inference")}
+        return tuple(
+            step
+            for step in self.phase("forward", "inference")
+            if step.phase == "inference" or not (step.is_for_training or step.output in twins)
+        )
 
     @property
     def sums(self) -> tuple[str, ...]:
@@ -225,6 +267,7 @@ class TensorFormat:
 
 
 BIAS_FORMAT = TensorFormat(32, "fixed", BIAS_FRACTION)
+SEED_FORMAT = TensorFormat(32, "fixed")
 FACTOR_FORMAT = TensorFormat(32, "fixed", 16)
 
 
@@ -275,7 +318,7 @@ class QuantizedGraph:
     @property
     def score_fraction(self) -> int:
         """Fraction bits of the scores that the caller sees."""
-        own = self.formats[self.training.graph.scores]
+        own = self.formats[self.training.graph.shown]
         return own.f if own.policy == "fixed" else self.training.graph.loss.score_fraction
 
 

@@ -35,6 +35,7 @@ from codegen.fixedpoint import (
     norm_of_outer,
     quantize,
     rescale,
+    sample_seed,
     saturate,
     spread,
     squares_shift,
@@ -108,13 +109,26 @@ def finish_float(finish: Any, result: Floats, values: Mapping[str, Any]) -> Any:
     return finish.op.grad_x(result, values[finish.y].reshape(result.shape))
 
 
+def seeds(training: TrainingGraph, steps: int) -> Values:
+    """Those of all layers that ask for one, for the sample that comes after so many."""
+    tensors = [tensor for tensor in training.tensors.values() if tensor.role == "seed"]
+    return {tensor.name: sample_seed(steps, tensor.number) for tensor in tensors}
+
+
 def run_float(
-    training: TrainingGraph, parameters: Mapping[str, Floats], x: Floats, target: Any
+    training: TrainingGraph,
+    parameters: Mapping[str, Floats],
+    x: Floats,
+    target: Any,
+    steps: int = 0,
 ) -> tuple[float, Values]:
-    """Loss and every value of forward and backward, for a graph whose gradients are stored."""
-    values: Values = {"x": x, "target": target, **parameters}
+    """Loss and every value of forward and backward, for a graph whose gradients are stored.
+
+    `steps` is the number of samples before this one.
+    """
+    values: Values = {"x": x, "target": target, **parameters, **seeds(training, steps)}
     loss = 0.0
-    for step in training.steps:
+    for step in training.learning:
         if step.phase == "loss":
             loss, values[step.output] = run_step_float(step, values)
         else:
@@ -123,10 +137,14 @@ def run_float(
 
 
 def loss_float(
-    training: TrainingGraph, parameters: Mapping[str, Floats], x: Floats, target: Any
+    training: TrainingGraph,
+    parameters: Mapping[str, Floats],
+    x: Floats,
+    target: Any,
+    steps: int = 0,
 ) -> float:
     """The loss alone: forward, and nothing of backward."""
-    values: Values = {"x": x, "target": target, **parameters}
+    values: Values = {"x": x, "target": target, **parameters, **seeds(training, steps)}
     loss = 0.0
     for step in training.phase("forward", "loss"):
         values[step.output] = run_step_float(step, values)
@@ -136,10 +154,11 @@ def loss_float(
 
 
 def scores_float(training: TrainingGraph, parameters: Mapping[str, Floats], x: Floats) -> Floats:
+    """What predict shows."""
     values: Values = {"x": x, **parameters}
-    for step in training.phase("forward"):
+    for step in training.inference:
         values[step.output] = run_step_float(step, values)
-    scores: Floats = values[training.graph.scores]
+    scores: Floats = values[training.graph.shown]
     return scores
 
 
@@ -158,7 +177,7 @@ class FloatLearner:
 
     def train(self, x: Floats, target: Any) -> float:
         """One sample; the parameters change when a batch is full. Returns the loss."""
-        loss, values = run_float(self.training, self.parameters, x, target)
+        loss, values = run_float(self.training, self.parameters, x, target, self.steps)
         for step in self.training.phase("gradient"):
             assert step.sink is not None
             name = step.sink.parameter
@@ -422,12 +441,20 @@ class IntegerLearner:
     skipped: int = 0  # rows of weights that an update left alone
 
     def scores(self, x: Ints) -> Ints:
-        """Scores (16 bits) for an input of integers; the state does not change."""
-        values = self._start(x, 0)
-        for step in self.quantized.training.phase("forward"):
-            values[step.output] = run_step_int(self.quantized, step, values, self.state).q
-        scores = values[self.quantized.training.graph.scores]
+        """What predict shows (16 bits) of an input of integers; the state does not change."""
+        return self.shown(self.inference(x))
+
+    def shown(self, values: Values) -> Ints:
+        """The same of what `inference` computed."""
+        scores = values[self.quantized.training.graph.shown]
         return narrow(scores.q, scores.f - self.quantized.score_fraction, 16)
+
+    def inference(self, x: Ints) -> Values:
+        """Every value that predict computes; the state does not change."""
+        values = self._start(x, 0)
+        for step in self.quantized.training.inference:
+            values[step.output] = run_step_int(self.quantized, step, values, self.state).q
+        return values
 
     def gradients(self, x: Ints, target: Any) -> tuple[int, Values, dict[str, Stored]]:
         """Loss, every value, and how each was stored, for a graph whose gradients are stored."""
@@ -476,13 +503,14 @@ class IntegerLearner:
     def _start(self, x: Ints, target: Any) -> Values:
         fx = self.quantized.formats["x"].f
         parameters = {name: self.state.q(name) for name in self.state.values}
-        return {"x": Q(integers(x), fx), "target": target, **parameters}
+        drawn = seeds(self.quantized.training, self.state.steps)
+        return {"x": Q(integers(x), fx), "target": target, **parameters, **drawn}
 
     def _run(
         self, x: Ints, target: Any, calibrate: bool = False
     ) -> tuple[int, Values, dict[str, Stored]]:
         values, stored, loss = self._start(x, target), {}, 0
-        for step in self.quantized.training.steps:
+        for step in self.quantized.training.learning:
             if step.phase == "batch":
                 continue
             if step.sink is not None:

@@ -13,7 +13,14 @@ from codegen.data import Data, load_data
 from codegen.emit import Options, declared, emit
 from codegen.errors import UserError
 from codegen.fixedpoint import Floats, Ints, Q, learning_rate, quantize
-from codegen.graph import NameTakenError, Numbers, Plan, QuantizedGraph, TrainingGraph
+from codegen.graph import (
+    NameTakenError,
+    Numbers,
+    Plan,
+    QuantizedGraph,
+    TooManyBitsError,
+    TrainingGraph,
+)
 from codegen.interpret import IntegerLearner, State, initial_parameters, initial_state
 from codegen.layout import parameter_fields, struct_bytes, work_bytes
 from codegen.passes.build_graph import build_graph
@@ -21,6 +28,7 @@ from codegen.passes.differentiate import differentiate
 from codegen.passes.freeze import freeze
 from codegen.passes.fuse_elementwise import fuse_elementwise
 from codegen.passes.fuse_updates import fuse_updates
+from codegen.passes.leave_out import leave_out
 from codegen.passes.plan_memory import plan_memory
 from codegen.passes.quantize import quantize as quantize_graph
 from codegen.passes.schedule import schedule
@@ -37,7 +45,7 @@ def make_plan(spec: Spec, board: Board | None = None, gradient: bool = False) ->
     training = fuse_elementwise(freeze(_differentiated(spec)))
     if not gradient:
         training = _fused(spec, training)
-    quantized = quantize_graph(schedule(training), _numbers(spec, board))
+    quantized = _quantized(spec, leave_out(schedule(training)), board)
     _check_names(spec, quantized.training)
     plan = plan_memory(quantized, keep=gradient)
     if board is not None:
@@ -59,19 +67,36 @@ def _fused(spec: Spec, training: TrainingGraph) -> TrainingGraph:
         raise _taken(spec, str(taken)) from None
 
 
+def _quantized(spec: Spec, training: TrainingGraph, board: Board | None) -> QuantizedGraph:
+    try:
+        return quantize_graph(training, _numbers(spec, board))
+    except TooManyBitsError as step:
+        number, layer = _layer_of(spec, str(step))
+        narrower = "" if spec.mode != "int16" else " or mode = 'int8'"
+        raise UserError(
+            f"{spec.source}: layer {number} ({layer}): its sums may need more than 62 bits; take a "
+            f"smaller layer{narrower}"
+        ) from None
+
+
 def _check_names(spec: Spec, training: TrainingGraph) -> None:
     twice = [name for name, count in Counter(declared(training)).items() if count > 1]
     if twice:
         raise _taken(spec, min(twice))
 
 
-def _taken(spec: Spec, name: str) -> UserError:
-    """Of the layers that `name` may come from, the one that it says most of is to be renamed."""
+def _layer_of(spec: Spec, name: str) -> tuple[int, str]:
+    """Of the layers that `name` may come from, number and name of the one it says most of."""
     _, number, layer = max(
         (len(layer.name), number, layer.name)
         for number, layer in enumerate(spec.layers, 1)
         if layer.name in name
     )
+    return number, layer
+
+
+def _taken(spec: Spec, name: str) -> UserError:
+    number, layer = _layer_of(spec, name)
     return UserError(
         f"{spec.source}: layer {number} ({layer}): name = '{layer}'; the C code would have two "
         f"things called '{name}'; choose another"
@@ -97,7 +122,7 @@ def _check_address_space(spec: Spec, plan: Plan, board: Board) -> None:
     for what, size in parts.items():
         if size > limit:
             raise UserError(
-                f"{spec.source}: the {what} of {spec.name} take {size} bytes, but an object on "
+                f"{spec.source}: the {what} of {spec.name} would be {size} bytes long, but an object on "
                 f"{board.name} has at most {limit} ({board.address_bits}-bit sizes); "
                 "take fewer units or another board"
             )

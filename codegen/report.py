@@ -87,7 +87,7 @@ def multiplies(plan: Plan) -> dict[str, int]:
     """Multiplications of one training step. A fused update forms each gradient only once."""
     macs = {"forward": 0, "backward_data": 0, "weight_gradient": 0, "update": 0}
     kinds = {"forward": "forward", "backward": "backward_data", "gradient": "weight_gradient"}
-    for step in plan.training.steps:
+    for step in plan.training.learning:
         if isinstance(step.op, LayerOp) and not _is_cheap(step, step.op):
             macs[kinds[step.phase]] += step.op.multiplies(step.kernel, step.shapes)
     for tensor in plan.training.trained:
@@ -104,12 +104,12 @@ def _is_cheap(step: Step, op: LayerOp) -> bool:
 def _rows(plan: Plan, state: State) -> tuple[Row, ...]:
     accumulators = {
         step.output: plan.quantized.accumulators[step.name]
-        for step in plan.training.steps
+        for step in reversed(plan.training.steps)  # the twins of inference come last
         if step.name in plan.quantized.accumulators
     }
     rows = []
     for name, tensor in plan.training.tensors.items():
-        if tensor.role == "factor":  # a variable of the function that trains
+        if tensor.role in ("factor", "seed"):  # a variable of the function that trains
             continue
         bits = plan.quantized.formats[name].bits
         sum_ = accumulators.get(name)

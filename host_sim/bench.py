@@ -34,6 +34,8 @@ _SLOWEST = 2.0**-8  # a learning rate that is 0 leaves no row to update
 class CoreCost:
     """Instructions of a step or a prediction on one core; bytes of stack and of code.
 
+    `stack_bytes` is the deepest stack that was seen, `stack_bound_bytes` the deepest there can be.
+
     `train` is a worst case: no row of weights is skipped. Steps differ, because every 16th looks
     for weights that near their rail, and the last of a batch updates: `train` is their mean.
     """
@@ -44,6 +46,7 @@ class CoreCost:
     train_per_mac: float
     functions: Mapping[str, int]  # of `train`
     stack_bytes: int
+    stack_bound_bytes: int
     code_bytes: int
 
 
@@ -97,6 +100,7 @@ def core_cost(spec: Spec, core: Core, samples: Samples | None = None, seed: int 
         train_per_mac=round(train / worst.period / multiplies(plan)["total"], 3),
         functions={name: round(n / worst.period) for name, n in functions.most_common()},
         stack_bytes=stack,
+        stack_bound_bytes=_program(build).stack_bound(f"{spec.name}_train"),
         code_bytes=core.code_bytes(emit(spec, plan, start, Options()), spec.name),
     )
 

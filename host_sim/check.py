@@ -3,12 +3,13 @@
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from codegen.fixedpoint import BIAS_FRACTION, LOSS_FRACTION, Floats, Outer, Q
-from codegen.graph import QuantizedGraph, Step, TrainingGraph
+from codegen.fixedpoint import BIAS_FRACTION, LOSS_FRACTION, Floats, Ints, Outer, Q
+from codegen.graph import QuantizedGraph, Step
 from codegen.interpret import (
     IntegerLearner,
     Piece,
@@ -151,7 +152,9 @@ def finite_difference_error(
     worst = 0.0
     for index in range(min(count, len(samples))):
         sample = sample_floats(quantized, samples, index)
-        _, values = run_float(quantized.training, parameters, *sample)
+        _, values = run_float(quantized.training, parameters, *sample, state.steps)
+        known = {"x": sample[0], "target": sample[1], "steps": state.steps}
+        loss = partial(loss_float, quantized.training, **known)
         for tensor in tensors:
             gradient = values[f"d_{tensor.name}"]
             length = max(float(np.linalg.norm(gradient)), _SHORTEST)
@@ -159,7 +162,7 @@ def finite_difference_error(
             for step in _STEPS:
                 way = random.standard_normal(tensor.shape)
                 way /= np.linalg.norm(way)
-                slope = _slope(quantized.training, parameters, tensor.name, step * way, sample)
+                slope = _slope(loss, parameters, tensor.name, step * way)
                 error = min(error, abs(slope / step - float(np.sum(gradient * way))) / length)
                 if error < _AGREES:
                     break
@@ -168,16 +171,11 @@ def finite_difference_error(
 
 
 def _slope(
-    training: TrainingGraph,
-    parameters: Mapping[str, Floats],
-    name: str,
-    step: Floats,
-    sample: tuple[Floats, Any],
+    loss: Callable[..., float], parameters: Mapping[str, Floats], name: str, step: Floats
 ) -> float:
-    """How much the loss rises along a step, by a central difference."""
+    """How much the loss of parameters rises along a step, by a central difference."""
     ends = [
-        loss_float(training, {**parameters, name: parameters[name] + sign * step}, *sample)
-        for sign in (1, -1)
+        loss(parameters={**parameters, name: parameters[name] + sign * step}) for sign in (1, -1)
     ]
     return (ends[0] - ends[1]) / 2
 
@@ -358,11 +356,12 @@ class _Tally:
         learner = IntegerLearner(self.quantized, self.state)
         loss, values, stored = learner.gradients(samples.x[index], samples.target[index])
         self._compare_c(samples, index, loss, values)
-        for step in self.quantized.training.steps:
+        for step in self.quantized.training.learning:
             if step.sink is None:
                 self._keep(kernel_check(self.quantized, step, values, self.state))
             else:
                 self._keep(update_check(self.quantized, step, values, self.state))
+        self._compare_inference(learner, samples.x[index])
         self._compare_gradients(samples, index, values, stored)
 
     def kernels(self) -> tuple[KernelCheck, ...]:
@@ -383,9 +382,20 @@ class _Tally:
         self, samples: Samples, index: int, loss: int, values: Mapping[str, Any]
     ) -> None:
         self.equal &= self.device.gradient_of(samples, index) == loss
-        for step in self.quantized.training.steps:
+        for step in self.quantized.training.learning:
             read, want = self.device.read_q(step.output), values[step.output]
             self.equal &= read.f == want.f and np.array_equal(read.q.flat, want.q.flat)
+
+    def _compare_inference(self, learner: IntegerLearner, x: Ints) -> None:
+        """Steps that training does not run, and what predict shows where there are any."""
+        own = self.quantized.training.phase("inference")
+        if not own:
+            return
+        values = learner.inference(x)
+        for step in own:
+            self._keep(kernel_check(self.quantized, step, values, self.state))
+        shown = Q(learner.shown(values), self.quantized.score_fraction).value
+        self.equal &= np.array_equal(self.device.scores_of(x[None])[0], shown)
 
     def _compare_gradients(
         self,
@@ -395,7 +405,8 @@ class _Tally:
         stored: Mapping[str, Stored],
     ) -> None:
         x, target = sample_floats(self.quantized, samples, index)
-        _, exact = run_float(self.quantized.training, self.parameters, x, target)
+        training, steps = self.quantized.training, self.state.steps
+        _, exact = run_float(training, self.parameters, x, target, steps)
         loss = self.quantized.training.phase("loss")[0]
         meaningful = float(np.max(np.abs(exact[loss.output]))) > MEANINGFUL_ERROR
         for step in self.quantized.training.phase("gradient"):

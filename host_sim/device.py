@@ -163,8 +163,9 @@ class Device:
         build = self._gradient_build
         plan = build.plan
         tensor = plan.training.tensors.get(name)
-        if tensor is None or tensor.role == "target":
-            known = ", ".join(n for n, t in plan.training.tensors.items() if t.role != "target")
+        unread = ("target", "seed")
+        if tensor is None or tensor.role in unread:
+            known = ", ".join(n for n, t in plan.training.tensors.items() if t.role not in unread)
             raise UserError(f"{self.spec.name}: no tensor {name!r}; there are {known}")
         if tensor.role in PARAMETER_ROLES:
             return self.state().q(name)

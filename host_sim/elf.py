@@ -39,6 +39,34 @@ class Elf:
         inside = 0 <= index < len(self._owners)
         return self._names[self._owners[index]] if inside else "unknown code"
 
+    def extent(self, address: int) -> tuple[int, int]:
+        """First address of the function that begins here, and the first behind it.
+
+        Those of assembly have no size: they end where the next one begins.
+        """
+        size = max(size for _, start, size in self._functions() if start & ~1 == address)
+        later = [start & ~1 for _, start, _ in self._functions() if start & ~1 > address]
+        end = min(later, default=self.start + len(self.code))
+        return address, address + size if size else end
+
+    def word(self, address: int, size: int) -> int:
+        """Of `size` bytes."""
+        at = address - self.start
+        return int.from_bytes(self.code[at : at + size], "little")
+
+    def is_data(self, address: int) -> bool:
+        """Whether constants lie here, among the instructions of Thumb."""
+        starts, kinds = self._mapping
+        index = bisect_right(starts, address) - 1
+        return index >= 0 and kinds[index].startswith("$d")
+
+    @cached_property
+    def _mapping(self) -> tuple[list[int], list[str]]:
+        """Where code and constants begin, by the mapping symbols of the Arm ELF specification."""
+        table = self._file.get_section_by_name(".symtab").iter_symbols()
+        marks = sorted((s["st_value"], s.name) for s in table if s.name.startswith(("$d", "$t")))
+        return [start for start, _ in marks], [kind for _, kind in marks]
+
     def line_at(self, address: int) -> str:
         """File and line of an instruction, or nothing where the compiler left no trace of it."""
         starts, places = self._lines

@@ -31,6 +31,7 @@ try:
     from unicorn.unicorn_py3.unicorn import uclib
 
     from host_sim.elf import Elf, section_bytes
+    from host_sim.stack import deepest_stack
 except ImportError as error:
     package = {"elftools": "pyelftools"}.get(str(error.name).split(".")[0], error.name)
     raise UserError(MISSING.format(package)) from None
@@ -311,6 +312,10 @@ class EmulatedProgram:
         """The deepest that the stack has been since the reset."""
         memory = np.frombuffer(self._engine.mem_read(STACK, STACK_BYTES), np.uint8)
         return int(STACK_BYTES - np.argmax(memory != PAINT)) if (memory != PAINT).any() else 0
+
+    def stack_bound(self, function: str) -> int:
+        """The deepest that the stack can be in a call of the function, by its frames and calls."""
+        return deepest_stack(self._elf, self._core.instruction_set, function)
 
     def instructions(self) -> Counter[str]:
         """Instructions since the reset, by function.

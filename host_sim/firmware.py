@@ -13,7 +13,7 @@ import time
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Self
@@ -29,7 +29,7 @@ from codegen.firmware import (
     firmware_of,
     instruction_set,
 )
-from host_sim.compiler import Compiler
+from host_sim.compiler import Compiler, build, find_compiler
 
 # ---------------------------------------------------------------- building
 
@@ -178,10 +178,33 @@ def emulator_of(board: Board) -> Tool:
 
 
 def _installed(tool: Tool, board: Board) -> Tool:
+    if tool.source:
+        return replace(tool, command=tool.command.format_map(_Made(program=_made(tool, board))))
     program = shlex.split(tool.command)[0]
     if shutil.which(program) is None:
         raise UserError(f"{board.name}: there is no {program} on the PATH; {tool.install}")
     return tool
+
+
+class _Made(dict[str, str]):
+    """Fills in what is made, and leaves the other names for later."""
+
+    def __missing__(self, key: str) -> str:
+        return f"{{{key}}}"
+
+
+def _made(tool: Tool, board: Board) -> str:
+    """What this machine's compiler makes of the tool's source."""
+    source = Path(__file__).with_name(tool.source)
+    libraries = tuple(f"-l{library}" for library in tool.libraries)
+    files = {source.name: source.read_text(encoding="utf-8")}
+    try:
+        made = build(files, replace(find_compiler(), flags=("-O2",)), (source.name, *libraries), "")
+    except UserError:
+        raise UserError(
+            f"{board.name}: its emulator cannot be built from {source.name}; {tool.install}"
+        ) from None
+    return shlex.quote(str(made))
 
 
 def _words(tool: Tool, **values: object) -> list[str]:
@@ -191,12 +214,15 @@ def _words(tool: Tool, **values: object) -> list[str]:
 
 
 class EmulatedBoard:
-    """A firmware on an emulated board, whose serial line is a transport of `Link`."""
+    """A firmware on an emulated board, whose serial line is a transport of `Link`.
 
-    def __init__(self, board: Board, elf: Path):
+    `options` are more words for the emulator.
+    """
+
+    def __init__(self, board: Board, elf: Path, *options: str):
         self._name = f"emulated {board.name}"
         self._process = subprocess.Popen(
-            _words(emulator_of(board), elf=elf, serial="stdio"),
+            [*_words(emulator_of(board), elf=elf, serial="stdio"), *options],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -227,7 +253,7 @@ class EmulatedBoard:
         return data
 
     def close(self) -> None:
-        self._process.kill()
+        self._process.terminate()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None

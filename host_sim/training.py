@@ -10,6 +10,7 @@ import numpy as np
 from codegen.data import Data
 from codegen.fixedpoint import Floats
 from codegen.interpret import FloatLearner, initial_parameters, scores_float
+from codegen.ops.base import AnswerOp
 from codegen.pipeline import Samples, make_plan, quantize_samples
 from codegen.report import make_report
 from codegen.spec import Spec
@@ -144,7 +145,9 @@ def _scores(twin: FloatLearner, data: Data) -> Floats:
 
 
 def measure(spec: Spec, data: Data, scores: Floats, train_loss: float) -> Measures:
-    """What scores of the test samples, (samples, outputs), are worth."""
+    """What predictions for the test samples, (samples, outputs), are worth."""
+    last = spec.layers[-1].op
+    scores = last.scores(scores) if isinstance(last, AnswerOp) else scores
     losses = [spec.loss.loss(s, t)[0] for s, t in zip(scores, data.y_test, strict=True)]
     score = spec.loss.score(scores, data.y_test)
     return Measures(score, float(np.mean(losses)), train_loss)

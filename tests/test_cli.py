@@ -221,7 +221,7 @@ MISTAKES: list[tuple[tuple[str, ...], dict[str, str], str]] = [
     (
         (*REPORT, "--board", "arduino_mega"),
         edited("[4]", "[9000]"),
-        "net.toml: the parameters of net take 54028 bytes, but an object on arduino_mega has "
+        "net.toml: the parameters of net would be 54028 bytes long, but an object on arduino_mega has "
         "at most 32767 (16-bit sizes); take fewer units or another board",
     ),
     (

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from codegen import paths
-from codegen.board import Board, Tool, all_boards, load_board
+from codegen.board import Board, all_boards, load_board
 from codegen.errors import UserError
 from codegen.firmware import (
     LINK_STATE_BYTES,
@@ -32,7 +32,7 @@ from codegen.firmware import (
 )
 from codegen.pipeline import load_spec_data, make_plan, make_state, synthetic_samples
 from codegen.report import make_report
-from codegen.spec import MODES, Spec, load_spec
+from codegen.spec import Spec, load_spec
 from host_sim.compiler import STRICT, Compiler
 from host_sim.device import Device
 from host_sim.firmware import build_firmware, emulated, measured, write_binary, write_project
@@ -42,9 +42,12 @@ from host_sim.recording import Readings, record
 ROOT = Path(__file__).parent.parent
 NETWORKS = Path(__file__).parent / "networks"
 XOR = str(NETWORKS / "xor_gate.toml")
-BARE = {board.name: board for board in all_boards() if board.firmware is not None}
-NO_SKIP = os.environ.get("MCUGRAD_NO_SKIP") == "1"
-EMULATED = [name for name, board in BARE.items() if board.firmware and board.firmware.emulator]
+BARE = {b.name: b for b in all_boards() if b.firmware is not None}
+EMULATED = [
+    name
+    for name, board in BARE.items()
+    if board.firmware and (tool := board.firmware.emulator) and not tool.source
+]
 Run = Callable[..., tuple[int, str, str]]
 Need = Callable[..., None]
 
@@ -225,55 +228,6 @@ def test_an_emulated_board_learns_the_same_bytes(
         assert link.read_parameters() == device.parameter_bytes
         assert np.array_equal(link.scores(samples.x[0]), device.scores_of(samples.x[:1])[0])
         assert link.statistics().dropped == 0
-
-
-@pytest.fixture(scope="session")
-def simavr(tmp_path_factory: pytest.TempPathFactory, need: Need) -> Path:
-    """An emulator of AVR whose serial line is standard input and output."""
-    need("avr-gcc", "cc")
-    source, runner = Path(__file__).with_name("simavr_runner.c"), tmp_path_factory.mktemp("avr")
-    done = subprocess.run(
-        ["cc", "-O2", "-o", runner / "simavr", source, "-lsimavr"], capture_output=True, check=False
-    )
-    if done.returncode != 0:
-        message = "libsimavr-dev and libelf-dev are not installed"
-        pytest.fail(message) if NO_SKIP else pytest.skip(message)
-    return runner / "simavr"
-
-
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize(
-    ("name", "mcu"), [("arduino_uno", "atmega328p"), ("arduino_mega", "atmega2560")]
-)
-def test_an_emulated_avr_learns_the_same_bytes(
-    name: str, mcu: str, mode: str, simavr: Path
-) -> None:
-    """With an int of 16 bits, and tables that are in flash only; it keeps them in its EEPROM."""
-    board, spec = load_board(name), named("xor_gate", mode)
-    assert board.firmware is not None
-    tool = Tool(f"{simavr} {mcu} {board.clock_hz} {{elf}}", "")
-    board = replace(board, firmware=replace(board.firmware, emulator=tool))
-    device = Device(spec, board=board, counters=False)
-    samples = synthetic_samples(spec, device.plan, 60, seed=3)
-    with emulated(project_of(spec, board)) as line:
-        link = Link(line, spec, device.plan, make_state(spec, device.plan))
-        assert link.train_samples(samples, range(60)) == device.train_samples(samples, range(60))
-        assert link.read_parameters() == device.parameter_bytes
-        link.save()
-        link.train_samples(samples, range(5))
-        link.load()
-        assert link.read_parameters() == device.parameter_bytes
-
-
-def test_tables_take_no_ram_on_avr(tmp_path: Path, need: Need) -> None:
-    need("avr-gcc")
-    spec, board = named("xor_gate"), load_board("arduino_uno")
-    project = project_of(spec, board)
-    write_project(tmp_path, project)
-    plan = make_plan(spec, board)
-    report = make_report(plan, make_state(spec, plan))
-    assert report.constants > 500
-    assert build_firmware(tmp_path, project, "gcc").data_bytes < report.total + 200
 
 
 PROGRAM = """\

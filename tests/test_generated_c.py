@@ -36,14 +36,15 @@ from codegen.fixedpoint import (
     integers,
     learning_rate,
     quantize,
+    rescale,
 )
-from codegen.interpret import IntegerLearner
+from codegen.interpret import IntegerLearner, finished
 from codegen.layout import pack, unpack
-from codegen.pipeline import Samples, generate, synthetic_samples
+from codegen.pipeline import Samples, generate, make_plan, synthetic_samples
 from codegen.report import make_report, multiplies
 from codegen.spec import Spec, load_spec, parse_spec
 from host_sim.compiler import STRICT, Compiler, build_library
-from host_sim.device import Build
+from host_sim.device import Build, Device
 
 HERE = Path(__file__).parent
 C_PLUS_PLUS = (
@@ -287,6 +288,29 @@ def test_predict_and_scores_compute_the_python_integers(spec: Spec, any_compiler
     assert np.array_equal(scores, own)
     assert np.array_equal(np.take_along_axis(own, best, axis=1)[:, 0], own.max(axis=1))
     assert build.params.tobytes() == before
+
+
+@pytest.mark.parametrize(("kinds", "kept"), [(("relu", "tanh"), 0), (("tanh", "relu"), 1)])
+def test_the_last_of_fused_ops_says_whether_positive_values_are_kept(
+    kinds: tuple[str, str], kept: int, any_compiler: Compiler
+) -> None:
+    """In a frozen prefix, on inputs so small that what is positive is rounded to 0."""
+    layers = "".join(f'[[layer]]\nkind = "{kind}"\n' for kind in kinds)
+    text = 'name = "small"\nloss = "squared_error"\ninput = [4]\n[numbers]\nmode = "int8"\n'
+    text += '[[layer]]\nkind = "dense"\nunits = 32\nfrozen = true\n' + layers
+    spec = parse_spec(text + '[[layer]]\nkind = "dense"\nunits = 1\n', "small.toml")
+    device = Device(spec, compiler=any_compiler)
+    samples = Samples(integers([[1, 0, 0, 0], [0, 1, -1, 0]]), integers([[0], [0]]))
+    quantized, state = make_plan(spec, gradient=True).quantized, device.state()
+    step = quantized.training.steps[0]
+    for index, (x, target) in enumerate(samples.first(2)):
+        _, values, _ = IntegerLearner(quantized, state).gradients(x, target)
+        device.gradient_of(samples, index)
+        assert np.array_equal(device.read_q(step.output).q, values[step.output].q)
+        acc, f = finished(quantized, step, values).acc, values[step.output].f
+        lost = (acc.q > 0) & (rescale(acc.q, acc.f - f) == 0)
+        assert lost.any()
+        assert np.all(values[step.output].q[lost] == kept)
 
 
 # ---------------------------------------------------------------- sanitizers

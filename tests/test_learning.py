@@ -9,13 +9,19 @@ from given import named
 from sklearn.datasets import load_digits
 
 from codegen.data import Data
-from codegen.fixedpoint import Floats
+from codegen.fixedpoint import Floats, Ints
 from codegen.interpret import FloatLearner, initial_parameters
+from codegen.layout import pack
 from codegen.ops.adam import Adam
 from codegen.ops.base import OptimizerOp
+from codegen.ops.dense import Dense
+from codegen.ops.dropout import Dropout
+from codegen.ops.gru import Gru
 from codegen.ops.momentum import Momentum
 from codegen.ops.nesterov import Nesterov
 from codegen.ops.rmsprop import Rmsprop
+from codegen.ops.softmax import Softmax
+from codegen.ops.softmax_cross_entropy import SoftmaxCrossEntropy
 from codegen.ops.step import Step
 from codegen.pipeline import (
     load_spec_data,
@@ -25,7 +31,7 @@ from codegen.pipeline import (
     synthetic_samples,
 )
 from codegen.report import make_report, multiplies
-from codegen.spec import MODES, Spec
+from codegen.spec import MODES, Layer, Spec
 from host_sim.check import CheckResult, check
 from host_sim.device import Device
 from host_sim.training import train
@@ -243,6 +249,24 @@ def test_decay_and_clipping_do_to_weights_what_they_do_in_floats(
     assert abs(fixed - exact) <= 0.1 * abs(exact - norms["plain"][1])
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_probabilities_change_nothing_of_what_is_learnt(mode: str, digits_file: Path) -> None:
+    """Same parameters as without the last layer, same accuracy; the loss is told from them."""
+    plain = named("digits", mode=mode)
+    spec = replace(plain, layers=(*plain.layers, Layer(Softmax(), "softmax1")))
+    data = load_spec_data(spec, digits_file, 0)
+    got, want = train(spec, data, epochs=1), train(plain, data, epochs=1)
+    weights = [result.device.state().values for result in (got, want)]
+    assert all(np.array_equal(weights[0][name], weights[1][name]) for name in weights[1])
+    for one, other in ((got.fixed, want.fixed), (got.float_, want.float_)):
+        assert one.score == pytest.approx(other.score, abs=0.005)
+        assert one.loss == pytest.approx(other.loss, abs=0.002)
+        assert one.train_loss == other.train_loss
+    scores = got.device.scores(data.x_test)
+    assert np.all((scores >= 0) & (scores < 1))
+    assert scores.sum(axis=1) == pytest.approx(1, abs=10 * 2.0**-15)
+
+
 def test_a_regression_is_learnt_as_well_as_in_floats() -> None:
     spec = named("regression", mode="int16")
     lost = []
@@ -260,6 +284,54 @@ def test_the_last_layer_alone_costs_less_than_half() -> None:
     """Multiplications of a step: 45 % at the most, where AIfES needs 98.7 %."""
     last, every = (multiplies(make_plan(named(name)))["total"] for name in ("w5", "w4"))
     assert last <= 0.45 * every
+
+
+def marked_sequences(random: np.random.RandomState, count: int) -> tuple[Floats, Ints]:
+    """Eight numbers, one of which is marked, not the last: is it small, middling or large?"""
+    label = random.randint(3, size=count)
+    x = np.zeros((count, 8, 2))
+    x[..., 0] = random.uniform(-0.5, 0.5, (count, 8))
+    marked = np.arange(count), random.randint(7, size=count)
+    x[(*marked, 0)] = 0.6 * (label - 1) + random.uniform(-0.25, 0.25, count)
+    x[(*marked, 1)] = 1
+    return x, label
+
+
+@pytest.mark.parametrize("mode", ["int16", "int8"])
+def test_a_gru_learns_to_remember_as_well_as_in_floats(mode: str) -> None:
+    """Who only sees the last step, or errors of the last step, is right once in three times."""
+    random = np.random.RandomState(0)
+    (x, y), (x_test, y_test) = marked_sequences(random, 400), marked_sequences(random, 400)
+    layers = (Layer(Gru(8), "gru1"), Layer(Dense(3), "dense1"))
+    spec = Spec(
+        *("marked", (8, 2), layers, SoftmaxCrossEntropy()),
+        mode=mode,
+        learning_rate=0.02,
+        optimizer=Adam(),
+        schedule=Step(samples=4 * len(x)),
+    )
+    result = train(spec, Data(x, y, x_test, y_test), epochs=6)
+    assert result.float_.score > 0.98
+    assert 100 * (result.float_.score - result.fixed.score) <= 0.5
+
+
+def test_with_dropout_digits_are_learnt_as_well_as_in_floats(digits_file: Path) -> None:
+    """The floats drop the same numbers; who predicts drops none. Mean of four seeds."""
+    plain, lost = named("digits"), []
+    for seed in range(4):
+        data = load_spec_data(plain, digits_file, seed)
+        layers = (*plain.layers[:2], Layer(Dropout(0.25), "dropout1"), *plain.layers[2:])
+        schedule = Step(samples=4 * len(data.x))
+        result = train(replace(plain, layers=layers, schedule=schedule), data, epochs=6, seed=seed)
+        assert result.float_.score > 0.9
+        lost.append(100 * (result.float_.score - result.fixed.score))
+        device, x = result.device, data.x_test[:9]
+        shown = device.scores(x)
+        state = device.state()
+        state.steps += 1
+        device.parameter_bytes = pack(device.plan, state)
+        assert np.array_equal(device.scores(x), shown)
+    assert np.mean(lost) <= 0.5
 
 
 @pytest.mark.parametrize(("mode", "most"), [("int16", 5600), ("int8_compact", 3400)])

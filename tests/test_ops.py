@@ -26,6 +26,7 @@ from codegen.fixedpoint import (
     fold,
     integers,
     narrow,
+    sample_seed,
     saturate,
     step24,
 )
@@ -61,6 +62,9 @@ from codegen.ops.cosine import COSINE_ERROR, Cosine
 from codegen.ops.curves import TANH_TABLE
 from codegen.ops.dense import Dense
 from codegen.ops.depthwise_conv2d import DepthwiseConv2d
+from codegen.ops.dropout import Dropout
+from codegen.ops.elu import Elu
+from codegen.ops.exponential import EXP2_ERROR, exp2
 from codegen.ops.flatten import Flatten
 from codegen.ops.global_average_pool import GlobalAveragePool
 from codegen.ops.gru import Gru
@@ -85,12 +89,11 @@ from codegen.ops.scale_shift import ScaleShift
 from codegen.ops.sgd import Sgd
 from codegen.ops.sigmoid import Sigmoid
 from codegen.ops.simple_rnn import SimpleRnn
+from codegen.ops.softmax import Softmax
 from codegen.ops.softmax_cross_entropy import (
-    _EXP2_ERROR,
     LOG2_TABLE,
     LOSS_ERROR,
     SoftmaxCrossEntropy,
-    exp2,
     log2,
 )
 from codegen.ops.softsign import Softsign
@@ -172,6 +175,9 @@ LAYER_EXAMPLES = [
     case(Prelu(), (3, 2, 4)),
     case(Prelu(), (5,)),
     case(Concatenate(), (3, 2), (3, 4)),
+    case(Dropout(), (3, 4)),
+    case(Dropout(0.1), (7,)),
+    case(Dropout(0.99999), (40,)),
 ]
 SCHEDULE_EXAMPLES = [
     *(Constant(), WarmUp(7), WarmUp(1), Cosine(100), Cosine(33)),
@@ -179,10 +185,12 @@ SCHEDULE_EXAMPLES = [
 ]
 FOLD_EXAMPLES = [BatchNorm((0.5, 0.0), (1.0, 4.0))]
 CHAIN_EXAMPLES = [Gru(3), SimpleRnn(3)]  # what they stand for: test_recurrence.py
+ANSWER_EXAMPLES = [Softmax()]
 VIEW_EXAMPLES = [Flatten(), Reshape((2, 3))]
 ELEMENTWISE = [
     *(Relu(), Relu6(), LeakyRelu(), LeakyRelu(0.0), LeakyRelu(0.9999)),
     *(Sigmoid(), Tanh(), Softsign(), HardSigmoid()),
+    *(Elu(), Elu(0.0), Elu(1.6733), Elu(2.0)),
 ]
 LOSS_EXAMPLES = [
     *(SoftmaxCrossEntropy(), SoftmaxCrossEntropy(label_smoothing=0.1)),
@@ -216,7 +224,7 @@ def label_or_target(loss: LossOp, outputs: int, random: np.random.RandomState) -
 
 def test_every_op_has_an_example() -> None:
     layers = [example.op for example in LAYER_EXAMPLES]
-    others = (*ELEMENTWISE, *VIEW_EXAMPLES, *FOLD_EXAMPLES, *CHAIN_EXAMPLES)
+    others = (*ELEMENTWISE, *VIEW_EXAMPLES, *FOLD_EXAMPLES, *CHAIN_EXAMPLES, *ANSWER_EXAMPLES)
     assert {op.kind for op in (*layers, *others)} - {"identity"} == set(LAYERS)
     assert {op.kind for op in LOSS_EXAMPLES} == set(LOSSES)
     assert {op.kind for op in OPTIMIZER_EXAMPLES} == set(OPTIMIZERS)
@@ -561,6 +569,35 @@ def test_leaky_relu_refuses_a_slope_that_is_none(slope_: float) -> None:
         LeakyRelu(slope_)
 
 
+@pytest.mark.parametrize("alpha", [-0.1, 2.1, math.nan])
+def test_elu_refuses_an_alpha_that_is_none(alpha: float) -> None:
+    with pytest.raises(ShapeError) as caught:
+        Elu(alpha)
+    assert str(caught.value) == f"alpha = {alpha}: it must be at least 0 and at most 2"
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
+def test_dropout_drops_its_share_and_keeps_the_mean(rate: float) -> None:
+    """Within five standard deviations, for the numbers of a layer and for one number over layers."""
+    op, n = Dropout(rate), 40_000
+    many = op.keeps(sample_seed(3, 0), (n,))
+    one = np.array([op.keeps(sample_seed(steps, 1), (3,))[2] for steps in range(n // 20)])
+    for kept in (many, one):
+        assert abs(kept.mean() - (1 - rate)) < 5 * math.sqrt(rate * (1 - rate) / kept.size)
+    assert op.scale_q / 2**12 * (1 - rate) == pytest.approx(1, abs=2.0**-12)
+
+
+def test_masks_of_neighbours_are_independent() -> None:
+    """Of elements, samples and layers: agreement is that of coins, within five deviations."""
+    op, n = Dropout(0.5), 4000
+    mask = op.keeps(sample_seed(7, 0), (n + 1,))
+    for other in (
+        *(mask[1:], op.keeps(sample_seed(8, 0), (n,)), op.keeps(sample_seed(7, 1), (n,))),
+        *(op.keeps(sample_seed(6, 1), (n,)), op.keeps(sample_seed(7 + 2**16, 0), (n,))),
+    ):
+        assert abs(np.mean(mask[:n] == other) - 0.5) < 5 * math.sqrt(0.25 / n)
+
+
 # ---------------------------------------------------------------- link 2: elementwise ops
 
 
@@ -629,6 +666,32 @@ def test_curves_use_most_of_their_allowance(op: ElementwiseOp) -> None:
     assert 0.5 < worst / op.allowance("forward", 17, 21) <= 1
 
 
+def test_elu_uses_much_of_its_allowance() -> None:
+    """Most of it is the remainder of the cubic, which is largest just before a table's entry."""
+    x = Q(-np.arange(2**20), 19)
+    worst = np.max(np.abs(Elu().forward_int(x, 21).value - Elu().forward(x.value)))
+    assert 0.5 < worst / Elu().allowance("forward", 19, 21) <= 1
+
+
+def test_elu_keeps_what_is_positive_and_never_falls() -> None:
+    """However coarse or fine the accumulator is, up to the bits that it has."""
+    for f, bits in ((-8, 30), (20, 30), (45, 50), (45, 61)):
+        x = Q(accumulators(bits, seed=1), f)
+        y = Elu().forward_int(Q(np.sort(x.q), f), bits)
+        assert np.all(np.diff(y.q) >= 0)
+        assert np.array_equal(y.q > 0, np.sort(x.q) > 0)
+    x = Q(integers(-np.arange(2**18)), 16)
+    assert np.all(np.diff(Elu().forward_int(x, 18).q) <= 0)
+
+
+def test_backward_of_elu_stays_within_its_slopes() -> None:
+    """Stored outputs may be rounded below -alpha, where the slope is 0."""
+    op, dy = Elu(0.75), Q(integers([8, 8, 8, 8, 8]), 3)
+    y = Q(integers([1, 0, -2, -3, -4]), 2)
+    assert op.grad_x_int(dy, y, 10).value.tolist() == [1.0, 0.75, 0.25, 0.0, 0.0]
+    assert op.grad_x(dy.value, y.value).tolist() == [1.0, 0.75, 0.25, 0.0, 0.0]
+
+
 @pytest.mark.parametrize("op", [Sigmoid(), Tanh()], ids=name_of)
 def test_curves_never_fall(op: ElementwiseOp) -> None:
     """And the stored output keeps to the range that its format has."""
@@ -692,6 +755,27 @@ def test_softmax_is_within_its_allowance(outputs: int, f: int) -> None:
             assert 0 <= loss < 2**31
 
 
+@pytest.mark.parametrize("outputs", [2, 3, 10, 32, 1000])
+@pytest.mark.parametrize("f", [-8, 0, 8, 15, 23])
+def test_probabilities_are_within_their_allowance(outputs: int, f: int) -> None:
+    op, shapes = Softmax(), {"x": (outputs,), "out": (outputs,)}
+    for q in scores(outputs, outputs):
+        got, want = op.forward_int(Q(q, f)), op.forward(Q(q, f).value)
+        allowed = op.allowance("forward", {"x": Q(q, f)}, shapes)
+        assert np.max(np.abs(got.value - want)) <= allowed
+        assert want.sum() == pytest.approx(1)
+        assert np.all((got.q >= 0) & (got.q <= 1 << op.products("forward", shapes).more))
+        assert np.all(np.diff(got.q[np.argsort(q)]) >= 0)
+
+
+def test_scores_can_be_told_from_probabilities() -> None:
+    """But for a constant, and for what is below half a unit."""
+    x = np.array([0.5, -2.0, 1.0, -30.0])
+    back = Softmax().scores(Softmax().forward(x))
+    assert back[:3] - back[0] == pytest.approx(x[:3] - x[0])
+    assert back[3] == pytest.approx(math.log(2.0**-16))
+
+
 @pytest.mark.parametrize("outputs", [2, 3, 10, 255, 256, 1000])
 def test_the_sum_of_exponentials_fits_32_bits(outputs: int) -> None:
     """All scores equal is the largest sum; the errors of p then sum to 0 but for rounding."""
@@ -704,7 +788,7 @@ def test_the_sum_of_exponentials_fits_32_bits(outputs: int) -> None:
 def test_exp2_and_log2_are_inverse_within_their_tables() -> None:
     for t in range(0, 20 << 26, (1 << 26) // 37):
         assert exp2(t, 28) / 2**28 == pytest.approx(
-            2 ** (-t / 2**26), abs=0.5 * 2.0**-28 + _EXP2_ERROR
+            2 ** (-t / 2**26), abs=0.5 * 2.0**-28 + EXP2_ERROR
         )
     assert exp2(1 << 60, 28) == 0
     for v in (1 << 28, (1 << 28) + 1, 3 << 28, (1 << 32) - 1, 0x1F345678):
@@ -1010,6 +1094,7 @@ def test_every_op_has_a_template_of_its_name(kind: str) -> None:
 
 KERNELS: list[tuple[Op, list[str]]] = [(example.op, example.kernels) for example in LAYER_EXAMPLES]
 KERNELS += [(op, ["forward", "grad_x"]) for op in ELEMENTWISE]
+KERNELS += [(op, ["forward"]) for op in ANSWER_EXAMPLES]
 
 
 @pytest.mark.parametrize(("op", "kernels"), KERNELS, ids=str)
@@ -1034,7 +1119,7 @@ def test_tables_fit_their_c_types() -> None:
     for op in ELEMENTWISE:
         for kernel in ("forward", "grad_x"):
             for name, table in op.tables(kernel).items():
-                assert all(type(v) is int and 0 <= v < 2**16 for v in table), name
+                assert all(type(v) is int and 0 <= v < 2**32 for v in table), name
     for loss in LOSS_EXAMPLES:
         for name, table in loss.tables().items():
             assert all(type(v) is int and 0 <= v < 2**32 for v in table), name

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codegen.board import Board, load_board
-from codegen.fixedpoint import MAX_FRACTION, MAX_WEIGHT_FRACTION, MIN_FRACTION, Q
-from codegen.graph import Plan, Step, TensorFormat, TrainingGraph
+from codegen.fixedpoint import MAX_FRACTION, MAX_WEIGHT_FRACTION, MIN_FRACTION, Q, integers
+from codegen.graph import Plan, Policy, Step, TensorFormat, TrainingGraph
 from codegen.interpret import (
     IntegerLearner,
     State,
@@ -267,6 +267,69 @@ def test_the_order_does_not_depend_on_the_order_that_comes_in() -> None:
         ready.add(step.output)
 
 
+# ---------------------------------------------------------------- leave_out
+
+
+DROPPING = network(
+    "dropout name='a' rate=0.25",
+    "dense units=6 name='c'",
+    "dropout name='d'",
+    "dropout name='e'",
+    "relu name='r'",
+    "add name='s' inputs=['r', 'd']",
+    "dense units=2 name='last'",
+)
+
+
+@pytest.mark.parametrize("gradient", [False, True])
+def test_inference_leaves_out_what_is_for_training_only(gradient: bool) -> None:
+    training = make_plan(DROPPING, gradient=gradient).training
+    forward = [(step.name, [*step.reads.values()]) for step in training.phase("forward")]
+    assert forward == [
+        *(("a", ["x", "a_seed"]), ("c", ["a", "c_w", "c_b"]), ("d", ["c", "d_seed"])),
+        *(
+            ("e", ["d", "e_seed"]),
+            ("r", ["e"]),
+            ("s", ["r", "d"]),
+            ("last", ["s", "last_w", "last_b"]),
+        ),
+    ]
+    inference = [(step.name, step.output, [*step.reads.values()]) for step in training.inference]
+    assert inference == [
+        ("c_inference", "c", ["x", "c_w", "c_b"]),
+        ("r_inference", "r", ["c"]),
+        ("s_inference", "s", ["r", "c"]),
+        ("last", "last", ["s", "last_w", "last_b"]),
+    ]
+
+
+def test_what_inference_reads_is_not_overwritten_before() -> None:
+    """c is needed for r and s, which training computes from other numbers."""
+    plan = make_plan(DROPPING)
+    values = {name: (at, plan.training.tensors[name].size * 2) for name, at in plan.offsets.items()}
+    for name in ("d", "e", "r", "s"):
+        (at, bytes_), (c_at, c_bytes) = values[name], values["c"]
+        assert at + bytes_ <= c_at or c_at + c_bytes <= at, name
+
+
+def test_each_layer_and_each_sample_has_a_mask_of_its_own() -> None:
+    plan = make_plan(DROPPING, gradient=True)
+    state = make_state(DROPPING, plan)
+    masks = set()
+    for state.steps in range(8):
+        _, values, _ = IntegerLearner(plan.quantized, state).gradients(
+            integers([9, 9, 9, 9]), integers([0, 0])
+        )
+        _, floats = run_float(plan.training, state.floats(), np.ones(4), np.zeros(2), state.steps)
+        for name, before in (("a", "x"), ("d", "c"), ("e", "d")):
+            kept = values[name].q != 0
+            assert np.array_equal(
+                kept[values[before].q != 0], (floats[name] != 0)[values[before].q != 0]
+            )
+            masks.add((name, *kept))
+    assert len(masks) > 16
+
+
 # ---------------------------------------------------------------- quantize
 
 
@@ -275,6 +338,28 @@ def extremes(spec: Spec, plan: Plan) -> Samples:
     samples = synthetic_samples(spec, plan, 4, seed=1)
     rail = 2 ** (plan.quantized.formats["x"].bits - 1)
     return replace(samples, x=np.where(samples.x < 0, -rail, rail - 1))
+
+
+@pytest.mark.parametrize(
+    ("kinds", "policy", "f"),
+    [
+        (("tanh", "relu"), "adaptive", 0),
+        (("relu", "tanh"), "fixed", 15),
+        (("relu6", "tanh"), "fixed", 15),
+        (("hard_sigmoid", "tanh"), "fixed", 15),
+        (("tanh", "elu"), "adaptive", 0),
+    ],
+)
+def test_the_last_of_fused_ops_decides_the_format(
+    kinds: tuple[str, ...], policy: Policy, f: int
+) -> None:
+    """Nobody reads what comes before it in a frozen prefix."""
+    spec = network(
+        "dense units=3 frozen=true", *(f"{kind} name='{kind}'" for kind in kinds), "dense units=2"
+    )
+    quantized = make_plan(spec).quantized
+    assert [f.op.kind for f in quantized.training.step(kinds[-1]).finishes] == [*kinds]
+    assert quantized.formats[kinds[-1]] == TensorFormat(16, policy, f)
 
 
 def test_no_accumulator_leaves_its_bound(spec: Spec) -> None:
@@ -328,7 +413,12 @@ def test_the_worst_operands_reach_the_bound_of_an_accumulator_but_no_more(
         if not isinstance(step.op, LayerOp) or step.kernel in step.op.outer:
             continue
         names_ = list(dict.fromkeys(step.reads.values()))
-        choices = [at_the_ends(quantized.formats[n], training.tensors[n].shape) for n in names_]
+        choices = [
+            [integers([0])]
+            if training.tensors[n].role == "seed"
+            else at_the_ends(quantized.formats[n], training.tensors[n].shape)
+            for n in names_
+        ]
         for operands in itertools.product(*choices):
             values = dict(zip(names_, operands, strict=True))
             largest = max(np.max(np.abs(a.q)) for a in accumulators(plan, step, values, state))

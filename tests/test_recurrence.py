@@ -3,7 +3,7 @@
 import inspect
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -420,3 +420,23 @@ def test_bad_layers_are_refused(kind: str, changes: dict[str, object], message: 
     with pytest.raises(UserError) as caught:
         make_plan(parse_spec(NET.format(**values), "net.toml"))
     assert str(caught.value) == place + message.format(kind=kind)
+
+
+@pytest.mark.parametrize("kind", ["gru", "simple_rnn"])
+def test_a_layer_whose_sums_are_too_long_is_refused(kind: str) -> None:
+    """Arguments of curves get 22 fraction bits, however few the sum over the units has."""
+    spec = parse_spec(NET.format(input="4, 3", kind=kind, units=257, more=""), source="net.toml")
+    with pytest.raises(UserError) as caught:
+        make_plan(spec)
+    assert str(caught.value) == (
+        f"net.toml: layer 1 ({kind}1): its sums may need more than 62 bits; take a smaller layer "
+        "or mode = 'int8'"
+    )
+    make_plan(replace(spec, mode="int8"))
+    make_plan(parse_spec(NET.format(input="4, 3", kind=kind, units=256, more=""), "net.toml"))
+    far = NET.format(input="4, 3", kind=kind, units=2**24, more="")
+    with pytest.raises(UserError) as caught:
+        make_plan(replace(parse_spec(far, "net.toml"), mode="int8"))
+    assert str(caught.value) == (
+        f"net.toml: layer 1 ({kind}1): its sums may need more than 62 bits; take a smaller layer"
+    )

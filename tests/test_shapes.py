@@ -3,16 +3,18 @@
 import pytest
 
 from codegen.errors import UserError
+from codegen.graph import TensorFormat
 from codegen.passes.build_graph import build_graph
+from codegen.pipeline import make_plan
 from codegen.spec import parse_spec
 
 NORM = "mean=[0.5,-1.0] variance=[1.0,4.0]"
 SHORTER = "conv1d filters=2 kernel=2 name='a'"
 
 
-def complaint(shape: list[int], *layers: str) -> str:
+def complaint(shape: list[int], *layers: str, loss: str = "squared_error") -> str:
     """What is said of layers, each `kind key=value ...` in short, after the file and "layer "."""
-    text = f'name = "net"\ninput = {shape}\nloss = "squared_error"\n'
+    text = f'name = "net"\ninput = {shape}\nloss = "{loss}"\n'
     for layer in layers:
         kind, *keys = layer.split()
         text += f'[[layer]]\nkind = "{kind}"\n' + "".join(f"{key}\n" for key in keys)
@@ -247,3 +249,78 @@ def test_what_has_no_parameters_cannot_learn(kind: str) -> None:
 )
 def test_a_graph_that_is_none(layers: tuple[str, ...], message: str) -> None:
     assert complaint([4], *layers) == message
+
+
+SCORES = "dense units=3"
+CLASSES = "softmax_cross_entropy"
+
+
+@pytest.mark.parametrize(
+    ("loss", "layers", "message"),
+    [
+        (
+            "squared_error",
+            [SCORES, "softmax"],
+            "2 (softmax1): softmax goes with softmax_cross_entropy, which sees the scores before "
+            "it; write loss = 'softmax_cross_entropy' or remove the layer",
+        ),
+        (
+            CLASSES,
+            [SCORES, "softmax", SCORES],
+            "2 (softmax1): softmax can only be the last layer; put it last or remove it",
+        ),
+        (
+            CLASSES,
+            [SCORES, "softmax", "softmax"],
+            "2 (softmax1): softmax can only be the last layer; put it last or remove it",
+        ),
+        (
+            CLASSES,
+            [SCORES, "softmax frozen=true"],
+            "2 (softmax1): softmax has no parameters; remove frozen",
+        ),
+        (
+            CLASSES,
+            [SCORES, "softmax format='Q1.7'"],
+            "2 (softmax): the range of softmax fixes the format; remove format",
+        ),
+        (
+            CLASSES,
+            ["dense units=1", "softmax"],
+            "2 (softmax1): softmax_cross_entropy needs at least 2 outputs, this layer has 1; one "
+            "output goes with squared_error",
+        ),
+    ],
+)
+def test_a_softmax_that_cannot_be(loss: str, layers: list[str], message: str) -> None:
+    assert complaint([4], *layers, loss=loss) == message
+
+
+def test_the_format_of_scores_before_a_softmax_has_their_16_bits() -> None:
+    text = f'name = "net"\ninput = [4]\nloss = "{CLASSES}"\n[numbers]\nmode = "int8"\n'
+    text += '[[layer]]\nkind = "dense"\nunits = 3\nformat = "Q6.10"\n[[layer]]\nkind = "softmax"\n'
+    formats = make_plan(parse_spec(text, "net.toml")).quantized.formats
+    assert formats["dense1"] == TensorFormat(16, "fixed", 10)
+    assert formats["softmax1"] == TensorFormat(16, "fixed", 15)
+
+
+@pytest.mark.parametrize("rate", [-0.5, 0, 1, 1.5])
+def test_a_dropout_that_drops_nothing_or_all(rate: float) -> None:
+    assert complaint([4], f"dropout rate={rate}", SCORES) == (
+        f"1 (dropout): rate = {float(rate)}: it must be above 0 and below 1"
+    )
+
+
+@pytest.mark.parametrize(
+    ("loss", "layers", "place"),
+    [
+        ("squared_error", [SCORES, "dropout"], "2 (dropout1)"),
+        (CLASSES, [SCORES, "dropout", "softmax"], "3 (softmax1)"),
+        ("squared_error", ["dense units=4", "dropout", "flatten"], "3 (flatten1)"),
+    ],
+)
+def test_scores_that_inference_does_not_have(loss: str, layers: list[str], place: str) -> None:
+    assert complaint([4], *layers, loss=loss) == (
+        f"{place}: the scores are what dropout leaves, and inference has none; remove it or put a "
+        "layer behind it"
+    )

@@ -14,6 +14,8 @@ from codegen.ops.conv2d import Conv2d
 from codegen.ops.cosine import Cosine
 from codegen.ops.dense import Dense
 from codegen.ops.depthwise_conv2d import DepthwiseConv2d
+from codegen.ops.dropout import Dropout
+from codegen.ops.elu import Elu
 from codegen.ops.flatten import Flatten
 from codegen.ops.global_average_pool import GlobalAveragePool
 from codegen.ops.gru import Gru
@@ -36,6 +38,7 @@ from codegen.ops.scale_shift import ScaleShift
 from codegen.ops.sgd import Sgd
 from codegen.ops.sigmoid import Sigmoid
 from codegen.ops.simple_rnn import SimpleRnn
+from codegen.ops.softmax import Softmax
 from codegen.ops.softmax_cross_entropy import SoftmaxCrossEntropy
 from codegen.ops.softsign import Softsign
 from codegen.ops.squared_error import SquaredError
@@ -49,11 +52,12 @@ LAYERS: dict[str, LayerKind] = {
     for op in (
         *(Dense, Conv1d, Conv2d, DepthwiseConv2d),
         *(LeakyRelu, Relu, Relu6, Sigmoid, Tanh),
-        *(HardSigmoid, HardSwish, Prelu, Softsign),
+        *(Elu, HardSigmoid, HardSwish, Prelu, Softsign),
         *(MaxPool, AveragePool, GlobalAveragePool),
         *(Add, Concatenate, Multiply, Flatten, Reshape, Pad),
         *(BatchNorm, ScaleShift),
         *(Gru, SimpleRnn),
+        *(Dropout, Softmax),
     )
 }
 LOSSES: dict[str, type[LossOp]] = {

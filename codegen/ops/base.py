@@ -5,6 +5,7 @@ pair: `forward` in floats and, under it, `forward_int` in integers. The names of
 what it reads: `x` the input (`x1` and `x2` where there are two), `y` the output, `dy` the error of
 the output, `w` and `b` parameters, `t` the target. Argument order, C signature, live ranges and
 memory plan follow. A kernel that must know the shape of what it writes has a keyword `shape`.
+`seed` is a 32-bit number of the layer and the sample, the same in forward and backward.
 `dx` is the error of the input, for a gradient that needs what `grad_x` wrote.
 
 A recurrent kernel, which reads what it wrote, is a generator: it yields (place, numbers) and is
@@ -16,6 +17,7 @@ Families:
 - LayerOp      accumulates: an integer kernel returns exact accumulators (or pre-shifted ones).
 - ChainOp      stands for several LayerOps, each of which reads the one before it.
 - FoldOp       scales and shifts channels with given numbers; the layer before it takes them up.
+- AnswerOp     is the last layer, which inference runs and training does not.
 - ViewOp       gives the same numbers another shape; it has no kernels and costs nothing.
 - ElementwiseOp maps an accumulator to an accumulator, just before a value is stored.
 - LossOp       turns scores and target into a loss and the error of the scores.
@@ -166,6 +168,7 @@ class LayerOp(Op):
     inputs: ClassVar[tuple[str, ...]] = ("x",)
     # Each input's error is the output's, number for number: grad_<input> is never run.
     passes_errors: ClassVar[bool] = False
+    training_only: ClassVar[bool] = False  # inference takes its input for its output
     # Kernels whose gradient is an outer product of a row's error and x, and is never formed.
     outer: ClassVar[tuple[str, ...]] = ()
 
@@ -255,6 +258,20 @@ class ChainOp(LayerOp):
     def parameters(self, *inputs: Shape) -> dict[str, Parameter]:
         """Those of all, whose names differ."""
         return {k: p for op, x in self._walk(*inputs) for k, p in op.parameters(*x).items()}
+
+
+@dataclass(frozen=True)
+class AnswerOp(LayerOp):
+    """The last layer, kernel `forward`: it makes what the caller of predict sees out of the scores.
+
+    Training does not run it: the loss is that of the scores.
+    """
+
+    loss: ClassVar[str]  # the kind of loss whose scores it takes
+
+    def scores(self, answers: Floats) -> Floats:
+        """Scores, up to a constant, of which it makes these answers."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from codegen.errors import UserError
 from codegen.graph import PARAMETER_ROLES, Graph, Node, Part, Tensor, Use, add_tensor
 from codegen.ops.base import (
+    AnswerOp,
     ChainOp,
     ElementwiseOp,
     FoldOp,
@@ -41,6 +42,7 @@ def build_graph(spec: Spec) -> Graph:
         spec.schedule,
         spec.weight_decay,
         spec.clip_norm,
+        building.answer,
     )
     check(graph)
     return graph
@@ -66,6 +68,7 @@ class _Building:
     tensors: dict[str, Tensor] = field(default_factory=dict)
     uses: dict[str, Use] = field(default_factory=dict)
     folds: dict[str, FoldOp] = field(default_factory=dict)  # by the layer that takes it up
+    answer: Node | None = None
 
     def __post_init__(self) -> None:
         self.tensors[INPUT] = Tensor(INPUT, self.spec.input, "input")
@@ -82,7 +85,10 @@ class _Building:
         if isinstance(layer.op, ViewOp):
             self.uses[layer.name] = replace(uses[0], shape=layer.op.output_shape(uses[0].shape))
             return
-        if isinstance(layer.op, ChainOp):
+        if isinstance(layer.op, AnswerOp):
+            self.answer = self._add_answer(layer, layer.op, uses[0])
+            self.uses[layer.name] = uses[0]
+        elif isinstance(layer.op, ChainOp):
             self.uses[layer.name] = self._add_links(layer, layer.op, uses[0])
         elif layer.update_channels < 1:
             self.uses[layer.name] = self._add_split(layer, uses[0])
@@ -145,6 +151,19 @@ class _Building:
             use = self._add(layer, op, layer.name + suffix, {"x": use}, layer.name)
         return use
 
+    def _add_answer(self, layer: Layer, op: AnswerOp, use: Use) -> Node:
+        """What training leaves out: the scores stay those before it."""
+        if layer is not self.spec.layers[-1]:
+            raise ShapeError(f"{op.kind} can only be the last layer; put it last or remove it")
+        if self.spec.loss.kind != op.loss:
+            raise ShapeError(
+                f"{op.kind} goes with {op.loss}, which sees the scores before it; write loss = "
+                f"'{op.loss}' or remove the layer"
+            )
+        shape = op.output_shape(use.shape)
+        add_tensor(self.tensors, Tensor(layer.name, shape, "scores"))
+        return Node(layer.name, op, {"x": use}, layer.name)
+
     def _add_split(self, layer: Layer, use: Use) -> Use:
         """The channels that learn and the others are layers of their own, joined again."""
         assert isinstance(layer.op, LayerOp)
@@ -191,10 +210,16 @@ class _Building:
             factor = layer.learning_rate_multiplier
             tensor = replace(tensor, initial=p.initial, rate_factor=factor, fold=fold)
             add_tensor(self.tensors, tensor)
+        seed = self._add_seed(owner) if "seed" in op.reads("forward") else None
         add_tensor(self.tensors, Tensor(name, output, "activation", pinned=layer.format))
         parameters = {key: f"{owner}_{key}" for key in own}
-        self.nodes.append(Node(name, op, inputs, name, parameters, owner))
+        self.nodes.append(Node(name, op, inputs, name, parameters, owner, seed))
         return Use(name, output)
+
+    def _add_seed(self, owner: str) -> str:
+        number = sum(tensor.role == "seed" for tensor in self.tensors.values())
+        add_tensor(self.tensors, Tensor(f"{owner}_seed", (1,), "seed", number=number))
+        return f"{owner}_seed"
 
 
 def _check_update(layer: Layer, op: LayerOp, shapes: list[Shape]) -> None:
@@ -211,6 +236,12 @@ def _name_scores(spec: Spec, building: _Building) -> str:
     place = f"{spec.source}: layer {len(spec.layers)} ({spec.layers[-1].name})"
     if len(last.shape) != 1:
         raise UserError(f"{place}: the network ends in {last.shape}; it must end in a vector")
+    for node in building.nodes:
+        if node.output == last.tensor and isinstance(node.op, LayerOp) and node.op.training_only:
+            raise UserError(
+                f"{place}: the scores are what {node.op.kind} leaves, and inference has none; "
+                "remove it or put a layer behind it"
+            )
     try:
         spec.loss.accepts(last.shape[0])
     except ShapeError as error:

@@ -1,7 +1,7 @@
 """Graph -> TrainingGraph: the chain rule, from the loss back to the first parameter that learns."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from codegen.graph import Graph, Node, Sink, Step, Tensor, TrainingGraph, Use, add_tensor
 from codegen.ops.add import Add
@@ -12,6 +12,8 @@ def differentiate(graph: Graph) -> TrainingGraph:
     """Forward steps, the loss, errors and gradients of every node; freeze drops what is idle."""
     chain = _Chain(graph)
     steps = [_forward_step(node, graph) for node in graph.nodes]
+    if graph.answer is not None:
+        steps.append(replace(_forward_step(graph.answer, graph), phase="inference"))
     steps.append(chain.loss())
     for node in reversed(graph.nodes):
         steps += chain.backward(node)
@@ -41,7 +43,7 @@ def _error(name: str) -> str:
 
 
 def _forward_step(node: Node, graph: Graph) -> Step:
-    known = {**_inputs(node), **node.parameters}
+    known = {**_inputs(node), **node.parameters, **_seed(node)}
     reads = {name: known[name] for name in node.op.reads("forward") if name in known}
     shapes = {key: graph.tensors[name].shape for key, name in reads.items()}
     shapes |= {key: use.shape for key, use in node.inputs.items()}
@@ -51,6 +53,10 @@ def _forward_step(node: Node, graph: Graph) -> Step:
 
 def _inputs(node: Node) -> dict[str, str]:
     return {key: use.tensor for key, use in node.inputs.items()}
+
+
+def _seed(node: Node) -> dict[str, str]:
+    return {} if node.seed is None else {"seed": node.seed}
 
 
 @dataclass
@@ -134,7 +140,7 @@ class _Chain:
     def _operands(
         self, node: Node, kernel: str, errors: Mapping[str, str]
     ) -> tuple[dict[str, str], Mapping[str, Shape]]:
-        known = {**_inputs(node), "y": node.output, **errors, **node.parameters}
+        known = {**_inputs(node), "y": node.output, **errors, **node.parameters, **_seed(node)}
         reads = {name: known[name] for name in node.op.reads(kernel) if name in known}
         shapes = {key: self.tensors[name].shape for key, name in reads.items()}
         shapes |= {key: use.shape for key, use in node.inputs.items() if key in reads}

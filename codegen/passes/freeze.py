@@ -26,4 +26,4 @@ def freeze(training: TrainingGraph) -> TrainingGraph:
 def _is_needed(step: Step, training: TrainingGraph, wanted: set[str]) -> bool:
     if step.sink is not None:
         return not training.tensors[step.sink.parameter].frozen
-    return step.phase == "forward" or step.output in wanted
+    return step.phase in ("forward", "inference") or step.output in wanted

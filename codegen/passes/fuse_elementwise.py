@@ -11,7 +11,8 @@ def fuse_elementwise(training: TrainingGraph) -> TrainingGraph:
     """An elementwise kernel works on the accumulator: what goes into it is never stored.
 
     Where others read that too, or no step of this network writes it, the accumulator is a copy;
-    so it is where the step before already reads an output for a derivative, or reads what it wrote.
+    so it is where the step before already reads an output for a derivative, or reads what it wrote,
+    or is there for training only.
     """
     tensors = dict(training.tensors)
     readers = [name for step in training.steps for name in step.inputs]
@@ -42,6 +43,8 @@ def _is_taken(producer: Step, step: Step) -> bool:
     op = producer.op
     if isinstance(op, LayerOp) and op.is_recurrent(producer.kernel):
         return True  # it goes on with what it stores
+    if producer.phase == "forward" and producer.is_for_training:
+        return True  # inference does without it
     return "y" in step.reads and any(finish.y is not None for finish in producer.finishes)
 
 

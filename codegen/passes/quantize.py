@@ -7,15 +7,17 @@ from codegen.fixedpoint import BIAS_FRACTION, MAX_FRACTION, MAX_WEIGHT_FRACTION,
 from codegen.graph import (
     BIAS_FORMAT,
     FACTOR_FORMAT,
+    SEED_FORMAT,
     Accumulator,
     Numbers,
     QuantizedGraph,
     Step,
     Tensor,
     TensorFormat,
+    TooManyBitsError,
     TrainingGraph,
 )
-from codegen.ops.base import LayerOp, LossOp
+from codegen.ops.base import ElementwiseOp, LayerOp, LossOp
 
 FROZEN_BITS = 8  # weights that do not learn
 _INT32_BITS = 30  # |sum| <= 2**30 leaves room for one more addend
@@ -23,7 +25,10 @@ _INT64_BITS = 62
 
 
 def quantize(training: TrainingGraph, numbers: Numbers) -> QuantizedGraph:
-    """Formats by role (NUMERICS 1 to 6), then bounds from the formats and the real sizes."""
+    """Formats by role (NUMERICS 1 to 6), then bounds from the formats and the real sizes.
+
+    TooManyBitsError where a bound is beyond what the C has.
+    """
     writer = {step.output: step for step in training.steps if step.phase != "gradient"}
     formats = {
         name: _format(tensor, writer.get(name), training, numbers)
@@ -51,6 +56,8 @@ def _format(
         return BIAS_FORMAT
     if tensor.role == "factor":
         return FACTOR_FORMAT
+    if tensor.role == "seed":
+        return SEED_FORMAT
     if tensor.role == "gradient":
         return _gradient_format(tensor, training)
     if tensor.role == "error":
@@ -74,19 +81,21 @@ def _gradient_format(tensor: Tensor, training: TrainingGraph) -> TensorFormat:
 def _activation_format(
     tensor: Tensor, writer: Step | None, training: TrainingGraph, bits: int
 ) -> TensorFormat:
-    fixed = [f.op.output_fraction(bits) for f in writer.finishes] if writer is not None else []
-    for f in fixed:
-        if f is not None:
-            return TensorFormat(bits, "fixed", f)
-    if writer is not None and isinstance(writer.op, LayerOp) and not writer.finishes:
-        own = writer.op.output_fraction(bits)
-        if own is not None:
-            return TensorFormat(bits, "fixed", own)
+    own = _last(writer).output_fraction(bits) if writer is not None else None
+    if own is not None:
+        return TensorFormat(bits, "fixed", own)
     if tensor.pinned is not None:
         return TensorFormat(bits, "fixed", tensor.pinned.fraction_bits)
     if tensor.role == "scores" and not training.graph.loss.scores_adapt:
         return TensorFormat(bits, "fixed", training.graph.loss.score_fraction)
     return TensorFormat(bits, "adaptive")
+
+
+def _last(writer: Step) -> LayerOp | ElementwiseOp:
+    """The op of a step whose values are stored; those before it may have had another range."""
+    op = writer.finishes[-1].op if writer.finishes else writer.op
+    assert isinstance(op, LayerOp | ElementwiseOp)
+    return op
 
 
 def _accumulator(step: Step, formats: Mapping[str, TensorFormat], numbers: Numbers) -> Accumulator:
@@ -99,7 +108,8 @@ def _accumulator(step: Step, formats: Mapping[str, TensorFormat], numbers: Numbe
     bits = raw
     for finish in step.finishes:
         bits = finish.op.grown_bits(finish.kernel, bits)
-    assert bits <= _INT64_BITS, (step.name, bits)
+    if bits > _INT64_BITS:
+        raise TooManyBitsError(step.name)
     c_type: Literal["int32_t", "int64_t"] = "int32_t" if total <= _INT32_BITS else "int64_t"
     narrowing = max(0, total - _INT32_BITS) if step.sink is not None else 0
     return Accumulator(total, raw, bits, shift, terms, c_type, narrowing)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from codegen.graph import Step, TrainingGraph
 
-_FIRST = {"forward": 0, "loss": 0, "gradient": 1, "backward": 2, "batch": 3}
+_FIRST = {"forward": 0, "inference": 0, "loss": 0, "gradient": 1, "backward": 2, "batch": 3}
 
 
 def schedule(training: TrainingGraph) -> TrainingGraph:

@@ -529,6 +529,53 @@ static inline int32_t fxp_gate(int64_t v, int f)
     return (int32_t)fxp_rescale(fxp_clamp(above, 0, 100663296) * 178956971, 30);
 }
 
+/* 32 bits that look random, of 32 bits. */
+static inline uint32_t fxp_hash(uint32_t v)
+{
+    v = (v ^ (v >> 16)) * 0x7FEB352Du;
+    v = (v ^ (v >> 15)) * 0x846CA68Bu;
+    return v ^ (v >> 16);
+}
+
+/* The seed of a layer for the sample that comes after `steps` others. */
+static inline uint32_t fxp_seed(uint32_t steps, uint32_t layer)
+{
+    return fxp_hash(fxp_hash(steps) + layer);
+}
+
+/* x = distance * 2^-f, x >= 0, as an exponent of 2 with 26 fraction bits: x * log2(e). */
+static inline uint64_t fxp_exponent(int64_t distance, int f)
+{
+    return (uint64_t)fxp_rescale(distance * 1549082005, f + 4);
+}
+
+/* 2^-(t * 2^-26) with `fraction` fraction bits: a table of 2^(31 - i / 32) for 5 bits of t, a cubic
+ * below them. */
+static inline uint32_t fxp_exp2(const FXP_FLASH uint32_t table[32], uint64_t t, int fraction)
+{
+    const uint64_t z = ((t & 0x1FFFFF) * 2977044472u) >> 26;
+    const uint64_t z2 = (z * z) >> 32;
+    const uint64_t z3 = (z2 * z) >> 32;
+    const uint64_t power = ((uint64_t)1 << 32) - z + (z2 >> 1) - ((z3 * 43691u) >> 18);
+    const uint64_t shift = 63u - (unsigned)fraction + (t >> 26);
+    if (shift > 63) {
+        return 0;
+    }
+    return (uint32_t)((table[(t >> 21) & 31] * power + ((uint64_t)1 << (shift - 1))) >> shift);
+}
+
+/* x = v * 2^-f where x > 0, else alpha * (exp(x) - 1), with out_f <= 45 fraction bits; alpha has
+ * 15. */
+static inline int64_t fxp_elu(const FXP_FLASH uint32_t table[32], int64_t v, int f, int32_t alpha, int out_f)
+{
+    if (v > 0) {
+        return fxp_rescale(v, f - out_f);
+    }
+    const uint64_t distance = fxp_exponent(-fxp_narrow(v, f - 26, 32), 26);
+    const int64_t power = fxp_exp2(table, distance, 30);
+    return fxp_rescale(alpha * (power - ((int64_t)1 << 30)), 45 - out_f);
+}
+
 /* x / (1 + |x|) of x = v * 2^-f, with 24 fraction bits: one division of at most 63 by 39 bits. */
 static inline int32_t fxp_softsign(int64_t v, int f)
 {
