@@ -37,12 +37,12 @@ from host_sim.compiler import STRICT, Compiler
 from host_sim.device import Device
 from host_sim.firmware import build_firmware, emulated, measured, write_binary, write_project
 from host_sim.link import Link, SerialLine
+from host_sim.recording import Readings, record
 
 ROOT = Path(__file__).parent.parent
 NETWORKS = Path(__file__).parent / "networks"
 XOR = str(NETWORKS / "xor_gate.toml")
 BARE = {b.name: b for b in all_boards() if b.firmware is not None}
-NO_SKIP = os.environ.get("MCUGRAD_NO_SKIP") == "1"
 EMULATED = [
     name
     for name, board in BARE.items()
@@ -227,6 +227,53 @@ def test_an_emulated_board_learns_the_same_bytes(
         assert link.train_samples(samples, range(60)) == device.train_samples(samples, range(60))
         assert link.read_parameters() == device.parameter_bytes
         assert np.array_equal(link.scores(samples.x[0]), device.scores_of(samples.x[:1])[0])
+        assert link.statistics().dropped == 0
+
+
+PROGRAM = """\
+#include "board.h"
+#include "uart.h"
+
+static uint8_t greeting[] = "hello";
+static volatile uint8_t nothing[64];
+static volatile float half = 0.5f;
+
+int main(void)
+{
+    uint8_t sum = 0;
+    board_init();
+    uart_init();
+    for (uint8_t i = 0; i < sizeof nothing; i++) {
+        sum |= nothing[i];
+    }
+    greeting[0] = (uint8_t)(greeting[0] - 'h' + 'H' + sum);
+    greeting[4] = (uint8_t)(greeting[4] + (half * 8.0f == 4.0f ? 0 : 1));
+    for (uint8_t i = 0; i < 5; i++) {
+        uart_write(greeting[i]);
+    }
+    for (;;) {
+    }
+}
+"""
+
+
+@pytest.mark.parametrize("toolchain", ["gcc", "zig"])
+@pytest.mark.parametrize("name", EMULATED)
+def test_variables_have_their_values_when_main_begins(
+    name: str, toolchain: Toolchain, need: Need
+) -> None:
+    """And floats work, where the core has registers for them that must be switched on."""
+    board = load_board(name)
+    assert board.firmware is not None
+    assert board.firmware.emulator is not None
+    need(board.firmware.emulator.command.split()[0], *([core_of(board)] * (toolchain == "gcc")))
+    project = project_of(named("xor_gate"), board)
+    files = {**project.files, "main.c": PROGRAM}
+    with emulated(replace(project, files=files), toolchain) as line:
+        said = b""
+        while len(said) < 5 and (more := line.read(5)):
+            said += more
+    assert said == b"Hello"
 
 
 @pytest.mark.parametrize("mode", ["int8", "int8_compact"])
@@ -741,6 +788,28 @@ def test_damaged_lines_are_skipped_and_counted(run: Run, sensor: Callable[[bytes
     assert result["skipped"] > 0
     with np.load("r.npz") as file:
         assert file["x"].tolist() == [[1, 2]] * 8
+
+
+class Script:
+    """A line on which this arrives, piece by piece; what is there at once ends with an empty one."""
+
+    def __init__(self, *pieces: bytes):
+        self.pieces = list(pieces)
+
+    def write(self, data: bytes) -> None:
+        raise AssertionError("nothing is sent")
+
+    def read(self, timeout: float) -> bytes:
+        return self.pieces.pop(0) if self.pieces else b""
+
+
+def test_what_came_before_a_label_began_is_not_of_it() -> None:
+    stale = (b"8 8\n8 8\n", b"8 8\n8", b"")
+    line = Script(*stale, b" 7\n1 2\n1 2\n", b"1 3\n", *stale, b"6\n4 5\n4 ", b"6\n")
+    recording = record(Readings(line, "board"), ("a", "b"), count=2)
+    assert recording.x.tolist() == [[1, 2], [1, 3], [4, 5], [4, 6]]
+    assert recording.y.tolist() == [0, 0, 1, 1]
+    assert recording.skipped == 0
 
 
 def test_a_board_that_sends_no_numbers_is_said(run: Run, sensor: Callable[[bytes], str]) -> None:
