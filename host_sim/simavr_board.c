@@ -28,6 +28,9 @@ enum {
     SPH = 0x5E,
     EEARL = 0x41,
     EEARH = 0x42,
+    OUT = 0xFE0F,     /* what tells an instruction that writes a register from others */
+    OUT_SPH = 0xBE0E, /* the stack pointer is moved in two steps, the upper half first */
+    OUT_SPL = 0xBE0D,
     WRITE = 0x9AF9, /* sbi EECR, EEPE: a byte is written to the EEPROM */
     SLICE = 500     /* instructions from one look for input to the next */
 };
@@ -150,6 +153,7 @@ int main(int count, char **words)
     elf_firmware_t firmware;
     uint32_t flags = 0;
     unsigned lowest = 0xFFFF, writes = 0, slice = 0, calls = 0, entered_at = 0;
+    int is_moving = 0;
     uint64_t inside = 0, entered = 0;
     if (count < 5) {
         fputs("usage: simavr_board MCU CLOCK_HZ FIRMWARE.elf SERIAL [KEY=VALUE ...]\n", stderr);
@@ -193,7 +197,11 @@ int main(int count, char **words)
             entered_at = stack_pointer(avr);
             calls++;
         }
-        if ((avr->flash[avr->pc] | avr->flash[avr->pc + 1] << 8) == WRITE && ++writes == cut) {
+        const int instruction = avr->flash[avr->pc] | avr->flash[avr->pc + 1] << 8;
+        if ((instruction & OUT) == OUT_SPH || (instruction & OUT) == OUT_SPL) {
+            is_moving = (instruction & OUT) == OUT_SPH;
+        }
+        if (instruction == WRITE && ++writes == cut) {
             erase_byte(avr);
             break;
         }
@@ -201,7 +209,7 @@ int main(int count, char **words)
         if (state == cpu_Done || state == cpu_Crashed) {
             break;
         }
-        const unsigned sp = stack_pointer(avr);
+        const unsigned sp = is_moving ? 0 : stack_pointer(avr);
         lowest = sp != 0 && sp < lowest ? sp : lowest;
         if (entered_at != 0 && sp > entered_at) { /* it has returned */
             inside += avr->cycle - entered;
