@@ -39,7 +39,7 @@ from codegen.pipeline import (
     quantize_samples,
     synthetic_samples,
 )
-from codegen.report import Report, make_report
+from codegen.report import make_report
 from codegen.spec import Spec, load_spec, parse_spec
 from codegen.weights import load_weights
 
@@ -444,15 +444,35 @@ def bench(
 def report(network: Path, board_name: str | None, as_json: bool) -> None:
     """What a network costs: RAM, flash, multiplications, formats, bounds."""
     spec, board = load_spec(network), _find_board(board_name)
-    result = _report(spec, board)
+    plan = make_plan(spec, board)
+    state = make_state(spec, plan)
+    result = make_report(plan, state)
+    stack = None if board is None else _stack(spec, plan, state, board)
     if as_json:
-        fits = {"name": board.name, "missing_ram": result.missing_ram(board)} if board else None
-        click.echo(json.dumps(result.as_json() | ({"board": fits} if fits else {})))
+        facts = result.as_json()
+        if board is not None:
+            facts |= {"stack": stack if isinstance(stack, dict) else None}
+            facts |= {"board": {"name": board.name, "missing_ram": result.missing_ram(board)}}
+        click.echo(json.dumps(facts))
         return
     for table in show.report_tables(result):
         _console().print(table)
-    if board is not None:
+    if board is not None and stack is not None:
         click.echo(show.fit_line(result, board))
+        click.echo(show.stack_line(stack))
+
+
+def _stack(spec: Spec, plan: Plan, state: State, board: Board) -> dict[str, int] | str:
+    """Bytes of stack of each function, or why they are not known."""
+    try:
+        from host_sim.bench import stack_bounds
+        from host_sim.emulator import core_names, find_core
+
+        if board.core not in core_names():
+            return f"{board.core} is not emulated"
+        return stack_bounds(spec, plan, state, find_core(board.core, level="-Os"))
+    except UserError as error:
+        return str(error)
 
 
 @mcugrad.command("plan")
@@ -529,7 +549,9 @@ def demo(seed: int) -> None:
     _show_check(run_check(spec, samples=samples, count=16, seed=seed))
     result = _train(spec, loaded, 12, seed, quiet=False)
     _show_training(result)
-    _console().print(show.fits_table(_report(spec, None), all_boards()))
+    plan = make_plan(spec)
+    report = make_report(plan, make_state(spec, plan))
+    _console().print(show.fits_table(report, all_boards()))
     _plot(result, curve)
     result.device.save(folder / "parameters.npz")
     click.echo(
@@ -566,11 +588,6 @@ def _quantized(spec: Spec, path: Path | None, seed: int) -> Samples | None:
 
 def _weights(spec: Spec, path: Path | None) -> dict[str, Floats] | None:
     return None if path is None else load_weights(path, make_plan(spec).training.tensors.values())
-
-
-def _report(spec: Spec, board: Board | None) -> Report:
-    plan = make_plan(spec, board)
-    return make_report(plan, make_state(spec, plan))
 
 
 def _find_core(name: str, toolchain: "Toolchain" = "zig") -> "Core":

@@ -35,7 +35,9 @@ from codegen.passes.plan_memory import scratch_name
 from codegen.report import make_report
 from codegen.spec import RESERVED_NAMES, Spec
 
+RUNTIME_HEADERS = ("fxp.h", "fxp_kernels.h")
 _COLUMNS = 100
+_SHORT_GRADIENT = 22  # bits of a gradient that fits 30 bits with a rate of 8 bits
 _DEEPEST = 8  # indentation of the deepest call of a step
 _STORED = {"adaptive": "range_f", "relative": "out_f"}  # where the exponent of the output is found
 
@@ -52,12 +54,12 @@ class Options:
 def emit(spec: Spec, plan: Plan, state: State, options: Options) -> dict[str, str]:
     """The files of the network; the same plan and state give the same bytes."""
     n = _NetworkView(spec, plan, state, options)
-    runtime = (paths.RUNTIME / "fxp.h").read_text(encoding="utf-8")
+    runtime = {name: (paths.RUNTIME / name).read_text(encoding="utf-8") for name in RUNTIME_HEADERS}
     return {
         f"{n.name}.h": _render("network.h.j2", n),
         f"{n.name}.c": _render("network.c.j2", n),
         f"{n.name}_init.c": _render("network_init.c.j2", n),
-        "fxp.h": runtime,
+        **runtime,
     }
 
 
@@ -159,6 +161,11 @@ def _line(start: str, arguments: list[str], end: str, indent: int) -> str:
     """A call that the template indents; its further lines are indented here."""
     text = _call(start, arguments, end, _COLUMNS - indent)
     return text.replace("\n", "\n" + " " * indent)
+
+
+def _widths(a: int, b: int) -> str:
+    """How kernels of the runtime are called for factors of a and b bits: 16, 16x8, 8."""
+    return str(a) if a == b else f"{a}x{b}"
 
 
 @dataclass(frozen=True)
@@ -267,6 +274,47 @@ class _StepView:
         shift = self.plan.quantized.accumulators[self.step.name].shift
         return f"((int32_t){a} * {b}) >> {shift}" if shift else f"(int32_t){a} * {b}"
 
+    def kernel_of(self, name: str, a: str, b: str) -> str:
+        """The runtime's kernel for arguments a and b of the widths that they have here."""
+        bits = self.bits_of | {"w": self.bits_of.get("w", self.weight_bits)}
+        return f"{name}{_widths(bits[a], bits[b])}"
+
+    def dot(self, a: str, b: str, count: Any, places: tuple[str, str] | None = None) -> str:
+        """The sum of products of `count` elements of arguments a and b, which lie at `places`."""
+        accumulator = self.plan.quantized.accumulators[self.step.name]
+        shift, (first, second) = accumulator.shift, places or (a, b)
+        if self.bits_of[a] < self.bits_of[b]:
+            a, b, first, second = b, a, second, first
+        name = self.kernel_of("fxp_dot", a, b)
+        if shift:
+            return f"{name}_shifted({first}, {second}, {count}, {shift})"
+        cast = "(int32_t)" if accumulator.type == "int32_t" else ""
+        return f"{cast}{name}({first}, {second}, {count})"
+
+    def down_columns(self, a: str, place: str, b: str, errors: str, columns: str) -> str:
+        """Adds to `sums` products of arguments a and b, which lie at these places, by a `walk`."""
+        shift = self.plan.quantized.accumulators[self.step.name].shift
+        name = self.kernel_of("fxp_columns", a, b)
+        arguments = ", ".join([place, errors, "&walk", columns])
+        if shift:
+            return f"{name}_shifted({arguments}, {shift}, sums)"
+        return f"{name}({arguments}, sums)"
+
+    @property
+    def clear_sums(self) -> str:
+        return f"fxp_clear{'_shifted' if self.minus_shift else ''}(sums)"
+
+    @property
+    def column_type(self) -> str:
+        """Of a sum down a column: exact ones have 64 bits."""
+        return "int32_t" if self.minus_shift else "int64_t"
+
+    @property
+    def takes_rows(self) -> bool:
+        """The sink of an outer product takes all products of a row at once."""
+        updates = self._is_update and self.is_outer and not self.spreads
+        return updates and bool(self.optimizer.takes_rows)
+
     @property
     def finishes(self) -> list[_FinishView]:
         views = []
@@ -329,6 +377,12 @@ class _StepView:
         if self.is_outer:
             return f"(int32_t){e} * {x}"
         return f"(int32_t)fxp_rescale({e}, {self.narrowing})" if self.narrowing else e
+
+    def change(self, g: str) -> str:
+        """-rate * g as 32 bits; the product of a short gradient fits them."""
+        if self.plan.quantized.accumulators[self.step.name].gradient_bits <= _SHORT_GRADIENT:
+            return f"fxp_change((int32_t){g} * -(int32_t)rate.m, shift)"
+        return f"(int32_t)fxp_narrow((int64_t){g} * -(int32_t)rate.m, shift, 32)"
 
     @property
     def stochastic(self) -> bool:
@@ -442,7 +496,8 @@ class _StepView:
                     yield "int y_f", self._exponent(self._tensor(finish.y))
         words = self.step.op.scratch_words(self.kernel, self.shapes)
         if words:
-            yield f"int8_t scratch[{4 * words}]", scratch_name(self.step)
+            bits = scratch_bits(self.plan, self.step)
+            yield f"{C_TYPES[bits]} scratch[{32 * words // bits}]", scratch_name(self.step)
         if isinstance(self.step.op, LossOp):
             yield "int32_t *loss", "&loss"
         if self._is_update:
@@ -761,7 +816,10 @@ class _NetworkView:
 
     def _arena_bits(self, name: str) -> int:
         tensor_format = self.plan.quantized.formats.get(name)
-        return 8 if tensor_format is None else tensor_format.bits
+        if tensor_format is not None:
+            return tensor_format.bits
+        step = next(s for s in self.plan.training.steps if scratch_name(s) == name)
+        return scratch_bits(self.plan, step)
 
     @property
     def forward_lines(self) -> list[str]:
@@ -912,6 +970,12 @@ def rate_of(tensor: Tensor) -> str:
     """The rate of a parameter, in the function that trains."""
     factor = rate_factor(tensor)
     return "rate" if factor == 1 << 16 else f"fxp_scale_rate(rate, {factor}u)"
+
+
+def scratch_bits(plan: Plan, step: Step) -> int:
+    """Width of the elements in a step's scratch words: bytes, unless they are like an operand's."""
+    like = step.op.scratch_like(step.kernel)
+    return 8 if like is None else plan.quantized.formats[step.reads[like]].bits
 
 
 def observed(plan: Plan) -> tuple[str, ...]:

@@ -81,8 +81,11 @@ def _array(tensor: Tensor, bits: int) -> Field:
 
 
 def _arranged(fields: list[Field]) -> tuple[Field, ...]:
-    """Widest first, so that no compiler pads; the end is padded to whole 32-bit words by name."""
-    ordered = sorted(fields, key=lambda field: -field.alignment)
+    """Widest first, so that no compiler pads; the end is padded to whole 32-bit words by name.
+
+    Among them what fills whole words is first, so that it begins with one: kernels load words.
+    """
+    ordered = sorted(fields, key=lambda field: (-field.alignment, field.total % 4))
     rest = -sum(field.total for field in ordered) % 4
     if rest:
         ordered.append(Field("pad", "uint8_t", 1, 1, rest))

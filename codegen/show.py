@@ -39,6 +39,14 @@ def report_tables(report: Report) -> list[Table]:
     return [totals, macs, tensors]
 
 
+def stack_line(stack: Mapping[str, int] | str) -> str:
+    """The deepest that calls can be, or why that is not known."""
+    if isinstance(stack, str):
+        return f"stack: not known, since {stack}"
+    parts = (f"{count:,} bytes in {function}" for function, count in stack.items())
+    return f"stack: at most {', '.join(parts)} (zig cc -Os)"
+
+
 def fit_line(report: Report, board: Board) -> str:
     """Whether the network fits, and if not by how much, and what is largest."""
     missing = report.missing_ram(board)

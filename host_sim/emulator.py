@@ -104,7 +104,7 @@ def core_names() -> tuple[str, ...]:
     return tuple(sorted(names, key=lambda name: re.sub(r"\d+", lambda n: f"{n[0]:>9}", name)))
 
 
-def find_core(name: str, toolchain: Toolchain = "zig", level: str = "-O2") -> "Core":
+def find_core(name: str, toolchain: Toolchain = "zig", level: str = "-Os") -> "Core":
     """A core by name, its C compiled by `toolchain` at an optimisation level."""
     if name not in core_names():
         raise UserError(unknown("core", name, core_names()))

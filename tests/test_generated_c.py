@@ -26,7 +26,7 @@ import pytest
 from given import NETWORKS, named, planned
 
 from codegen.board import Board, load_board
-from codegen.emit import Options, emit, emit_harness
+from codegen.emit import RUNTIME_HEADERS, Options, emit, emit_harness
 from codegen.errors import UserError
 from codegen.fixedpoint import (
     LOSS_FRACTION,
@@ -68,6 +68,11 @@ SHIFTED = load_board("microbit")  # accumulates shifted products in 32 bits
 LABELS = ("batch_momentum", "digits")  # networks that are trained on labels
 WORDS_OF_OTHERS = {"alloca", "calloc", "double", "float", "free", "goto", "malloc", "printf",
                    "realloc", "setjmp", "stdio"}  # fmt: skip
+# The last two declare the vector instructions of Arm cores and of x86-64.
+HEADERS = {
+    *("<stdint.h>", "<string.h>", "<arm_acle.h>", "<emmintrin.h>"),
+    *(f'"{name}"' for name in RUNTIME_HEADERS),
+}
 
 
 def macs_of(spec: Spec) -> int:
@@ -505,7 +510,7 @@ def test_no_float_no_heap_no_input_or_output(spec: Spec) -> None:
         assert not words & WORDS_OF_OTHERS
         assert not re.search(r"\d\.\d|\d[eE][+-]\d", without_comments(text))
         includes = set(re.findall(r"#include (.*)", text))
-        assert includes <= {"<stdint.h>", "<string.h>", '"fxp.h"', f'"{spec.name}.h"'}
+        assert includes <= {*HEADERS, f'"{spec.name}.h"'}
 
 
 def test_what_is_static_is_a_function_or_constant(spec: Spec) -> None:
@@ -519,7 +524,7 @@ def test_what_is_static_is_a_function_or_constant(spec: Spec) -> None:
 def test_functions_call_only_functions_above_them(spec: Spec) -> None:
     """So there is no recursion."""
     files = emitted(spec)
-    order = ["fxp.h", f"{spec.name}.h", f"{spec.name}_init.c", f"{spec.name}.c"]
+    order = [*RUNTIME_HEADERS, f"{spec.name}.h", f"{spec.name}_init.c", f"{spec.name}.c"]
     found = functions("\n".join(files[name] for name in order))
     names = [name for name, _ in found]
     assert len(set(names)) == len(names) > 25

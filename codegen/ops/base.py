@@ -106,6 +106,10 @@ class Op:
         """Words of 32 bits that a kernel needs while it runs."""
         return 0
 
+    def scratch_like(self, kernel: str) -> str | None:
+        """The operand whose elements they hold; none: bytes."""
+        return None
+
     def __str__(self) -> str:
         return self.kind
 
@@ -407,6 +411,7 @@ class OptimizerOp(Op):
     # The size of the gradient does not matter: a sum over a batch is as good as its mean.
     normalises: ClassVar[bool] = False
     skips_zero: ClassVar[bool] = False  # a row whose changes are all 0 is not touched
+    takes_rows: ClassVar[bool] = False  # its C has a macro for a whole row of an outer product
     words: ClassVar[int] = 1  # random words that a row draws
     always_spreads: ClassVar[bool] = False  # elements of a row never share their random words
     # Beyond so many units of the slots a gradient is clipped.

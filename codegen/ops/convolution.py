@@ -63,6 +63,12 @@ class Geometry:
         return self.rows.outputs * self.columns.outputs
 
     @property
+    def is_pointwise(self) -> bool:
+        """What a filter reads at a position are the channels of one input position."""
+        padded = self.rows.is_padded or self.columns.is_padded
+        return self.rows.kernel == self.columns.kernel == 1 and not padded
+
+    @property
     def is_dense_in_columns(self) -> bool:
         """What one kernel row reads lies in one piece."""
         return self.groups == 1 and self.columns.dilation == 1
@@ -126,6 +132,19 @@ class Convolution(LayerOp):
             return 0
         g = self.geometry(shapes)
         return g.positions * g.filters * g.taps
+
+    def scratch_words(self, kernel: str, shapes: Shapes) -> int:
+        """In one piece: what a filter reads at a position, or the errors of a filter."""
+        g = self.geometry(shapes) if kernel in ("forward", "grad_w") else None
+        if g is None:
+            return 0
+        gathers = g.is_dense_in_columns and not g.is_pointwise
+        forward = g.taps if gathers else 0
+        backward = g.positions if g.groups == 1 else 0
+        return ((forward if kernel == "forward" else backward) + 1) // 2
+
+    def scratch_like(self, kernel: str) -> str | None:
+        return "x" if kernel == "forward" else "dy"
 
     def lag(self, kernel: str, shapes: Shapes) -> dict[str, int]:
         if kernel not in ("forward", "grad_x"):

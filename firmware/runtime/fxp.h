@@ -22,6 +22,27 @@
 #define FXP_FLASH
 #endif
 
+#if defined(__ARM_FEATURE_DSP) && defined(__ARM_FEATURE_UNALIGNED) && !defined(__ARM_BIG_ENDIAN)
+#include <arm_acle.h>
+#define FXP_DSP 1
+#else
+#define FXP_DSP 0
+#endif
+
+/* What is rare, or large, stays a function of its own. */
+#if defined(__GNUC__)
+#define FXP_OUTLINE __attribute__((noinline, unused))
+#else
+#define FXP_OUTLINE
+#endif
+
+/* What is called for each element is a function of its own where registers are scarce. */
+#if UINTPTR_MAX > 0xFFFFFFFFu
+#define FXP_SHARED inline
+#else
+#define FXP_SHARED FXP_OUTLINE
+#endif
+
 /* A static assertion for C99: an array of negative size where the condition fails. */
 #define FXP_ASSERT(name, condition) typedef char fxp_assert_##name[(condition) ? 1 : -1]
 
@@ -65,6 +86,12 @@ static inline void fxp_load(void *to, const FXP_FLASH void *from, size_t bytes)
 
 /* ---- rounding and saturation ---------------------------------------------------------------- */
 
+/* |v|, one less below zero, so that it exists for every integer. */
+static inline uint64_t fxp_magnitude(int64_t v)
+{
+    return (uint64_t)(v ^ (v >> 63));
+}
+
 /* v * 2^-shift, rounded half up. The caller knows that a left shift fits. */
 static inline int64_t fxp_rescale(int64_t v, int shift)
 {
@@ -92,15 +119,37 @@ static inline int16_t fxp_sat16(int32_t v)
     return (int16_t)(v < INT16_MIN ? INT16_MIN : (v > INT16_MAX ? INT16_MAX : v));
 }
 
+/* a + b, saturated */
+static inline int32_t fxp_add32(int32_t a, int32_t b)
+{
+#if FXP_DSP
+    return __qadd(a, b);
+#else
+    const int64_t sum = (int64_t)a + b;
+    return (int32_t)(sum < INT32_MIN ? INT32_MIN : (sum > INT32_MAX ? INT32_MAX : sum));
+#endif
+}
+
 static inline int32_t fxp_sat32(int64_t v)
 {
     return (int32_t)fxp_clamp(v, INT32_MIN, INT32_MAX);
 }
 
 /* v * 2^-shift as `bits` bits, for every shift: beyond `bits` a left shift saturates. */
-static inline int64_t fxp_narrow(int64_t v, int shift, int bits)
+static FXP_OUTLINE int64_t fxp_narrow_any(int64_t v, int shift, int bits)
 {
     const int64_t limit = (int64_t)1 << (bits - 1);
+    if (shift > 32 && shift < 63 && bits <= 32) { /* the upper word has all that is left */
+        const int32_t q = (((int32_t)(v >> 32) >> (shift - 33)) + 1) >> 1;
+        const int32_t most = (int32_t)(UINT32_MAX >> (33 - bits));
+        return q < -most - 1 ? -most - 1 : (q > most ? most : q);
+    }
+    if (shift <= 0 && bits <= 16) {
+        const int32_t most = (int32_t)(UINT32_MAX >> (32 - bits)); /* 2 * limit - 1 */
+        const int32_t fitting = (int32_t)(v < -most - 1 ? -most - 1 : (v > most ? most : v));
+        const int32_t q = fitting * ((int32_t)1 << (-shift < bits ? -shift : bits - 1));
+        return q < -(most >> 1) - 1 ? -(most >> 1) - 1 : (q > most >> 1 ? most >> 1 : q);
+    }
     if (shift <= 0) {
         v = fxp_clamp(v, -2 * limit, 2 * limit - 1);
         v = v * ((int64_t)1 << (-shift < bits ? -shift : bits - 1));
@@ -110,15 +159,108 @@ static inline int64_t fxp_narrow(int64_t v, int shift, int bits)
     return fxp_clamp(v, -limit, limit - 1);
 }
 
-/* |v|, one less below zero, so that it exists for every integer. */
-static inline uint64_t fxp_magnitude(int64_t v)
+/* The same for 1 <= shift <= 31 and at most 32 bits. */
+static inline int32_t fxp_shorten(int64_t v, int shift, int bits)
 {
-    return (uint64_t)(v ^ (v >> 63));
+    v += (int64_t)((uint32_t)1 << (shift - 1));
+    const int32_t high = (int32_t)(v >> 32);
+    int32_t q = (int32_t)(((uint32_t)v >> shift) | ((uint32_t)high << (32 - shift)));
+    if (high >> shift != q >> 31) { /* more than 32 bits */
+        q = (high >> 31) ^ INT32_MAX;
+    }
+    const int32_t most = (int32_t)(UINT32_MAX >> (33 - bits));
+    return q < -most - 1 ? -most - 1 : (q > most ? most : q);
+}
+
+/* The same for every shift; the usual ones need words of 32 bits only. */
+static inline int64_t fxp_narrow(int64_t v, int shift, int bits)
+{
+    if (shift < 1 || shift > 31 || bits > 32) {
+        return fxp_narrow_any(v, shift, bits);
+    }
+    return fxp_shorten(v, shift, bits);
+}
+
+/* v as 32 bits. */
+static inline int32_t fxp_change(int32_t v, int shift)
+{
+    if (shift < 1 || shift > 31) {
+        return (int32_t)fxp_narrow_any(v, shift, 32);
+    }
+    return ((v >> (shift - 1)) + 1) >> 1;
+}
+
+/* How a tensor's accumulators are shortened, and their magnitudes, joined by or. */
+typedef struct {
+    uint64_t peak;
+    uint32_t half; /* of the unit; 0 where `shift` is not from 1 to 31 */
+    int shift;
+    int rest; /* 32 - shift */
+} fxp_store;
+
+static inline fxp_store fxp_store_of(int shift)
+{
+    const int usual = shift >= 1 && shift <= 31;
+    const fxp_store store = {0, usual ? (uint32_t)1 << (shift - 1) : 0, shift, 32 - shift};
+    return store;
+}
+
+static FXP_OUTLINE int32_t fxp_settle8_any(fxp_store *store, int64_t acc)
+{
+    store->peak |= fxp_magnitude(acc);
+    return (int32_t)fxp_narrow_any(acc, store->shift, 8);
+}
+
+static FXP_OUTLINE int32_t fxp_settle16_any(fxp_store *store, int64_t acc)
+{
+    store->peak |= fxp_magnitude(acc);
+    return (int32_t)fxp_narrow_any(acc, store->shift, 16);
+}
+
+/* v rounded to 32 bits, for a store of the usual shifts. */
+static inline int32_t fxp_settled(fxp_store *store, int64_t v)
+{
+    store->peak |= fxp_magnitude(v);
+    v += (int64_t)store->half;
+    const int32_t high = (int32_t)(v >> 32);
+    const int32_t q = (int32_t)(((uint32_t)v >> store->shift) + ((uint32_t)high << store->rest));
+    return high >> store->shift == q >> 31 ? q : (high >> 31) ^ INT32_MAX;
+}
+
+/* An accumulator as a tensor of 8, or of 16, bits has it. */
+static FXP_SHARED int32_t fxp_settle8(fxp_store *store, int64_t acc)
+{
+    return store->half == 0 ? fxp_settle8_any(store, acc) : fxp_sat8(fxp_settled(store, acc));
+}
+
+static FXP_SHARED int32_t fxp_settle16(fxp_store *store, int64_t acc)
+{
+    return store->half == 0 ? fxp_settle16_any(store, acc) : fxp_sat16(fxp_settled(store, acc));
+}
+
+/* A bias with f fraction bits. */
+static FXP_OUTLINE int64_t fxp_bias_any(int32_t b, int f)
+{
+    const int down = FXP_BIAS_FRACTION - f;
+    return down > 1 && down < 32 ? ((b >> (down - 1)) + 1) >> 1 : fxp_rescale(b, down);
+}
+
+static inline int64_t fxp_bias(int32_t b, int f)
+{
+    const int up = f - FXP_BIAS_FRACTION;
+    if ((unsigned)up > 31) {
+        return fxp_bias_any(b, f);
+    }
+    const int32_t high = b >> (31 - up) >> 1;
+    return (int64_t)(((uint64_t)(uint32_t)high << 32) | (uint32_t)((uint32_t)b << up));
 }
 
 /* Bits of v; 0 for 0. */
 static inline int fxp_bit_length(uint64_t v)
 {
+#if defined(__GNUC__)
+    return v == 0 ? 0 : 64 - __builtin_clzll(v);
+#else
     int n = 0;
     for (int step = 32; step > 0; step /= 2) {
         if ((v >> step) != 0) {
@@ -127,6 +269,7 @@ static inline int fxp_bit_length(uint64_t v)
         }
     }
     return n + (v != 0 ? 1 : 0);
+#endif
 }
 
 /* ---- exponents ------------------------------------------------------------------------------ */
@@ -266,10 +409,18 @@ static inline int32_t fxp_fold(int32_t error, fxp_rate rate, int k, uint32_t *ra
     return fxp_sat16((product + (int32_t)(fxp_draw(random) >> (32 - k))) >> k);
 }
 
-/* -gradient with k bits less, rounded to nearest, as 24 bits. */
+/* -gradient with k bits less, rounded to nearest, as 24 bits; |gradient| <= 2^30. */
 static inline int32_t fxp_step24(int32_t gradient, int k)
 {
-    return k > 30 ? 0 : (int32_t)fxp_narrow(-(int64_t)gradient, k, 24);
+    if (k > 30) {
+        return 0;
+    }
+    if (k < 1) {
+        return (int32_t)fxp_narrow_any(-(int64_t)gradient, k, 24);
+    }
+    const int32_t cut = ((-gradient >> (k - 1)) + 1) >> 1;
+    const int32_t most = 0x7FFFFF;
+    return cut < -most - 1 ? -most - 1 : (cut > most ? most : cut);
 }
 
 /* floor(sqrt(v)) */
@@ -446,8 +597,30 @@ static inline void fxp_decay16(int16_t *w, int32_t n, fxp_rate rate, int32_t m, 
 }
 
 /* Whether a weight is within 2^-6 of its rail. */
-static inline int fxp_near_rail16(const int16_t *w, int32_t n)
+static FXP_OUTLINE int fxp_near_rail16(const int16_t *w, int32_t n)
 {
+#if FXP_DSP
+    /* w + 0x8200, as numbers without a sign, are below 0x400 where w is near; the others reach
+     * 0xFFFF when 0xFBFF is added. */
+    uint32_t all = 0xFFFFFFFFu;
+    if (((uintptr_t)w & 3u) == 0) {
+        for (; n >= 8; n -= 8) {
+#define FXP_SEE(pair)                                                                              \
+    "uadd16 " pair ", " pair ", %[near]\n\t"                                                       \
+    "uqadd16 " pair ", " pair ", %[rest]\n\t"                                                      \
+    "and %[all], %[all], " pair "\n\t"
+            __asm__("ldmia %[w]!, {r3, r4, r5, r6}\n\t" FXP_SEE("r3") FXP_SEE("r4") FXP_SEE("r5")
+                        FXP_SEE("r6")
+                    : [w] "+r"(w), [all] "+r"(all)
+                    : [near] "r"(0x82008200u), [rest] "r"(0xFBFFFBFFu)
+                    : "r3", "r4", "r5", "r6", "memory");
+#undef FXP_SEE
+        }
+    }
+    if (all != 0xFFFFFFFFu) {
+        return 1;
+    }
+#endif
     return fxp_peak16(0, w, n) >= 32768 - 512;
 }
 
@@ -566,7 +739,8 @@ static inline uint32_t fxp_exp2(const FXP_FLASH uint32_t table[32], uint64_t t, 
 
 /* x = v * 2^-f where x > 0, else alpha * (exp(x) - 1), with out_f <= 45 fraction bits; alpha has
  * 15. */
-static inline int64_t fxp_elu(const FXP_FLASH uint32_t table[32], int64_t v, int f, int32_t alpha, int out_f)
+static inline int64_t fxp_elu(const FXP_FLASH uint32_t table[32], int64_t v, int f, int32_t alpha,
+                              int out_f)
 {
     if (v > 0) {
         return fxp_rescale(v, f - out_f);

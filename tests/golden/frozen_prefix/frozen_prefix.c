@@ -3,6 +3,7 @@
  * int16: 208 bytes of parameters, 40 of scratch, 280 of constants;
  * 266 multiplications a step. Generate it anew instead of editing it. */
 #include "frozen_prefix.h"
+#include "fxp_kernels.h"
 
 FXP_ASSERT(params_bytes, sizeof(frozen_prefix_params) == 208);
 FXP_ASSERT(work_bytes, sizeof(frozen_prefix_work) == 40);
@@ -13,16 +14,13 @@ static void step_relu1(const int16_t x[10], const int8_t w[140], const int32_t b
 {
     const int f0 = 8 + 15;
     const int f1 = f0;
-    const int shift = f1 - 5;
+    fxp_store store = fxp_store_of(f1 - 5);
     for (int o = 0; o < 14; o++, w += 10) {
-        int32_t sum = 0;
-        for (int i = 0; i < 10; i++) {
-            sum += (int32_t)w[i] * x[i];
-        }
-        int64_t acc = sum + fxp_rescale(b[o], FXP_BIAS_FRACTION - f0);
+        const int32_t sum = (int32_t)fxp_dot16x8(x, w, 10);
+        int64_t acc = sum + fxp_bias(b[o], f0);
         acc = acc > 0 ? acc : 0;
-        out[o] = (int16_t)fxp_narrow(acc, shift, 16);
-        out[o] = acc > 0 && out[o] == 0 ? 1 : out[o]; /* the mask of backward */
+        const int32_t q = fxp_settle16(&store, acc);
+        out[o] = (int16_t)(q == 0 && acc > 0 ? 1 : q); /* the mask of backward */
     }
 }
 
@@ -31,14 +29,11 @@ static void step_dense2(const int16_t x[14], const int16_t w[42], int w_f, const
                         int16_t out[3])
 {
     const int f0 = w_f + 5;
-    const int shift = f0 - 13;
+    fxp_store store = fxp_store_of(f0 - 13);
     for (int o = 0; o < 3; o++, w += 14) {
-        int64_t sum = 0;
-        for (int i = 0; i < 14; i++) {
-            sum += (int32_t)w[i] * x[i];
-        }
-        int64_t acc = sum + fxp_rescale(b[o], FXP_BIAS_FRACTION - f0);
-        out[o] = (int16_t)fxp_narrow(acc, shift, 16);
+        const int64_t sum = fxp_dot16(w, x, 14);
+        int64_t acc = sum + fxp_bias(b[o], f0);
+        out[o] = (int16_t)fxp_settle16(&store, acc);
     }
 }
 
@@ -91,7 +86,7 @@ static void step_update_dense2_b(const int16_t dy[3], int dy_f, int32_t b[3], in
 {
     const int shift = dy_f + rate.s - FXP_BIAS_FRACTION - 4;
     for (int o = 0; o < 3; o++) {
-        const int64_t change = fxp_narrow((int64_t)dy[o] * -(int32_t)rate.m, shift, 32);
+        const int32_t change = fxp_change((int32_t)dy[o] * -(int32_t)rate.m, shift);
         const int64_t decayed = ((int64_t)v[o] * 16384 + 16384) >> 15;
         v[o] = fxp_sat32(decayed + change);
         b[o] = fxp_sat32((int64_t)b[o] + fxp_rescale(v[o], 4));

@@ -3,6 +3,7 @@
  * int8: 52 bytes of parameters, 8 of scratch, 532 of constants;
  * 30 multiplications a step. Generate it anew instead of editing it. */
 #include "xor_gate.h"
+#include "fxp_kernels.h"
 
 FXP_ASSERT(params_bytes, sizeof(xor_gate_params) == 52);
 FXP_ASSERT(work_bytes, sizeof(xor_gate_work) == 8);
@@ -36,15 +37,12 @@ static void step_sigmoid1(const int8_t x[2], const int16_t w[6], int w_f, const 
 {
     const int f0 = w_f + 7;
     const int f1 = 16;
-    const int shift = f1 - 7;
+    fxp_store store = fxp_store_of(f1 - 7);
     for (int o = 0; o < 3; o++, w += 2) {
-        int32_t sum = 0;
-        for (int i = 0; i < 2; i++) {
-            sum += (int32_t)w[i] * x[i];
-        }
-        int64_t acc = sum + fxp_rescale(b[o], FXP_BIAS_FRACTION - f0);
+        const int32_t sum = (int32_t)fxp_dot16x8(w, x, 2);
+        int64_t acc = sum + fxp_bias(b[o], f0);
         acc = 32768 + fxp_tanh(tanh_table, acc, f0 + 1);
-        out[o] = (int8_t)fxp_narrow(acc, shift, 8);
+        out[o] = (int8_t)fxp_settle8(&store, acc);
     }
 }
 
@@ -54,15 +52,12 @@ static void step_sigmoid2(const int8_t x[3], const int16_t w[3], int w_f, const 
 {
     const int f0 = w_f + 7;
     const int f1 = 16;
-    const int shift = f1 - 15;
+    fxp_store store = fxp_store_of(f1 - 15);
     for (int o = 0; o < 1; o++, w += 3) {
-        int32_t sum = 0;
-        for (int i = 0; i < 3; i++) {
-            sum += (int32_t)w[i] * x[i];
-        }
-        int64_t acc = sum + fxp_rescale(b[o], FXP_BIAS_FRACTION - f0);
+        const int32_t sum = (int32_t)fxp_dot16x8(w, x, 3);
+        int64_t acc = sum + fxp_bias(b[o], f0);
         acc = 32768 + fxp_tanh(tanh_table, acc, f0 + 1);
-        out[o] = (int16_t)fxp_narrow(acc, shift, 16);
+        out[o] = (int16_t)fxp_settle16(&store, acc);
     }
 }
 
@@ -101,8 +96,8 @@ static void step_update_dense2_b(const int8_t dy[1], int dy_f, int32_t b[1], fxp
 {
     const int shift = dy_f + rate.s - FXP_BIAS_FRACTION;
     for (int o = 0; o < 1; o++) {
-        const int64_t change = fxp_narrow((int64_t)dy[o] * -(int32_t)rate.m, shift, 32);
-        b[o] = fxp_sat32((int64_t)b[o] + change);
+        const int32_t change = fxp_change((int32_t)dy[o] * -(int32_t)rate.m, shift);
+        b[o] = fxp_add32(b[o], change);
     }
 }
 
@@ -113,21 +108,20 @@ static fxp_scale step_d_dense1(const int8_t dy[1], int dy_f, const int16_t w[3],
     const int f0 = w_f + dy_f;
     const int f1 = f0 + 30;
     const int out_f = f1 + range_f;
-    const int shift = f1 - out_f;
-    uint64_t peak = 0;
-    for (int i = 0; i < 3; i++, w++) {
-        int32_t sum = 0;
-        const int16_t *column = w;
-        for (int o = 0; o < 1; o++, column += 3) {
-            sum += (int32_t)*column * dy[o];
+    fxp_store store = fxp_store_of(f1 - out_f);
+    const fxp_walk walk = {1, 1, 3, 0, 0};
+    int64_t sums[FXP_COLUMNS];
+    for (int i = 0; i < 3; i++) {
+        if (i % FXP_COLUMNS == 0) {
+            fxp_clear(sums);
+            fxp_columns16x8(&w[i], dy, &walk, 3 - i, sums);
         }
-        int64_t acc = sum;
+        int64_t acc = sums[i % FXP_COLUMNS];
         const int32_t slope = (int32_t)y[i] * ((int32_t)128 - y[i]);
         acc = fxp_rescale(acc, 0) * ((int64_t)slope * 65536);
-        peak |= fxp_magnitude(acc);
-        out[i] = (int8_t)fxp_narrow(acc, shift, 8);
+        out[i] = (int8_t)fxp_settle8(&store, acc);
     }
-    return fxp_describe(peak, 0, 8, out_f);
+    return fxp_describe(store.peak, 0, 8, out_f);
 }
 
 /* dense2_w: grad_w of dense, updates dense2_w; |product| <= 2^14 */
@@ -142,10 +136,7 @@ static void step_update_dense2_w(const int8_t dy[1], int dy_f, const int8_t x[3]
         }
         const uint32_t draw = fxp_draw(random);
         const int32_t dither = (int32_t)(draw >> 16);
-        for (int i = 0; i < 3; i++) {
-            const int32_t delta = n * (x[i] * 256);
-            w[i] = fxp_sat16(w[i] + ((delta + dither) >> 16));
-        }
+        fxp_update16x8(w, x, 3, n, dither);
     }
 }
 
@@ -161,10 +152,7 @@ static void step_update_dense1_w(const int8_t dy[3], int dy_f, const int8_t x[2]
         }
         const uint32_t draw = fxp_draw(random);
         const int32_t dither = (int32_t)(draw >> 16);
-        for (int i = 0; i < 2; i++) {
-            const int32_t delta = n * (x[i] * 256);
-            w[i] = fxp_sat16(w[i] + ((delta + dither) >> 16));
-        }
+        fxp_update16x8(w, x, 2, n, dither);
     }
 }
 
@@ -173,8 +161,8 @@ static void step_update_dense1_b(const int8_t dy[3], int dy_f, int32_t b[3], fxp
 {
     const int shift = dy_f + rate.s - FXP_BIAS_FRACTION;
     for (int o = 0; o < 3; o++) {
-        const int64_t change = fxp_narrow((int64_t)dy[o] * -(int32_t)rate.m, shift, 32);
-        b[o] = fxp_sat32((int64_t)b[o] + change);
+        const int32_t change = fxp_change((int32_t)dy[o] * -(int32_t)rate.m, shift);
+        b[o] = fxp_add32(b[o], change);
     }
 }
 

@@ -25,7 +25,7 @@ extern "C" {
 #define XOR_GATE_LOSS_FRACTION 20
 
 /* Parameters of networks with different hashes do not fit each other. */
-#define XOR_GATE_HASH {0xf0, 0x0b, 0x14, 0xce, 0x63, 0xc4, 0x89, 0x75}
+#define XOR_GATE_HASH {0xe2, 0xcb, 0xd7, 0xfe, 0x62, 0xbc, 0xa4, 0x77}
 
 /* What training changes: save these bytes, and the network is saved.
  * xor_gate_init fills them. */
@@ -34,12 +34,12 @@ typedef struct {
     uint32_t steps;
     int32_t dense1_b[3];
     int32_t dense2_b[1];
-    uint16_t batch_count;
     int16_t dense1_w[6];
+    uint16_t batch_count;
     int16_t dense2_w[3];
-    fxp_rate rate;
     int8_t dense1_w_f;
     int8_t dense2_w_f;
+    fxp_rate rate;
     fxp_range d_dense1_range;
     uint8_t pad[1];
 } xor_gate_params;

@@ -1,0 +1,771 @@
+/* fxp_kernels.h: the inner loops of networks that mcugrad generates. Part of their runtime.
+ *
+ * Each has one meaning, given by its plain C; cores with DSP instructions get another body that
+ * computes the same bits. Sums are exact, or shifted product by product so that 32 bits hold them.
+ * They stay functions of their own, so that all layers share them.
+ */
+#ifndef FXP_KERNELS_H
+#define FXP_KERNELS_H
+
+#include "fxp.h"
+
+/* Cores that have 16-bit Thumb instructions only. */
+#if defined(__ARM_ARCH_6M__) && !defined(__ARM_BIG_ENDIAN)
+#define FXP_SMALL_THUMB 1
+#else
+#define FXP_SMALL_THUMB 0
+#endif
+
+/* Every x86-64 has vectors of eight numbers of 16 bits. */
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#define FXP_SSE2 1
+
+static inline __m128i fxp_eight(const int16_t *v)
+{
+    __m128i eight;
+    memcpy(&eight, v, sizeof eight);
+    return eight;
+}
+#else
+#define FXP_SSE2 0
+#endif
+
+#define FXP_BLOCK 256 /* products of 16 by 8 bits whose sum fits 32 bits: 256 * 2^22 = 2^30 */
+
+#if FXP_DSP
+/* Two neighbours of 16 bits, the first in the lower half; any address will do. */
+static inline int16x2_t fxp_pair(const int16_t *v)
+{
+    int16x2_t pair;
+    memcpy(&pair, v, 4);
+    return pair;
+}
+
+/* Four neighbours of 8 bits. */
+static inline int8x4_t fxp_quad(const int8_t *v)
+{
+    int8x4_t quad;
+    memcpy(&quad, v, 4);
+    return quad;
+}
+
+/* The lower, and the upper, halves of two pairs. */
+static inline int16x2_t fxp_lower(int16x2_t a, int16x2_t b)
+{
+    int16x2_t pair;
+    __asm__("pkhbt %0, %1, %2, lsl #16" : "=r"(pair) : "r"(a), "r"(b));
+    return pair;
+}
+
+static inline int16x2_t fxp_upper(int16x2_t a, int16x2_t b)
+{
+    int16x2_t pair;
+    __asm__("pkhtb %0, %2, %1, asr #16" : "=r"(pair) : "r"(a), "r"(b));
+    return pair;
+}
+
+/* The second and the last of four numbers of 8 bits, as 16 bits each. */
+static inline int16x2_t fxp_odd(int8x4_t quad)
+{
+    int16x2_t pair;
+    __asm__("sxtb16 %0, %1, ror #8" : "=r"(pair) : "r"(quad));
+    return pair;
+}
+
+/* Whether both addresses are those of words, as instructions that load several words need. */
+static inline int fxp_are_words(const void *a, const void *b)
+{
+    return (((uintptr_t)a | (uintptr_t)b) & 3u) == 0;
+}
+#endif
+
+/* ---- sums of products ----------------------------------------------------------------------- */
+
+/* sum of a[i] * b[i], exact */
+static FXP_OUTLINE int64_t fxp_dot16(const int16_t *a, const int16_t *b, int n)
+{
+    int64_t sum = 0;
+#if FXP_DSP
+#define FXP_DOT_8                                                                                  \
+    "ldmia %[a]!, {r3, r4, r5, r6}\n\t"                                                            \
+    "ldmia %[b]!, {r8, r9, r10, r12}\n\t"                                                          \
+    "smlald %Q[sum], %R[sum], r3, r8\n\t"                                                          \
+    "smlald %Q[sum], %R[sum], r4, r9\n\t"                                                          \
+    "smlald %Q[sum], %R[sum], r5, r10\n\t"                                                         \
+    "smlald %Q[sum], %R[sum], r6, r12\n\t"
+    if (fxp_are_words(a, b)) {
+        __asm__ volatile("subs %[n], %[n], #32\n\t"
+                         "blt 2f\n"
+                         "1:\n\t" FXP_DOT_8 FXP_DOT_8 FXP_DOT_8 FXP_DOT_8 "subs %[n], %[n], #32\n\t"
+                         "bge 1b\n"
+                         "2:\n\t"
+                         "adds %[n], %[n], #24\n\t"
+                         "blt 4f\n"
+                         "3:\n\t" FXP_DOT_8 "subs %[n], %[n], #8\n\t"
+                         "bge 3b\n"
+                         "4:\n\t"
+                         "add %[n], %[n], #8"
+                         : [a] "+r"(a), [b] "+r"(b), [n] "+r"(n), [sum] "+r"(sum)
+                         :
+                         : "r3", "r4", "r5", "r6", "r8", "r9", "r10", "r12", "cc", "memory");
+    }
+#undef FXP_DOT_8
+#define FXP_DOT_2                                                                                  \
+    "ldr r3, [%[a]], #4\n\t"                                                                       \
+    "ldr r4, [%[b]], #4\n\t"                                                                       \
+    "smlald %Q[sum], %R[sum], r3, r4\n\t"
+    __asm__ volatile("subs %[n], %[n], #8\n\t"
+                     "blt 2f\n"
+                     "1:\n\t" FXP_DOT_2 FXP_DOT_2 FXP_DOT_2 FXP_DOT_2 "subs %[n], %[n], #8\n\t"
+                     "bge 1b\n"
+                     "2:\n\t"
+                     "adds %[n], %[n], #6\n\t"
+                     "blt 4f\n"
+                     "3:\n\t" FXP_DOT_2 "subs %[n], %[n], #2\n\t"
+                     "bge 3b\n"
+                     "4:\n\t"
+                     "add %[n], %[n], #2"
+                     : [a] "+r"(a), [b] "+r"(b), [n] "+r"(n), [sum] "+r"(sum)
+                     :
+                     : "r3", "r4", "cc", "memory");
+#undef FXP_DOT_2
+    return n > 0 ? sum + (int32_t)*a * *b : sum;
+#else
+#if FXP_SSE2
+    /* Two products sum to -2^31 + 2^16 .. 2^31, which this addend makes 32 bits without a sign. */
+    const __m128i lift = _mm_set1_epi32(0x7FFF0000), zero = _mm_setzero_si128();
+    __m128i even = zero, odd = zero;
+    int64_t pair[2];
+    for (; n >= 8; n -= 8, a += 8, b += 8) {
+        const __m128i p = _mm_madd_epi16(fxp_eight(a), fxp_eight(b));
+        const __m128i lifted = _mm_add_epi32(p, lift);
+        even = _mm_add_epi64(even, _mm_unpacklo_epi32(lifted, zero));
+        odd = _mm_add_epi64(odd, _mm_unpackhi_epi32(lifted, zero));
+        sum -= 4 * (int64_t)0x7FFF0000;
+    }
+    even = _mm_add_epi64(even, odd);
+    memcpy(pair, &even, sizeof pair);
+    sum += pair[0] + pair[1];
+#endif
+    for (; n >= 4; n -= 4, a += 4, b += 4) {
+        sum += (int32_t)a[0] * b[0];
+        sum += (int32_t)a[1] * b[1];
+        sum += (int32_t)a[2] * b[2];
+        sum += (int32_t)a[3] * b[3];
+    }
+    for (; n > 0; n--, a++, b++) {
+        sum += (int32_t)*a * *b;
+    }
+    return sum;
+#endif
+}
+
+/* sum of a[i] * b[i], exact */
+static FXP_OUTLINE int64_t fxp_dot16x8(const int16_t *a, const int8_t *b, int n)
+{
+    int64_t sum = 0;
+    while (n > 0) {
+        int block = n < FXP_BLOCK ? n : FXP_BLOCK;
+        int32_t part = 0;
+        n -= block;
+#if FXP_DSP
+        for (; block >= 8; block -= 8, a += 8, b += 8) {
+            const int8x4_t quad = fxp_quad(b);
+            const int16x2_t even = __sxtb16(quad), odd = fxp_odd(quad);
+            part = __smlad(fxp_pair(a), fxp_lower(even, odd), part);
+            part = __smlad(fxp_pair(a + 2), fxp_upper(even, odd), part);
+            const int8x4_t next = fxp_quad(b + 4);
+            const int16x2_t more_even = __sxtb16(next), more_odd = fxp_odd(next);
+            part = __smlad(fxp_pair(a + 4), fxp_lower(more_even, more_odd), part);
+            part = __smlad(fxp_pair(a + 6), fxp_upper(more_even, more_odd), part);
+        }
+        for (; block >= 4; block -= 4, a += 4, b += 4) {
+            const int8x4_t quad = fxp_quad(b);
+            const int16x2_t even = __sxtb16(quad), odd = fxp_odd(quad);
+            part = __smlad(fxp_pair(a), fxp_lower(even, odd), part);
+            part = __smlad(fxp_pair(a + 2), fxp_upper(even, odd), part);
+        }
+#endif
+        for (; block > 0; block--, a++, b++) {
+            part += (int32_t)*a * *b;
+        }
+        sum += part;
+    }
+    return sum;
+}
+
+/* sum of a[i] * b[i], exact */
+static FXP_OUTLINE int64_t fxp_dot8(const int8_t *a, const int8_t *b, int n)
+{
+    int64_t sum = 0;
+    while (n > 0) {
+        int block = n < FXP_BLOCK ? n : FXP_BLOCK;
+        int32_t part = 0;
+        n -= block;
+#if FXP_DSP
+        for (; block >= 8; block -= 8, a += 8, b += 8) {
+            const int8x4_t p = fxp_quad(a), q = fxp_quad(b);
+            part = __smlad(__sxtb16(p), __sxtb16(q), part);
+            part = __smlad(fxp_odd(p), fxp_odd(q), part);
+            const int8x4_t r = fxp_quad(a + 4), s = fxp_quad(b + 4);
+            part = __smlad(__sxtb16(r), __sxtb16(s), part);
+            part = __smlad(fxp_odd(r), fxp_odd(s), part);
+        }
+        for (; block >= 4; block -= 4, a += 4, b += 4) {
+            const int8x4_t p = fxp_quad(a), q = fxp_quad(b);
+            part = __smlad(__sxtb16(p), __sxtb16(q), part);
+            part = __smlad(fxp_odd(p), fxp_odd(q), part);
+        }
+#endif
+        for (; block > 0; block--, a++, b++) {
+            part += (int32_t)*a * *b;
+        }
+        sum += part;
+    }
+    return sum;
+}
+
+/* sum of (a[i] * b[i]) >> shift, which the caller knows to fit */
+static FXP_OUTLINE int32_t fxp_dot16_shifted(const int16_t *a, const int16_t *b, int n, int shift)
+{
+    int32_t sum = 0;
+#if FXP_SMALL_THUMB
+    int32_t at = -2 * (int32_t)n, p, q;
+    a += n;
+    b += n;
+    if (n > 0) {
+        __asm__(".syntax unified\n"
+                "1:\n\t"
+                "ldrsh %[p], [%[a], %[at]]\n\t"
+                "ldrsh %[q], [%[b], %[at]]\n\t"
+                "muls %[p], %[q], %[p]\n\t"
+                "asrs %[p], %[p], %[shift]\n\t"
+                "adds %[sum], %[sum], %[p]\n\t"
+                "adds %[at], %[at], #2\n\t"
+                "bne 1b"
+                : [at] "+l"(at), [sum] "+l"(sum), [p] "=&l"(p), [q] "=&l"(q)
+                : [a] "l"(a), [b] "l"(b), [shift] "l"(shift)
+                : "cc", "memory");
+    }
+#else
+    for (; n >= 4; n -= 4, a += 4, b += 4) {
+        sum += ((int32_t)a[0] * b[0]) >> shift;
+        sum += ((int32_t)a[1] * b[1]) >> shift;
+        sum += ((int32_t)a[2] * b[2]) >> shift;
+        sum += ((int32_t)a[3] * b[3]) >> shift;
+    }
+    for (; n > 0; n--, a++, b++) {
+        sum += ((int32_t)*a * *b) >> shift;
+    }
+#endif
+    return sum;
+}
+
+/* sum of (a[i] * b[i]) >> shift, which the caller knows to fit */
+static FXP_OUTLINE int32_t fxp_dot16x8_shifted(const int16_t *a, const int8_t *b, int n, int shift)
+{
+    int32_t sum = 0;
+    for (; n > 0; n--, a++, b++) {
+        sum += ((int32_t)*a * *b) >> shift;
+    }
+    return sum;
+}
+
+/* sum of (a[i] * b[i]) >> shift, which the caller knows to fit */
+static FXP_OUTLINE int32_t fxp_dot8_shifted(const int8_t *a, const int8_t *b, int n, int shift)
+{
+    int32_t sum = 0;
+    for (; n > 0; n--, a++, b++) {
+        sum += ((int32_t)*a * *b) >> shift;
+    }
+    return sum;
+}
+
+/* ---- sums of products down columns ---------------------------------------------------------- */
+
+/* How many neighbouring columns are summed at once. */
+#define FXP_COLUMNS 4
+
+/* The places of the products of a column: `rows` runs of n, all distances in elements. Within a run
+ * weights are `step` apart and errors 1; runs begin w_line and e_line apart. */
+typedef struct {
+    int rows;
+    int n;
+    int step;
+    int w_line;
+    int e_line;
+} fxp_walk;
+
+static inline void fxp_clear(int64_t sums[FXP_COLUMNS])
+{
+    sums[0] = 0;
+    sums[1] = 0;
+    sums[2] = 0;
+    sums[3] = 0;
+}
+
+static inline void fxp_clear_shifted(int32_t sums[FXP_COLUMNS])
+{
+    sums[0] = 0;
+    sums[1] = 0;
+    sums[2] = 0;
+    sums[3] = 0;
+}
+
+/* sums[j] += sum of w * e over the walk that begins at w[j] and e, exact, for j < columns */
+static FXP_OUTLINE void fxp_columns16(const int16_t *w, const int16_t *e, const fxp_walk *walk,
+                                      int columns, int64_t sums[FXP_COLUMNS])
+{
+#if FXP_DSP
+#define FXP_ROW(half)                                                                              \
+    "ldr r12, [r0]\n\t"                                                                            \
+    "smlalb" half " r4, r5, r12, lr\n\t"                                                           \
+    "smlalt" half " r6, r7, r12, lr\n\t"                                                           \
+    "ldr r12, [r0, #4]\n\t"                                                                        \
+    "smlalb" half " r8, r9, r12, lr\n\t"                                                           \
+    "smlalt" half " r10, r11, r12, lr\n\t"                                                         \
+    "add r0, r0, r1\n\t"
+    if (columns >= FXP_COLUMNS && walk->rows > 0 && walk->n > 0) {
+        register const int16_t *const r0 __asm__("r0") = w;
+        register const int16_t *const r1 __asm__("r1") = e;
+        register const fxp_walk *const r2 __asm__("r2") = walk;
+        register int64_t *const r3 __asm__("r3") = sums;
+        /* All registers are needed: what changes once a run is kept on the stack. */
+        __asm__ volatile(
+            "push {r0, r1, r2, r3, r4, r5, r6, r7, r8, r9, r10, r11, lr}\n\t"
+            "ldm r2, {r4, r5, r6, r7, r8}\n\t"
+            "mls r7, r5, r6, r7\n\t"
+            "sub r8, r8, r5\n\t"
+            "lsl r7, r7, #1\n\t"
+            "lsl r8, r8, #1\n\t"
+            "push {r3, r4, r5, r7, r8}\n\t"
+            "mov r2, r1\n\t"
+            "lsl r1, r6, #1\n\t"
+            "ldm r3, {r4, r5, r6, r7, r8, r9, r10, r11}\n"
+            "1:\n\t"
+            "ldr r3, [sp, #8]\n\t"
+            "subs r3, r3, #2\n\t"
+            "blt 3f\n"
+            "2:\n\t"
+            "ldr lr, [r2], #4\n\t" FXP_ROW("b")
+                FXP_ROW("t") "subs r3, r3, #2\n\t"
+                             "bge 2b\n"
+                             "3:\n\t"
+                             "adds r3, r3, #1\n\t"
+                             "blt 4f\n\t"
+                             "ldrsh lr, [r2], #2\n\t" FXP_ROW(
+                                 "b") "4:\n\t"
+                                      "ldr r12, [sp, #12]\n\t"
+                                      "add r0, r0, r12\n\t"
+                                      "ldr r12, [sp, #16]\n\t"
+                                      "add r2, r2, r12\n\t"
+                                      "ldr r12, [sp, #4]\n\t"
+                                      "subs r12, r12, #1\n\t"
+                                      "str r12, [sp, #4]\n\t"
+                                      "bgt 1b\n\t"
+                                      "ldr r3, [sp]\n\t"
+                                      "stm r3, {r4, r5, r6, r7, r8, r9, r10, r11}\n\t"
+                                      "add sp, sp, #20\n\t"
+                                      "pop {r0, r1, r2, r3, r4, r5, r6, r7, r8, r9, r10, r11, lr}"
+            :
+            : "r"(r0), "r"(r1), "r"(r2), "r"(r3)
+            : "r12", "cc", "memory");
+        return;
+    }
+#undef FXP_ROW
+#endif
+    for (int j = 0; j < columns && j < FXP_COLUMNS; j++) {
+        const int16_t *line = &w[j];
+        const int16_t *run = e;
+        int64_t sum = 0;
+        for (int row = 0; row < walk->rows; row++, line += walk->w_line, run += walk->e_line) {
+            const int16_t *column = line;
+#if FXP_DSP
+            const int16_t *q = run;
+            int n = walk->n, u, v;
+            __asm__ volatile("subs %[n], %[n], #2\n\t"
+                             "blt 2f\n"
+                             "1:\n\t"
+                             "ldr %[u], [%[q]], #4\n\t"
+                             "ldrh %[v], [%[p]]\n\t"
+                             "add %[p], %[p], %[step]\n\t"
+                             "smlalbb %Q[sum], %R[sum], %[v], %[u]\n\t"
+                             "ldrh %[v], [%[p]]\n\t"
+                             "add %[p], %[p], %[step]\n\t"
+                             "smlalbt %Q[sum], %R[sum], %[v], %[u]\n\t"
+                             "subs %[n], %[n], #2\n\t"
+                             "bge 1b\n"
+                             "2:\n\t"
+                             "adds %[n], %[n], #1\n\t"
+                             "blt 3f\n\t"
+                             "ldrh %[u], [%[q]]\n\t"
+                             "ldrh %[v], [%[p]]\n\t"
+                             "smlalbb %Q[sum], %R[sum], %[v], %[u]\n"
+                             "3:"
+                             : [p] "+r"(column), [q] "+r"(q), [n] "+r"(n), [sum] "+r"(sum),
+                               [u] "=&r"(u), [v] "=&r"(v)
+                             : [step] "r"(2 * walk->step)
+                             : "cc", "memory");
+#else
+            for (int i = 0; i < walk->n; i++, column += walk->step) {
+                sum += (int32_t)*column * run[i];
+            }
+#endif
+        }
+        sums[j] += sum;
+    }
+}
+
+/* The same for (w * e) >> shift, where the caller knows that the sums fit. */
+static FXP_OUTLINE void fxp_columns16_shifted(const int16_t *w, const int16_t *e,
+                                              const fxp_walk *walk, int columns, int shift,
+                                              int32_t sums[FXP_COLUMNS])
+{
+    for (int j = 0; j < columns && j < FXP_COLUMNS; j++) {
+        const int16_t *line = &w[j];
+        const int16_t *run = e;
+        int32_t sum = 0;
+        for (int row = 0; row < walk->rows; row++, line += walk->w_line, run += walk->e_line) {
+            const int16_t *column = line;
+#if FXP_SMALL_THUMB
+            const int16_t *const end = run + walk->n;
+            int32_t at = -2 * (int32_t)walk->n, p, q;
+            if (walk->n > 0) {
+                __asm__(".syntax unified\n"
+                        "1:\n\t"
+                        "ldrh %[p], [%[column]]\n\t"
+                        "add %[column], %[step]\n\t"
+                        "sxth %[p], %[p]\n\t"
+                        "ldrsh %[q], [%[end], %[at]]\n\t"
+                        "muls %[p], %[q], %[p]\n\t"
+                        "asrs %[p], %[p], %[shift]\n\t"
+                        "adds %[sum], %[sum], %[p]\n\t"
+                        "adds %[at], %[at], #2\n\t"
+                        "bne 1b"
+                        : [at] "+l"(at), [column] "+l"(column), [sum] "+l"(sum), [p] "=&l"(p),
+                          [q] "=&l"(q)
+                        : [end] "l"(end), [shift] "l"(shift), [step] "h"(2 * walk->step)
+                        : "cc", "memory");
+            }
+#else
+            for (int i = 0; i < walk->n; i++, column += walk->step) {
+                sum += ((int32_t)*column * run[i]) >> shift;
+            }
+#endif
+        }
+        sums[j] += sum;
+    }
+}
+
+/* sums[j] += sum of w * e over the walk that begins at w[j] and e, exact, for j < columns */
+static FXP_OUTLINE void fxp_columns16x8(const int16_t *w, const int8_t *e, const fxp_walk *walk,
+                                        int columns, int64_t sums[FXP_COLUMNS])
+{
+#if FXP_DSP
+    if (columns >= FXP_COLUMNS) {
+        for (int row = 0; row < walk->rows; row++, w += walk->w_line, e += walk->e_line) {
+            const int16_t *line = w;
+            const int8_t *run = e;
+            int n = walk->n;
+            while (n > 0) {
+                int32_t a = 0, b = 0, c = 0, d = 0;
+                int block = n < FXP_BLOCK ? n : FXP_BLOCK;
+                n -= block;
+                for (; block > 0; block--, line += walk->step) {
+                    const int16x2_t first = fxp_pair(line), second = fxp_pair(line + 2);
+                    const int32_t error = *run++;
+                    a = __smlabb(first, error, a);
+                    b = __smlatb(first, error, b);
+                    c = __smlabb(second, error, c);
+                    d = __smlatb(second, error, d);
+                }
+                sums[0] += a;
+                sums[1] += b;
+                sums[2] += c;
+                sums[3] += d;
+            }
+        }
+        return;
+    }
+#endif
+    for (int j = 0; j < columns && j < FXP_COLUMNS; j++) {
+        const int16_t *line = &w[j];
+        const int8_t *run = e;
+        int64_t sum = 0;
+        for (int row = 0; row < walk->rows; row++, line += walk->w_line, run += walk->e_line) {
+            const int16_t *column = line;
+            for (int i = 0; i < walk->n; i++, column += walk->step) {
+                sum += (int32_t)*column * run[i];
+            }
+        }
+        sums[j] += sum;
+    }
+}
+
+/* The same for (w * e) >> shift, where the caller knows that the sums fit. */
+static FXP_OUTLINE void fxp_columns16x8_shifted(const int16_t *w, const int8_t *e,
+                                                const fxp_walk *walk, int columns, int shift,
+                                                int32_t sums[FXP_COLUMNS])
+{
+    for (int j = 0; j < columns && j < FXP_COLUMNS; j++) {
+        const int16_t *line = &w[j];
+        const int8_t *run = e;
+        int32_t sum = 0;
+        for (int row = 0; row < walk->rows; row++, line += walk->w_line, run += walk->e_line) {
+            const int16_t *column = line;
+            for (int i = 0; i < walk->n; i++, column += walk->step) {
+                sum += ((int32_t)*column * run[i]) >> shift;
+            }
+        }
+        sums[j] += sum;
+    }
+}
+
+/* sums[j] += sum of w * e over the walk that begins at w[j] and e, exact, for j < columns */
+static FXP_OUTLINE void fxp_columns8x16(const int8_t *w, const int16_t *e, const fxp_walk *walk,
+                                        int columns, int64_t sums[FXP_COLUMNS])
+{
+    for (int j = 0; j < columns && j < FXP_COLUMNS; j++) {
+        const int8_t *line = &w[j];
+        const int16_t *run = e;
+        int64_t sum = 0;
+        for (int row = 0; row < walk->rows; row++, line += walk->w_line, run += walk->e_line) {
+            const int8_t *column = line;
+            for (int i = 0; i < walk->n; i++, column += walk->step) {
+                sum += (int32_t)*column * run[i];
+            }
+        }
+        sums[j] += sum;
+    }
+}
+
+/* The same for (w * e) >> shift, where the caller knows that the sums fit. */
+static FXP_OUTLINE void fxp_columns8x16_shifted(const int8_t *w, const int16_t *e,
+                                                const fxp_walk *walk, int columns, int shift,
+                                                int32_t sums[FXP_COLUMNS])
+{
+    for (int j = 0; j < columns && j < FXP_COLUMNS; j++) {
+        const int8_t *line = &w[j];
+        const int16_t *run = e;
+        int32_t sum = 0;
+        for (int row = 0; row < walk->rows; row++, line += walk->w_line, run += walk->e_line) {
+            const int8_t *column = line;
+            for (int i = 0; i < walk->n; i++, column += walk->step) {
+                sum += ((int32_t)*column * run[i]) >> shift;
+            }
+        }
+        sums[j] += sum;
+    }
+}
+
+/* sums[j] += sum of w * e over the walk that begins at w[j] and e, exact, for j < columns */
+static FXP_OUTLINE void fxp_columns8(const int8_t *w, const int8_t *e, const fxp_walk *walk,
+                                     int columns, int64_t sums[FXP_COLUMNS])
+{
+#if FXP_DSP
+    if (columns >= FXP_COLUMNS) { /* the products of a run of 2^16 fit 32 bits */
+        for (int row = 0; row < walk->rows; row++, w += walk->w_line, e += walk->e_line) {
+            const int8_t *line = w, *run = e;
+            int32_t a = 0, b = 0, c = 0, d = 0;
+            for (int n = walk->n; n > 0; n--, line += walk->step) {
+                const int8x4_t quad = fxp_quad(line);
+                const int16x2_t even = __sxtb16(quad), odd = fxp_odd(quad);
+                const int32_t error = *run++;
+                a = __smlabb(even, error, a);
+                b = __smlabb(odd, error, b);
+                c = __smlatb(even, error, c);
+                d = __smlatb(odd, error, d);
+            }
+            sums[0] += a;
+            sums[1] += b;
+            sums[2] += c;
+            sums[3] += d;
+        }
+        return;
+    }
+#endif
+    for (int j = 0; j < columns && j < FXP_COLUMNS; j++) {
+        const int8_t *line = &w[j];
+        const int8_t *run = e;
+        int64_t sum = 0;
+        for (int row = 0; row < walk->rows; row++, line += walk->w_line, run += walk->e_line) {
+            const int8_t *column = line;
+            for (int i = 0; i < walk->n; i++, column += walk->step) {
+                sum += (int32_t)*column * run[i];
+            }
+        }
+        sums[j] += sum;
+    }
+}
+
+/* The same for (w * e) >> shift, where the caller knows that the sums fit. */
+static FXP_OUTLINE void fxp_columns8_shifted(const int8_t *w, const int8_t *e, const fxp_walk *walk,
+                                             int columns, int shift, int32_t sums[FXP_COLUMNS])
+{
+    for (int j = 0; j < columns && j < FXP_COLUMNS; j++) {
+        const int8_t *line = &w[j];
+        const int8_t *run = e;
+        int32_t sum = 0;
+        for (int row = 0; row < walk->rows; row++, line += walk->w_line, run += walk->e_line) {
+            const int8_t *column = line;
+            for (int i = 0; i < walk->n; i++, column += walk->step) {
+                sum += ((int32_t)*column * run[i]) >> shift;
+            }
+        }
+        sums[j] += sum;
+    }
+}
+
+/* ---- copies --------------------------------------------------------------------------------- */
+
+/* A library's memcpy may go byte by byte. */
+static FXP_OUTLINE void fxp_copy(void *out, const void *from, int bytes)
+{
+#if FXP_DSP
+    __asm__ volatile("subs %[n], %[n], #16\n\t"
+                     "blt 2f\n"
+                     "1:\n\t"
+                     "ldr r3, [%[from]], #4\n\t"
+                     "ldr r4, [%[from]], #4\n\t"
+                     "ldr r5, [%[from]], #4\n\t"
+                     "ldr r6, [%[from]], #4\n\t"
+                     "str r3, [%[out]], #4\n\t"
+                     "str r4, [%[out]], #4\n\t"
+                     "str r5, [%[out]], #4\n\t"
+                     "str r6, [%[out]], #4\n\t"
+                     "subs %[n], %[n], #16\n\t"
+                     "bge 1b\n"
+                     "2:\n\t"
+                     "adds %[n], %[n], #14\n\t"
+                     "blt 4f\n"
+                     "3:\n\t"
+                     "ldrh r3, [%[from]], #2\n\t"
+                     "strh r3, [%[out]], #2\n\t"
+                     "subs %[n], %[n], #2\n\t"
+                     "bge 3b\n"
+                     "4:\n\t"
+                     "adds %[n], %[n], #1\n\t"
+                     "blt 5f\n\t"
+                     "ldrb r3, [%[from]]\n\t"
+                     "strb r3, [%[out]]\n"
+                     "5:"
+                     : [out] "+r"(out), [from] "+r"(from), [n] "+r"(bytes)
+                     :
+                     : "r3", "r4", "r5", "r6", "cc", "memory");
+#else
+    memcpy(out, from, (size_t)bytes);
+#endif
+}
+
+/* ---- updates -------------------------------------------------------------------------------- */
+
+/* w[i] += (m * x[i] + dither) >> 16, saturated; m has 16 bits and a sign, 0 <= dither < 2^16. */
+static FXP_OUTLINE void fxp_update16(int16_t *w, const int16_t *x, int n, int32_t m, int32_t dither)
+{
+#if FXP_DSP
+#define FXP_UPDATE_2(w, x)                                                                         \
+    "smlabb r12, " x ", %[m], %[dither]\n\t"                                                       \
+    "smlatb " x ", " x ", %[m], %[dither]\n\t"                                                     \
+    "pkhtb " x ", " x ", r12, asr #16\n\t"                                                         \
+    "qadd16 " w ", " w ", " x "\n\t"
+#define FXP_UPDATE_8                                                                               \
+    "ldmia %[w], {r3, r4, r5, r6}\n\t"                                                             \
+    "ldmia %[x]!, {r8, r9, r10, r11}\n\t" FXP_UPDATE_2("r3", "r8") FXP_UPDATE_2("r4", "r9")        \
+        FXP_UPDATE_2("r5", "r10") FXP_UPDATE_2("r6", "r11") "stmia %[w]!, {r3, r4, r5, r6}\n\t"
+    if (fxp_are_words(w, x)) {
+        /* The count lies above m: registers are scarce. */
+        int32_t both = (int32_t)(((uint32_t)n << 16) | ((uint32_t)m & 0xFFFFu));
+        n &= 7;
+        __asm__ volatile("subs %[m], %[m], #0x100000\n\t"
+                         "blt 2f\n"
+                         "1:\n\t" FXP_UPDATE_8 FXP_UPDATE_8 "subs %[m], %[m], #0x100000\n\t"
+                         "bge 1b\n"
+                         "2:\n\t"
+                         "adds %[m], %[m], #0x80000\n\t"
+                         "blt 3f\n\t" FXP_UPDATE_8 "3:"
+                         : [w] "+r"(w), [x] "+r"(x), [m] "+r"(both)
+                         : [dither] "r"(dither)
+                         : "r3", "r4", "r5", "r6", "r8", "r9", "r10", "r11", "r12", "cc", "memory");
+    }
+#undef FXP_UPDATE_2
+#undef FXP_UPDATE_8
+#endif
+#if FXP_SSE2
+    const __m128i factor = _mm_set1_epi16((int16_t)m), addend = _mm_set1_epi32(dither);
+    for (; n >= 8; n -= 8, w += 8, x += 8) {
+        const __m128i v = fxp_eight(x);
+        const __m128i low = _mm_mullo_epi16(v, factor), high = _mm_mulhi_epi16(v, factor);
+        const __m128i p = _mm_add_epi32(_mm_unpacklo_epi16(low, high), addend);
+        const __m128i q = _mm_add_epi32(_mm_unpackhi_epi16(low, high), addend);
+        const __m128i step = _mm_packs_epi32(_mm_srai_epi32(p, 16), _mm_srai_epi32(q, 16));
+        const __m128i sum = _mm_adds_epi16(fxp_eight(w), step);
+        memcpy(w, &sum, sizeof sum);
+    }
+#endif
+#if FXP_SMALL_THUMB
+    int32_t at = -2 * (int32_t)n, p, q;
+    w += n;
+    x += n;
+    if (n > 0) {
+        __asm__(".syntax unified\n"
+                "1:\n\t"
+                "ldrsh %[p], [%[x], %[at]]\n\t"
+                "muls %[p], %[m], %[p]\n\t"
+                "add %[p], %[dither]\n\t"
+                "asrs %[p], %[p], #16\n\t"
+                "ldrsh %[q], [%[w], %[at]]\n\t"
+                "adds %[q], %[q], %[p]\n\t"
+                "sxth %[p], %[q]\n\t"
+                "cmp %[p], %[q]\n\t"
+                "beq 2f\n\t"
+                "asrs %[q], %[q], #31\n\t"
+                "movs %[p], #128\n\t"
+                "lsls %[p], %[p], #8\n\t"
+                "subs %[p], %[p], #1\n\t"
+                "eors %[q], %[q], %[p]\n"
+                "2:\n\t"
+                "strh %[q], [%[w], %[at]]\n\t"
+                "adds %[at], %[at], #2\n\t"
+                "bne 1b"
+                : [at] "+l"(at), [p] "=&l"(p), [q] "=&l"(q)
+                : [w] "l"(w), [x] "l"(x), [m] "l"(m), [dither] "h"(dither)
+                : "cc", "memory");
+    }
+#else
+#if !FXP_DSP
+    for (; n >= 4; n -= 4, w += 4, x += 4) {
+        w[0] = fxp_sat16(w[0] + ((m * x[0] + dither) >> 16));
+        w[1] = fxp_sat16(w[1] + ((m * x[1] + dither) >> 16));
+        w[2] = fxp_sat16(w[2] + ((m * x[2] + dither) >> 16));
+        w[3] = fxp_sat16(w[3] + ((m * x[3] + dither) >> 16));
+    }
+#endif
+    for (; n > 0; n--, w++, x++) {
+        *w = fxp_sat16(*w + ((m * *x + dither) >> 16));
+    }
+#endif
+}
+
+/* The same for x[i] * 256. */
+static FXP_OUTLINE void fxp_update16x8(int16_t *w, const int8_t *x, int n, int32_t m,
+                                       int32_t dither)
+{
+#if FXP_DSP
+    for (; n >= 4; n -= 4, w += 4, x += 4) {
+        const uint32_t quad = (uint32_t)fxp_quad(x);
+        const int16x2_t even = (int16x2_t)((quad << 8) & 0xFF00FF00u);
+        const int16x2_t odd = (int16x2_t)(quad & 0xFF00FF00u);
+        const int16x2_t first = fxp_upper(__smlabb(even, m, dither), __smlabb(odd, m, dither));
+        const int16x2_t second = fxp_upper(__smlatb(even, m, dither), __smlatb(odd, m, dither));
+        const int16x2_t low = __qadd16(fxp_pair(w), first);
+        const int16x2_t high = __qadd16(fxp_pair(w + 2), second);
+        memcpy(w, &low, 4);
+        memcpy(w + 2, &high, 4);
+    }
+#endif
+    for (; n > 0; n--, w++, x++) {
+        *w = fxp_sat16(*w + ((m * (*x * 256) + dither) >> 16));
+    }
+}
+#endif

@@ -1,0 +1,259 @@
+"""fxp_kernels.h: every kernel on every core equals NumPy's integers, whatever the shape."""
+
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+
+from codegen import paths
+from codegen.fixedpoint import BIAS_FRACTION, integers, narrow, rescale, saturate
+from host_sim.compiler import Program, find_compiler
+from host_sim.emulator import core_names, find_core
+
+LENGTHS = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 40, 63, 64, 71, 300)
+TYPES = {"16": (16, 16), "16x8": (16, 8), "8x16": (8, 16), "8": (8, 8)}
+SHIFT = 9
+
+# Wrappers with arguments of one kind: pointers, and words.
+_DOT = """
+void t_dot{name}(const {a} *a, const {b} *b, int n, int64_t *out);
+void t_dot{name}_shifted(const {a} *a, const {b} *b, int n, int32_t *out);
+void t_dot{name}(const {a} *a, const {b} *b, int n, int64_t *out)
+{{
+    *out = fxp_dot{name}(a, b, n);
+}}
+void t_dot{name}_shifted(const {a} *a, const {b} *b, int n, int32_t *out)
+{{
+    *out = fxp_dot{name}_shifted(a, b, n, {shift});
+}}
+"""
+_COLUMNS = """
+void t_columns{name}(const {a} *w, const {b} *e, const int32_t *walk, int n, int64_t *sums);
+void t_columns{name}_shifted(const {a} *w, const {b} *e, const int32_t *walk, int n, int32_t *sums);
+void t_columns{name}(const {a} *w, const {b} *e, const int32_t *walk, int n, int64_t *sums)
+{{
+    const fxp_walk way = {{walk[0], walk[1], walk[2], walk[3], walk[4]}};
+    fxp_columns{name}(w, e + walk[5], &way, n, sums);
+}}
+void t_columns{name}_shifted(const {a} *w, const {b} *e, const int32_t *walk, int n, int32_t *sums)
+{{
+    const fxp_walk way = {{walk[0], walk[1], walk[2], walk[3], walk[4]}};
+    fxp_columns{name}_shifted(w, e + walk[5], &way, n, {shift}, sums);
+}}
+"""
+_OTHERS = """
+void t_dot16_odd(const int16_t *a, const int16_t *b, int n, int64_t *out);
+void t_update16_odd(int16_t *w, const int16_t *x, int n, const int32_t *m);
+void t_copy(int8_t *out, const int8_t *from, int n);
+void t_update16(int16_t *w, const int16_t *x, int n, const int32_t *m);
+void t_update16x8(int16_t *w, const int8_t *x, int n, const int32_t *m);
+void t_settle(const int64_t *acc, int n, int shift, int32_t *out, uint64_t *peak);
+int32_t t_near_rail(const int16_t *w, int n);
+void t_bias(const int32_t *b, int n, int f, int64_t *out);
+void t_dot16_odd(const int16_t *a, const int16_t *b, int n, int64_t *out)
+{
+    *out = fxp_dot16(a + 1, b, n);
+}
+void t_update16_odd(int16_t *w, const int16_t *x, int n, const int32_t *m)
+{
+    fxp_update16(w + 1, x, n, m[0], m[1]);
+}
+void t_copy(int8_t *out, const int8_t *from, int n)
+{
+    fxp_copy(out, from, n);
+}
+void t_update16(int16_t *w, const int16_t *x, int n, const int32_t *m)
+{
+    fxp_update16(w, x, n, m[0], m[1]);
+}
+void t_update16x8(int16_t *w, const int8_t *x, int n, const int32_t *m)
+{
+    fxp_update16x8(w, x, n, m[0], m[1]);
+}
+void t_settle(const int64_t *acc, int n, int shift, int32_t *out, uint64_t *peak)
+{
+    fxp_store wide = fxp_store_of(shift), slim = wide;
+    for (int i = 0; i < n; i++) {
+        out[2 * i] = fxp_settle16(&wide, acc[i]);
+        out[2 * i + 1] = fxp_settle8(&slim, acc[i]);
+    }
+    peak[0] = wide.peak;
+    peak[1] = slim.peak;
+}
+void t_bias(const int32_t *b, int n, int f, int64_t *out)
+{
+    for (int i = 0; i < n; i++) {
+        out[i] = fxp_bias(b[i], f);
+    }
+}
+int32_t t_near_rail(const int16_t *w, int n)
+{
+    return fxp_near_rail16(w, n);
+}
+"""
+
+
+def harness() -> dict[str, str]:
+    text = '#include "fxp_kernels.h"\n'
+    for name, (a, b) in TYPES.items():
+        facts = {"name": name, "a": f"int{a}_t", "b": f"int{b}_t", "shift": SHIFT}
+        text += ("" if a < b else _DOT.format(**facts)) + _COLUMNS.format(**facts)
+    headers = {
+        name: (paths.RUNTIME / name).read_text(encoding="utf-8")
+        for name in ("fxp.h", "fxp_kernels.h")
+    }
+    return {**headers, "kernels.c": text + _OTHERS}
+
+
+@cache
+def loaded(name: str) -> Program:
+    if name.startswith("-"):
+        return replace(find_compiler(), flags=("-std=c99", name)).load(harness())
+    return find_core(name).load(harness())
+
+
+@pytest.fixture(params=[*core_names(), "-O0", "-O3"])
+def program(request: pytest.FixtureRequest) -> Program:
+    """On each emulated core, and on this machine with and without an optimiser."""
+    return loaded(request.param)
+
+
+def drawn(random: np.random.RandomState, bits: int, *shape: int) -> np.ndarray:
+    """Random numbers of `bits` bits, some of them at their rails."""
+    low, high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
+    numbers = random.randint(low, high + 1, shape)
+    rails = np.where(random.rand(*shape) < 0.5, low, high)
+    return np.where(random.rand(*shape) < 0.2, rails, numbers).astype(f"int{bits}")
+
+
+@pytest.mark.parametrize("name", ["16", "16x8", "8"])
+def test_dot_is_the_sum_of_products(program: Program, name: str) -> None:
+    random = np.random.RandomState(1)
+    for n in LENGTHS:
+        a, b = (drawn(random, bits, n) for bits in TYPES[name])
+        products = integers(a) * integers(b)
+        wide, slim = np.zeros(1, np.int64), np.zeros(1, np.int32)
+        program.call(f"t_dot{name}", a, b, n, wide)
+        program.call(f"t_dot{name}_shifted", a, b, n, slim)
+        assert wide[0] == products.sum(), n
+        assert slim[0] == (products >> SHIFT).sum(), n
+
+
+def test_addresses_need_not_be_those_of_words(program: Program) -> None:
+    """Where one is not, cores with DSP instructions take another loop."""
+    random = np.random.RandomState(6)
+    for n in LENGTHS:
+        a, b = drawn(random, 16, n + 1), drawn(random, 16, n)
+        out = np.zeros(1, np.int64)
+        program.call("t_dot16_odd", a, b, n, out)
+        assert out[0] == (integers(a[1:]) * integers(b)).sum(), n
+        want = saturate(integers(a[1:]) + ((integers(b) * 1000 + 77) >> 16), 16)
+        program.call("t_update16_odd", a, b, n, np.array([1000, 77], np.int32))
+        assert (a[1:] == want).all(), n
+
+
+def test_dot_of_the_largest_products(program: Program) -> None:
+    """Sums that need more than 32 bits, of both signs."""
+    low, high = np.full(300, -32768, np.int16), np.full(300, 32767, np.int16)
+    for b in (low, high):
+        out = np.zeros(1, np.int64)
+        program.call("t_dot16", low, b, 300, out)
+        assert out[0] == (integers(low) * integers(b)).sum()
+    bytes_ = np.full(300, -128, np.int8)
+    program.call("t_dot16x8", low, bytes_, 300, out)
+    assert out[0] == 300 << 22
+
+
+# rows, n, step, w_line, e_line; where the errors begin.
+WALKS = [(1, n, n % 5 + 4, 0, 0, 0) for n in LENGTHS if n < 100]
+WALKS += [(3, n, 6, 50, n + 2, 0) for n in (1, 2, 5, 8)] + [(2, 4, 9, 3, -4, 4)]
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_columns_add_the_products_of_a_walk(program: Program, name: str) -> None:
+    random = np.random.RandomState(2)
+    for walk in WALKS:
+        rows, n, step, w_line, e_line, first = walk
+        r, i = np.meshgrid(np.arange(rows), np.arange(n), indexing="ij")
+        weights, errors = r * w_line + i * step, first + r * e_line + i
+        w = drawn(random, TYPES[name][0], int(weights.max()) + 4)
+        e = drawn(random, TYPES[name][1], int(errors.max()) + 1)
+        for columns in (1, 2, 3, 4, 9):
+            wide, slim = np.arange(4, dtype=np.int64), np.arange(4, dtype=np.int32)
+            for suffix, sums in (("", wide), ("_shifted", slim)):
+                arguments = (w, e, np.array(walk, np.int32), columns, sums)
+                program.call(f"t_columns{name}{suffix}", *arguments)
+            for j in range(4):
+                products = integers(w[weights + j]) * integers(e[errors]) * (j < columns)
+                assert wide[j] == j + products.sum(), (walk, columns)
+                assert slim[j] == j + (products >> SHIFT).sum(), (walk, columns)
+
+
+def test_an_empty_walk_adds_nothing(program: Program) -> None:
+    for rows, n in ((0, 4), (4, 0)):
+        sums = np.arange(4, dtype=np.int64)
+        walk = np.array([rows, n, 4, 0, 0, 0], np.int32)
+        program.call("t_columns16", np.ones(64, np.int16), np.ones(64, np.int16), walk, 4, sums)
+        assert sums.tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("bits", [16, 8])
+def test_update_rounds_and_saturates(program: Program, bits: int) -> None:
+    random = np.random.RandomState(3)
+    name = {16: "t_update16", 8: "t_update16x8"}[bits]
+    for n in LENGTHS:
+        for m in (-32768, -77, 1, 32767):
+            w, x = drawn(random, 16, n), drawn(random, bits, n)
+            dither = int(random.randint(0, 1 << 16))
+            scaled = integers(x) << (16 - bits)
+            want = saturate(integers(w) + ((m * scaled + dither) >> 16), 16)
+            program.call(name, w, x, n, np.array([m, dither], np.int32))
+            assert (w == want).all(), (n, m)
+
+
+def test_copy(program: Program) -> None:
+    random = np.random.RandomState(4)
+    for n in LENGTHS:
+        source, out = drawn(random, 8, n), np.full(n + 1, 99, np.int8)
+        program.call("t_copy", out, source, n)
+        assert (out[:n] == source).all()
+        assert out[n] == 99
+
+
+def test_settling_rounds_once_and_keeps_the_peak(program: Program) -> None:
+    random = np.random.RandomState(5)
+    sizes = random.randint(0, 45, 200)
+    acc = np.array(
+        [int(random.randint(-(2**31), 2**31)) << 20 >> (45 - k) for k in sizes], np.int64
+    )
+    for shift in (-9, -1, 0, 1, 2, 14, 15, 16, 17, 30, 31, 32, 33, 40):
+        out, peak = np.zeros((acc.size, 2), np.int32), np.zeros(2, np.uint64)
+        program.call("t_settle", acc, acc.size, shift, out, peak)
+        for column, bits in ((0, 16), (1, 8)):
+            assert (out[:, column] == narrow(integers(acc), shift, bits)).all(), shift
+        assert peak.tolist() == [int(np.bitwise_or.reduce(acc ^ (acc >> 63)))] * 2
+
+
+def test_a_bias_is_rounded_to_the_exponent_of_the_sum(program: Program) -> None:
+    b = drawn(np.random.RandomState(7), 32, 100)
+    for f in range(-60, 54):
+        out = np.zeros(b.size, np.int64)
+        program.call("t_bias", b, b.size, f, out)
+        assert (out == rescale(integers(b), BIAS_FRACTION - f)).all(), f
+
+
+def test_the_rail_is_seen_from_everywhere(program: Program) -> None:
+    for n in LENGTHS:
+        for value, near in (
+            (32255, 0),
+            (32256, 1),
+            (-32256, 0),
+            (-32257, 1),
+            (32767, 1),
+            (-32768, 1),
+        ):
+            for at in {0, n // 2, n - 1}:
+                w = np.zeros(n, np.int16)
+                w[at] = value
+                assert program.call("t_near_rail", w, n) == near, (n, value, at)
