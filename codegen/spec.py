@@ -584,11 +584,17 @@ def _check_pinned(place: str, pinned: Format, number: int, spec: Spec) -> None:
 
 def _storing(number: int, layers: tuple[Layer, ...]) -> int:
     """Number of the layer that stores what layer `number` computes."""
-    if isinstance(layers[number - 1].op, ElementwiseOp) or number == len(layers):
+    if isinstance(layers[number - 1].op, ElementwiseOp):
         return number
-    follows = isinstance(layers[number].op, ElementwiseOp) and not layers[number].inputs
-    shared = any(layers[number - 1].name in layer.inputs for layer in layers)
-    return number + (follows and not shared)
+    named = {name for layer in layers for name in layer.inputs}
+    for i, layer in enumerate(layers[number:], number):
+        if layer.inputs or layers[i - 1].name in named:
+            break
+        if isinstance(layer.op, ElementwiseOp):
+            return i + 1
+        if not isinstance(layer.op, FoldOp) or layer.op.stays_apart:
+            break
+    return number
 
 
 def _check_name(place: str, name: str, reserved: frozenset[str] = frozenset()) -> None:

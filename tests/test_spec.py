@@ -28,6 +28,7 @@ HEAD = 'name = "net"\ninput = [4]\nloss = "squared_error"\n'
 LAYER = '[[layer]]\nkind = "dense"\nunits = 2\n'
 RELU = '[[layer]]\nkind = "relu"\n'
 SIGMOID = '[[layer]]\nkind = "sigmoid"\n'
+NORM = '[[layer]]\nkind = "batch_norm"\nmean = [0.0]\nvariance = [1.0]\n'
 NET = HEAD + LAYER
 FULL = """\
 name = "digits"
@@ -644,6 +645,11 @@ def test_a_format_fits_what_the_mode_stores(text: str, message: str) -> None:
         (
             NET + 'format = "Q3.12"\n' + RELU + 'format = "Q2.13"\n',
             "layer 1 (dense): layer 2 (relu) sets the format of the same values; "
+            "remove one of them",
+        ),
+        (
+            NET + 'format = "Q3.12"\n' + NORM + RELU + 'format = "Q2.13"\n',
+            "layer 1 (dense): layer 3 (relu) sets the format of the same values; "
             "remove one of them",
         ),
     ],
