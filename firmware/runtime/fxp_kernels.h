@@ -708,29 +708,29 @@ static FXP_OUTLINE void fxp_update16(int16_t *w, const int16_t *x, int n, int32_
     w += n;
     x += n;
     if (n > 0) {
-        __asm__(".syntax unified\n"
-                "1:\n\t"
-                "ldrsh %[p], [%[x], %[at]]\n\t"
-                "muls %[p], %[m], %[p]\n\t"
-                "add %[p], %[dither]\n\t"
-                "asrs %[p], %[p], #16\n\t"
-                "ldrsh %[q], [%[w], %[at]]\n\t"
-                "adds %[q], %[q], %[p]\n\t"
-                "sxth %[p], %[q]\n\t"
-                "cmp %[p], %[q]\n\t"
-                "beq 2f\n\t"
-                "asrs %[q], %[q], #31\n\t"
-                "movs %[p], #128\n\t"
-                "lsls %[p], %[p], #8\n\t"
-                "subs %[p], %[p], #1\n\t"
-                "eors %[q], %[q], %[p]\n"
-                "2:\n\t"
-                "strh %[q], [%[w], %[at]]\n\t"
-                "adds %[at], %[at], #2\n\t"
-                "bne 1b"
-                : [at] "+l"(at), [p] "=&l"(p), [q] "=&l"(q)
-                : [w] "l"(w), [x] "l"(x), [m] "l"(m), [dither] "h"(dither)
-                : "cc", "memory");
+        __asm__ volatile(".syntax unified\n"
+                         "1:\n\t"
+                         "ldrsh %[p], [%[x], %[at]]\n\t"
+                         "muls %[p], %[m], %[p]\n\t"
+                         "add %[p], %[dither]\n\t"
+                         "asrs %[p], %[p], #16\n\t"
+                         "ldrsh %[q], [%[w], %[at]]\n\t"
+                         "adds %[q], %[q], %[p]\n\t"
+                         "sxth %[p], %[q]\n\t"
+                         "cmp %[p], %[q]\n\t"
+                         "beq 2f\n\t"
+                         "asrs %[q], %[q], #31\n\t"
+                         "movs %[p], #128\n\t"
+                         "lsls %[p], %[p], #8\n\t"
+                         "subs %[p], %[p], #1\n\t"
+                         "eors %[q], %[q], %[p]\n"
+                         "2:\n\t"
+                         "strh %[q], [%[w], %[at]]\n\t"
+                         "adds %[at], %[at], #2\n\t"
+                         "bne 1b"
+                         : [at] "+l"(at), [p] "=&l"(p), [q] "=&l"(q)
+                         : [w] "l"(w), [x] "l"(x), [m] "l"(m), [dither] "h"(dither)
+                         : "cc", "memory");
     }
 #else
 #if !FXP_DSP
