@@ -5,7 +5,8 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +18,20 @@ from codegen import VERSION, show
 from codegen.board import Board, all_boards, load_board
 from codegen.data import Data
 from codegen.errors import UserError
+from codegen.firmware import (
+    Project,
+    Toolchain,
+    firmware_of,
+    make_package,
+    make_project,
+    package_kinds,
+)
 from codegen.fixedpoint import Floats
+from codegen.graph import Plan
+from codegen.interpret import State
 from codegen.paths import TEMPLATES
 from codegen.pipeline import (
+    Samples,
     generate,
     load_spec_data,
     make_plan,
@@ -27,16 +39,16 @@ from codegen.pipeline import (
     quantize_samples,
     synthetic_samples,
 )
-from codegen.report import Report, make_report
+from codegen.report import make_report
 from codegen.spec import Spec, load_spec, parse_spec
 from codegen.weights import load_weights
 
 if TYPE_CHECKING:
     from host_sim.check import CheckResult
     from host_sim.compiler import Platform
-    from host_sim.emulator import Core, Toolchain
+    from host_sim.emulator import Core
     from host_sim.line_training import LineEpoch
-    from host_sim.link import Link
+    from host_sim.link import Link, Transport
     from host_sim.training import TrainingResult
 
 _FILE = click.Path(path_type=Path)
@@ -125,15 +137,76 @@ def generate_command(
     """Write the C of a network. With data, the starting formats fit them."""
     spec, board = load_spec(network), _find_board(board_name)
     _check_folder(folder)
-    samples = None
-    if data is not None:
-        loaded = _load(spec, data, seed)
-        samples = quantize_samples(spec, loaded.x, loaded.y)
+    samples = _quantized(spec, data, seed)
     files = generate(
         spec, board=board, samples=samples, seed=seed, parameters=_weights(spec, start)
     )
     _write_files(folder, files)
     click.echo(f"wrote {', '.join(files)} to {folder}")
+
+
+@mcugrad.command("firmware")
+@_network
+@_board
+@click.option("-o", "--output", "folder", required=True, type=_FILE, help="Folder for the project.")
+@click.option("--package", type=click.Choice(package_kinds()), help="A library instead.")
+@click.option("--toolchain", type=click.Choice(["gcc", "zig"]), help="gcc if installed, else zig.")
+@_data
+@_start
+@_seed
+@click.option("--build", is_flag=True, help="Build it, and say what it takes.")
+@click.option("--run", is_flag=True, help="Build it and run it on the emulated board.")
+@_json
+def firmware_command(
+    network: Path,
+    board_name: str | None,
+    folder: Path,
+    package: str | None,
+    toolchain: Toolchain | None,
+    data: Path | None,
+    start: Path | None,
+    seed: int,
+    build: bool,
+    run: bool,
+    as_json: bool,
+) -> None:
+    """Write a project for a board that learns over a serial line; build and run it."""
+    spec, board = load_spec(network), _find_board(board_name)
+    if package is not None:
+        if build or run:
+            raise click.UsageError("a package is not built or run here")
+        _check_folder(folder)
+        plan = make_plan(spec, board)
+        state = make_state(
+            spec, plan, _quantized(spec, data, seed), seed, parameters=_weights(spec, start)
+        )
+        files = make_package(package, spec, plan, state, board)
+        _write_files(folder, files)
+        click.echo(f"wrote {len(files)} files to {folder}")
+        return
+    if board is None:
+        raise click.UsageError("Missing option '--board' or '--package'")
+    firmware_of(board)
+    _check_folder(folder)
+    taken = _find_tools(board, toolchain, run) if build or run else toolchain or "gcc"
+    project = _project(spec, board, toolchain or "gcc", _quantized(spec, data, seed), start, seed)
+    _write_files(folder, project.files, may_hold=("build",))
+    if build or run:
+        _build(folder, project, taken, as_json)
+    else:
+        click.echo(f"wrote {len(project.files)} files to {folder}; next: make -C {folder}")
+    if run:
+        _run(folder, project, network)
+
+
+@mcugrad.command()
+@click.argument("folder", type=_FILE)
+@click.option("--port", help="Serial port of a board that is flashed over one.")
+def flash(folder: Path, port: str | None) -> int:
+    """Put a built firmware on its board, with the tool that its board.toml names."""
+    from host_sim.firmware import find_upload
+
+    return find_upload(folder, port).run()
 
 
 @mcugrad.command()
@@ -156,10 +229,8 @@ def check(
     from host_sim.device import Device
 
     spec = load_spec(network)
-    samples = device = None
-    if data is not None:
-        loaded = _load(spec, data, seed)
-        samples = quantize_samples(spec, loaded.x, loaded.y)
+    device = None
+    samples = _quantized(spec, data, seed)
     if parameters is not None:
         device = Device(spec, seed=seed, samples=samples)
         device.load(parameters)
@@ -223,10 +294,13 @@ def train(
 
 @mcugrad.command("link")
 @_network
-@click.option("--port", required=True, help="Serial port of the board, such as /dev/ttyACM0.")
+@click.option("--port", help="Serial port of the board, such as /dev/ttyACM0.")
 @click.option("--baud", default=115200, show_default=True, type=click.IntRange(1))
+@_board
+@click.option("--emulate", is_flag=True, help="Instead of a port: build it and emulate the board.")
 @_data
 @click.option("--epochs", default=1, show_default=True, type=click.IntRange(0))
+@_start
 @_seed
 @click.option("--csv", "table", type=_FILE, help="Write the learning curve as .csv.")
 @click.option("--save", type=_FILE, help="Write the learnt parameters as .npz.")
@@ -234,10 +308,13 @@ def train(
 @_json
 def link_command(
     network: Path,
-    port: str,
+    port: str | None,
     baud: int,
+    board_name: str | None,
+    emulate: bool,
     data: Path | None,
     epochs: int,
+    start: Path | None,
     seed: int,
     table: Path | None,
     save: Path | None,
@@ -246,28 +323,80 @@ def link_command(
 ) -> None:
     """Let a board learn from samples over a serial line; without data, only ask it."""
     from host_sim.line_training import LineResult
-    from host_sim.link import Link, SerialLine
+    from host_sim.link import Link
 
-    spec = load_spec(network)
+    spec, board = load_spec(network), _find_board(board_name)
+    if emulate == (port is not None):
+        raise click.UsageError("Missing option '--port', or '--board' with '--emulate'")
+    if emulate and board is None:
+        raise click.UsageError("Missing option '--board'")
     for path in (table, save):
         if path is not None:
             _check_writable(path)
     if table is not None and data is None:
         raise UserError(f"{table}: without samples there is no curve; add --data FILE")
     loaded = None if data is None else _load(spec, data, seed)
-    plan = make_plan(spec)
-    with SerialLine(port, baud) as line:
-        link = Link(line, spec, plan, make_state(spec, plan, seed=seed), place=port)
+    samples = None if loaded is None else quantize_samples(spec, loaded.x, loaded.y)
+    plan, parameters = make_plan(spec, board), _weights(spec, start)
+    state = make_state(spec, plan, samples, seed, parameters)
+    with _line(spec, plan, state, port, baud, board) as (place, line):
+        link = Link(line, spec, plan, state, place=place)
         curve = _train_over_line(link, spec, loaded, epochs, seed, quiet=as_json)
         if keep:
             link.save()
         trained = link.statistics().trained
-        result = LineResult(spec, port, curve, trained, link.read_parameters())
+        memory = link.read_parameters()
+    result = LineResult(spec, place, curve, trained, memory, seed=seed, start=parameters)
     if table is not None:
         result.write_csv(table)
     if save is not None:
         result.save(save)
     click.echo(json.dumps(result.as_json()) if as_json else show.line_result(result))
+
+
+@mcugrad.command("record")
+@click.option("-o", "--output", required=True, type=_FILE, help="The .npz to write.")
+@click.option("--port", required=True, help="Serial port of a board that sends lines of numbers.")
+@click.option("--baud", default=115200, show_default=True, type=click.IntRange(1))
+@click.option("--labels", required=True, help="Names of the labels, such as still,shake.")
+@click.option("--samples", "count", default=20, show_default=True, type=click.IntRange(1))
+@click.option("--lines", default=1, show_default=True, type=click.IntRange(1))
+@_json
+def record_command(
+    output: Path, port: str, baud: int, labels: str, count: int, lines: int, as_json: bool
+) -> None:
+    """Collect samples, so many of each label, from the readings that a board sends.
+
+    A sample is one line of numbers, or --lines of them one after the other.
+    """
+    names = [name.strip() for name in labels.split(",")]
+    if "" in names or len(set(names)) < max(2, len(names)):
+        raise UserError(f"--labels {labels}: give two or more different names, like still,shake")
+    if output.suffix != ".npz":
+        raise UserError(f"{output}: samples are kept as .npz; end the name in it")
+    _check_writable(output)
+    from host_sim.link import SerialLine
+    from host_sim.recording import Readings, record
+
+    with SerialLine(port, baud) as line, _progress(not as_json) as bar:
+        task = bar.add_task("samples", total=count * len(names), note="")
+
+        def begin(label: str) -> None:
+            bar.update(task, note=label)
+            click.pause(f"{label}: press a key to begin", err=True)
+
+        result = record(
+            Readings(line, port),
+            names,
+            count=count,
+            lines=lines,
+            begin=begin,
+            got=lambda: bar.advance(task),
+        )
+    result.save(output)
+    facts = {"file": str(output), "samples": len(result.x), "numbers": result.x.shape[1]}
+    facts |= {"labels": names, "skipped": result.skipped}
+    click.echo(json.dumps(facts) if as_json else show.recorded_line(facts))
 
 
 @mcugrad.command()
@@ -291,10 +420,7 @@ def bench(
 
     spec = load_spec(network)
     found = [_find_core(core, toolchain) for core in cores or core_names()]
-    samples = None
-    if data is not None:
-        loaded = _load(spec, data, seed)
-        samples = quantize_samples(spec, loaded.x, loaded.y)
+    samples = _quantized(spec, data, seed)
     with _progress(not as_json) as bar:
         task = bar.add_task("cores", total=len(found), note="")
         result = run_bench(
@@ -318,15 +444,35 @@ def bench(
 def report(network: Path, board_name: str | None, as_json: bool) -> None:
     """What a network costs: RAM, flash, multiplications, formats, bounds."""
     spec, board = load_spec(network), _find_board(board_name)
-    result = _report(spec, board)
+    plan = make_plan(spec, board)
+    state = make_state(spec, plan)
+    result = make_report(plan, state)
+    stack = None if board is None else _stack(spec, plan, state, board)
     if as_json:
-        fits = {"name": board.name, "missing_ram": result.missing_ram(board)} if board else None
-        click.echo(json.dumps(result.as_json() | ({"board": fits} if fits else {})))
+        facts = result.as_json()
+        if board is not None:
+            facts |= {"stack": stack if isinstance(stack, dict) else None}
+            facts |= {"board": {"name": board.name, "missing_ram": result.missing_ram(board)}}
+        click.echo(json.dumps(facts))
         return
     for table in show.report_tables(result):
         _console().print(table)
-    if board is not None:
+    if board is not None and stack is not None:
         click.echo(show.fit_line(result, board))
+        click.echo(show.stack_line(stack))
+
+
+def _stack(spec: Spec, plan: Plan, state: State, board: Board) -> dict[str, int] | str:
+    """Bytes of stack of each function, or why they are not known."""
+    try:
+        from host_sim.bench import stack_bounds
+        from host_sim.emulator import core_names, find_core
+
+        if board.core not in core_names():
+            return f"{board.core} is not emulated"
+        return stack_bounds(spec, plan, state, find_core(board.core, level="-Os"))
+    except UserError as error:
+        return str(error)
 
 
 @mcugrad.command("plan")
@@ -403,7 +549,9 @@ def demo(seed: int) -> None:
     _show_check(run_check(spec, samples=samples, count=16, seed=seed))
     result = _train(spec, loaded, 12, seed, quiet=False)
     _show_training(result)
-    _console().print(show.fits_table(_report(spec, None), all_boards()))
+    plan = make_plan(spec)
+    report = make_report(plan, make_state(spec, plan))
+    _console().print(show.fits_table(report, all_boards()))
     _plot(result, curve)
     result.device.save(folder / "parameters.npz")
     click.echo(
@@ -430,13 +578,16 @@ def _load(spec: Spec, path: Path, seed: int) -> Data:
     return data
 
 
+def _quantized(spec: Spec, path: Path | None, seed: int) -> Samples | None:
+    """The samples of a data file as the network's integers."""
+    if path is None:
+        return None
+    data = _load(spec, path, seed)
+    return quantize_samples(spec, data.x, data.y)
+
+
 def _weights(spec: Spec, path: Path | None) -> dict[str, Floats] | None:
     return None if path is None else load_weights(path, make_plan(spec).training.tensors.values())
-
-
-def _report(spec: Spec, board: Board | None) -> Report:
-    plan = make_plan(spec, board)
-    return make_report(plan, make_state(spec, plan))
 
 
 def _find_core(name: str, toolchain: "Toolchain" = "zig") -> "Core":
@@ -500,6 +651,65 @@ def _train_over_line(
             sent=lambda: bar.advance(task),
             progress=show_epoch,
         )
+
+
+def _project(
+    spec: Spec,
+    board: Board,
+    toolchain: Toolchain,
+    samples: Samples | None,
+    start: Path | None,
+    seed: int,
+) -> Project:
+    plan = make_plan(spec, board)
+    state = make_state(spec, plan, samples, seed, _weights(spec, start))
+    return make_project(spec, plan, state, board, toolchain)
+
+
+def _find_tools(board: Board, toolchain: Toolchain | None, run: bool) -> Toolchain:
+    """Before anything is written."""
+    from host_sim.firmware import emulator_of, find_toolchain, need_elftools
+
+    if run:
+        emulator_of(board)
+    need_elftools()
+    return find_toolchain(board, toolchain)
+
+
+def _build(folder: Path, project: Project, toolchain: Toolchain, as_json: bool) -> None:
+    from host_sim.firmware import build_firmware
+
+    built = build_firmware(folder, project, toolchain)
+    click.echo(json.dumps(built.as_json()) if as_json else show.built_lines(built))
+
+
+def _run(folder: Path, project: Project, network: Path) -> None:
+    from host_sim.firmware import running
+
+    with running(project.board, folder / project.elf) as (terminal, process):
+        click.echo(
+            f"emulated {project.board.name} runs until it is interrupted; "
+            f"next: mcugrad link {network} --port {terminal}"
+        )
+        process.wait()
+
+
+@contextmanager
+def _line(
+    spec: Spec, plan: Plan, state: State, port: str | None, baud: int, board: Board | None
+) -> "Iterator[tuple[str, Transport]]":
+    """What messages call the device, and the line to it: a port, or an emulated board."""
+    if port is not None:
+        from host_sim.link import SerialLine
+
+        with SerialLine(port, baud) as line:
+            yield port, line
+        return
+    from host_sim.firmware import emulated
+
+    assert board is not None
+    with emulated(make_project(spec, plan, state, board)) as device:
+        yield f"emulated {board.name}", device
 
 
 def _show_check(result: "CheckResult") -> None:
@@ -572,12 +782,11 @@ def _progress(visible: bool) -> Progress:
     )
 
 
-def _write_files(folder: Path, files: Mapping[str, str]) -> None:
-    """All files or none; a folder with anything else in it is left alone."""
-    foreign = (
-        sorted(p.name for p in folder.iterdir() if not _is_ours(p, files))
-        if folder.exists()
-        else []
+def _write_files(folder: Path, files: Mapping[str, str], may_hold: tuple[str, ...] = ()) -> None:
+    """All files or none; a folder with anything else in it, but `may_hold`, is left alone."""
+    known = {path for file in files for path in (Path(file), *Path(file).parents)}
+    foreign = sorted(
+        path for path in _inside(folder) if path not in known and path.parts[0] not in may_hold
     )
     if foreign:
         raise UserError(
@@ -587,10 +796,13 @@ def _write_files(folder: Path, files: Mapping[str, str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as name:
         for file, text in files.items():
+            (Path(name) / file).parent.mkdir(parents=True, exist_ok=True)
             (Path(name) / file).write_text(text, encoding="utf-8")
         for file in files:
+            (folder / file).parent.mkdir(exist_ok=True, parents=True)
             os.replace(Path(name) / file, folder / file)
 
 
-def _is_ours(path: Path, files: Mapping[str, str]) -> bool:
-    return path.name in files
+def _inside(folder: Path) -> Iterator[Path]:
+    """Everything in a folder, relative to it."""
+    return (path.relative_to(folder) for path in folder.rglob("*"))

@@ -101,6 +101,13 @@ def emit_link(spec: Spec, plan: Plan, state: State, options: Options) -> dict[st
     return {f"{n.name}_link.c": _render("network_link.c.j2", n)}
 
 
+def render(
+    template: str, spec: Spec, plan: Plan, state: State, options: Options, **views: Any
+) -> str:
+    """Any other text about the network `n`; `views` are more names that the template knows."""
+    return _render(template, _NetworkView(spec, plan, state, options), **views)
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(
@@ -115,8 +122,8 @@ def _environment() -> Environment:
     return environment
 
 
-def _render(template: str, n: "_NetworkView") -> str:
-    text = _environment().get_template(template).render(n=n)
+def _render(template: str, n: "_NetworkView", **views: Any) -> str:
+    text = _environment().get_template(template).render(n=n, **views)
     return re.sub(r"\n\s*\n(\s*})", r"\n\1", re.sub(r"[ \t]+\n", "\n", text))
 
 
@@ -828,14 +835,11 @@ class _NetworkView:
 
     @property
     def training_views(self) -> list[str]:
-        return self._pointers(
-            tuple(step for step in self.plan.training.steps if step.phase != "inference")
-        )
+        return self._pointers(self.plan.training.learning)
 
     @property
     def training_lines(self) -> list[str]:
-        idle = ("batch", "inference")
-        steps = [step for step in self.plan.training.steps if step.phase not in idle]
+        steps = [step for step in self.plan.training.learning if step.phase != "batch"]
         lines = self._lines(steps)
         if self.gradient:
             lines += [
@@ -948,7 +952,7 @@ class _NetworkView:
         for table in self.initial:
             if not table.frozen:
                 name = table.name
-                lines.append(f"memcpy(params->{name}, {name}, sizeof {name});")
+                lines.append(f"fxp_load(params->{name}, {name}, sizeof {name});")
         for tensor in self.plan.training.trained:
             exponents = [tensor.name] if tensor.role == "weight" else []
             if self.plan.training.graph.optimizer.forms_gradient:
@@ -978,6 +982,6 @@ def observed(plan: Plan) -> tuple[str, ...]:
     """Tensors that forward, loss and backward write, in the order of the steps."""
     return tuple(
         step.output
-        for step in plan.training.steps
-        if step.phase != "inference" and (step.sink is None or step.sink.kind == "store")
+        for step in plan.training.learning
+        if step.sink is None or (step.sink.kind == "store")
     )

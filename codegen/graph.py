@@ -84,7 +84,7 @@ class NameTakenError(Exception):
 
 
 class TooManyBitsError(Exception):
-    """The accumulator of a step, who is named, may need more bits than there are."""
+    """The accumulator of the step that is named may need more bits than there are."""
 
 
 def add_tensor(tensors: dict[str, Tensor], tensor: Tensor) -> None:
@@ -208,15 +208,18 @@ class TrainingGraph:
         return tuple(step for step in self.steps if step.phase in phases)
 
     @property
+    def learning(self) -> tuple[Step, ...]:
+        """What training runs."""
+        return tuple(step for step in self.steps if step.phase != "inference")
+
+    @property
     def inference(self) -> tuple[Step, ...]:
         """What predict runs: twins instead of the steps that write the same."""
-        own = self.phase("inference")
-        idle = {step.output for step in own}
-        forward = [s for s in self.phase("forward") if not s.is_for_training]
+        twins = {step.output for step in self.phase("inference")}
         return tuple(
             step
-            for step in self.steps
-            if step in own or (step in forward and step.output not in idle)
+            for step in self.phase("forward", "inference")
+            if step.phase == "inference" or not (step.is_for_training or step.output in twins)
         )
 
     @property

@@ -128,9 +128,7 @@ def run_float(
     """
     values: Values = {"x": x, "target": target, **parameters, **seeds(training, steps)}
     loss = 0.0
-    for step in training.steps:
-        if step.phase == "inference":
-            continue
+    for step in training.learning:
         if step.phase == "loss":
             loss, values[step.output] = run_step_float(step, values)
         else:
@@ -444,7 +442,11 @@ class IntegerLearner:
 
     def scores(self, x: Ints) -> Ints:
         """What predict shows (16 bits) of an input of integers; the state does not change."""
-        scores = self.inference(x)[self.quantized.training.graph.shown]
+        return self.shown(self.inference(x))
+
+    def shown(self, values: Values) -> Ints:
+        """The same of what `inference` computed."""
+        scores = values[self.quantized.training.graph.shown]
         return narrow(scores.q, scores.f - self.quantized.score_fraction, 16)
 
     def inference(self, x: Ints) -> Values:
@@ -508,8 +510,8 @@ class IntegerLearner:
         self, x: Ints, target: Any, calibrate: bool = False
     ) -> tuple[int, Values, dict[str, Stored]]:
         values, stored, loss = self._start(x, target), {}, 0
-        for step in self.quantized.training.steps:
-            if step.phase in ("batch", "inference"):
+        for step in self.quantized.training.learning:
+            if step.phase == "batch":
                 continue
             if step.sink is not None:
                 self._sink(step, values, calibrate)

@@ -8,5 +8,6 @@ _ROOT = _DATA if _DATA.is_dir() else _PACKAGE.parent
 
 TEMPLATES = _ROOT / "templates"
 RUNTIME = _ROOT / "firmware" / "runtime"
+COMMON = _ROOT / "firmware" / "common"
 BOARDS = _ROOT / "firmware" / "boards"
 CORES = _ROOT / "firmware" / "cores"

@@ -122,8 +122,8 @@ def _check_address_space(spec: Spec, plan: Plan, board: Board) -> None:
     for what, size in parts.items():
         if size > limit:
             raise UserError(
-                f"{spec.source}: the {what} of {spec.name} take {size} bytes, but an object on "
-                f"{board.name} has at most {limit} ({board.address_bits}-bit sizes); "
+                f"{spec.source}: the {what} of {spec.name} would be {size} bytes long, but an "
+                f"object on {board.name} has at most {limit} ({board.address_bits}-bit sizes); "
                 "take fewer units or another board"
             )
 

@@ -87,8 +87,8 @@ def multiplies(plan: Plan) -> dict[str, int]:
     """Multiplications of one training step. A fused update forms each gradient only once."""
     macs = {"forward": 0, "backward_data": 0, "weight_gradient": 0, "update": 0}
     kinds = {"forward": "forward", "backward": "backward_data", "gradient": "weight_gradient"}
-    for step in plan.training.steps:
-        if isinstance(step.op, LayerOp) and step.phase in kinds and not _is_cheap(step, step.op):
+    for step in plan.training.learning:
+        if isinstance(step.op, LayerOp) and not _is_cheap(step, step.op):
             macs[kinds[step.phase]] += step.op.multiplies(step.kernel, step.shapes)
     for tensor in plan.training.trained:
         macs["update"] += tensor.size if tensor.role == "weight" else 0

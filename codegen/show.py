@@ -1,7 +1,7 @@
 """Results -> rich tables for the terminal. Nothing here prints."""
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
@@ -12,6 +12,7 @@ from codegen.sparse import Proposal
 if TYPE_CHECKING:
     from host_sim.bench import BenchResult
     from host_sim.check import CheckResult
+    from host_sim.firmware import Built
     from host_sim.line_training import LineEpoch, LineResult
     from host_sim.training import Measures, TrainingResult
 
@@ -36,6 +37,14 @@ def report_tables(report: Report) -> list[Table]:
     for row in report.rows:
         tensors.add_row(row.name, row.shape, f"{row.bytes:,}", row.format, row.bound)
     return [totals, macs, tensors]
+
+
+def stack_line(stack: Mapping[str, int] | str) -> str:
+    """The deepest that calls can be, or why that is not known."""
+    if isinstance(stack, str):
+        return f"stack: not known, since {stack}"
+    parts = (f"{count:,} bytes in {function}" for function, count in stack.items())
+    return f"stack: at most {', '.join(parts)} (zig cc -Os)"
 
 
 def fit_line(report: Report, board: Board) -> str:
@@ -76,11 +85,30 @@ def proposal_table(proposal: Proposal) -> Table:
 
 
 def boards_table(boards: Iterable[Board]) -> Table:
-    table = _table("boards", "name", "board", "core", "clock", "flash", "RAM")
+    table = _table("boards", "name", "board", "core", "clock", "flash", "RAM", "firmware")
     for b in boards:
         clock = f"{b.clock_hz / 1e6:g} MHz"
-        table.add_row(b.name, b.title, b.core, clock, f"{b.flash_bytes:,}", f"{b.ram_bytes:,}")
+        sizes = (f"{b.flash_bytes:,}", f"{b.ram_bytes:,}")
+        table.add_row(b.name, b.title, b.core, clock, *sizes, _firmware(b))
+    table.columns[0].no_wrap = True  # it is what commands want to hear
     return table
+
+
+def _firmware(board: Board) -> str:
+    if board.firmware is None:
+        return "package"
+    return "emulated" if board.firmware.emulator is not None else "yes"
+
+
+def built_lines(built: "Built") -> str:
+    """What a firmware takes of its board."""
+    facts = built.as_json()
+    lines = [f"built {facts['elf']}"]
+    for memory in ("flash", "ram"):
+        used, of = facts[memory]["used"], facts[memory]["of"]
+        name = {"flash": "flash", "ram": "RAM"}[memory]
+        lines.append(f"{name}: {used:,} of {of:,} bytes ({100 * used / of:.1f} %)")
+    return "\n".join([*lines, f"left for the stack: {facts['stack']:,} bytes"])
 
 
 def check_tables(result: "CheckResult") -> list[Table]:
@@ -150,6 +178,15 @@ def line_result(result: "LineResult") -> str:
 
 def _value(measures: "Measures", name: str) -> str:
     return f"{getattr(measures, name):.4f}"
+
+
+def recorded_line(facts: Mapping[str, Any]) -> str:
+    """What a recording has."""
+    skipped = f"; {facts['skipped']} damaged lines were skipped" if facts["skipped"] else ""
+    return (
+        f"wrote {facts['samples']} samples of {facts['numbers']} numbers, labels "
+        f"{', '.join(facts['labels'])}, to {facts['file']}{skipped}"
+    )
 
 
 def _table(title: str, *columns: str) -> Table:

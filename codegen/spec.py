@@ -15,6 +15,7 @@ from codegen.errors import UserError
 from codegen.fixedpoint import LEARNING_RATE_FRACTION, Format, parse_format
 from codegen.ops import LAYERS, LOSSES, OPTIMIZERS, SCHEDULES
 from codegen.ops.base import (
+    AnswerOp,
     ElementwiseOp,
     Extent,
     FoldOp,
@@ -571,7 +572,7 @@ def _check_pinned(place: str, pinned: Format, number: int, spec: Spec) -> None:
             raise UserError(f"{place}: the range of {name} fixes the format; remove format")
     if storing != number and stored.format is not None:
         raise UserError(f"{place}: {who} sets the format of the same values; remove one of them")
-    last = storing == len(spec.layers)
+    last = storing == len(spec.layers) - isinstance(spec.layers[-1].op, AnswerOp)
     bits = SCORE_BITS if last or spec.mode == "int16" else 8
     if pinned.bits > bits:
         kept = "the last layer" if last else spec.mode

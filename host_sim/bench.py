@@ -105,6 +105,12 @@ def core_cost(spec: Spec, core: Core, samples: Samples | None = None, seed: int 
     )
 
 
+def stack_bounds(spec: Spec, plan: Plan, state: State, core: Core) -> dict[str, int]:
+    """Bytes of stack that a call of train or of predict takes at the most."""
+    program = _program(Build(spec, plan, state, Options(), core))
+    return {name: program.stack_bound(f"{spec.name}_{name}") for name in ("train", "predict")}
+
+
 def board_with(core: Core) -> Board | None:
     """The first board that has this core: it decides how the C accumulates."""
     return next((board for board in all_boards() if board.core == core.name), None)

@@ -356,18 +356,13 @@ class _Tally:
         learner = IntegerLearner(self.quantized, self.state)
         loss, values, stored = learner.gradients(samples.x[index], samples.target[index])
         self._compare_c(samples, index, loss, values)
-        for step in self._steps:
+        for step in self.quantized.training.learning:
             if step.sink is None:
                 self._keep(kernel_check(self.quantized, step, values, self.state))
             else:
                 self._keep(update_check(self.quantized, step, values, self.state))
         self._compare_inference(learner, samples.x[index])
         self._compare_gradients(samples, index, values, stored)
-
-    @property
-    def _steps(self) -> list[Step]:
-        """Those that training runs."""
-        return [step for step in self.quantized.training.steps if step.phase != "inference"]
 
     def kernels(self) -> tuple[KernelCheck, ...]:
         return tuple(self._kernels.values())
@@ -387,16 +382,19 @@ class _Tally:
         self, samples: Samples, index: int, loss: int, values: Mapping[str, Any]
     ) -> None:
         self.equal &= self.device.gradient_of(samples, index) == loss
-        for step in self._steps:
+        for step in self.quantized.training.learning:
             read, want = self.device.read_q(step.output), values[step.output]
             self.equal &= read.f == want.f and np.array_equal(read.q.flat, want.q.flat)
 
     def _compare_inference(self, learner: IntegerLearner, x: Ints) -> None:
-        """What predict shows, and each step that training does not run."""
+        """Steps that training does not run, and what predict shows where there are any."""
+        own = self.quantized.training.phase("inference")
+        if not own:
+            return
         values = learner.inference(x)
-        for step in self.quantized.training.phase("inference"):
+        for step in own:
             self._keep(kernel_check(self.quantized, step, values, self.state))
-        shown = Q(learner.scores(x), self.quantized.score_fraction).value
+        shown = Q(learner.shown(values), self.quantized.score_fraction).value
         self.equal &= np.array_equal(self.device.scores_of(x[None])[0], shown)
 
     def _compare_gradients(

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from codegen import paths
 from codegen.board import unknown
 from codegen.errors import UserError
+from codegen.firmware import COMMANDS, Toolchain
 from codegen.spec import Spec
 from host_sim.compiler import STRICT, Argument, Compiler, build, build_library
 from host_sim.device import Device
@@ -34,8 +35,6 @@ try:
 except ImportError as error:
     package = {"elftools": "pyelftools"}.get(str(error.name).split(".")[0], error.name)
     raise UserError(MISSING.format(package)) from None
-
-Toolchain = Literal["zig", "gcc"]
 
 STACK, STACK_BYTES = 0x10000000, 1 << 16
 RAM = 0x20000000
@@ -94,14 +93,14 @@ INSTRUCTION_SETS = {
         state=0,
     ),
 }
-_GCC = {"thumb": "arm-none-eabi-gcc", "riscv": "riscv64-unknown-elf-gcc"}
 _FLAGS = ("-g", "-fno-unwind-tables", "-fno-asynchronous-unwind-tables", "-I", ".")
 _CONSTANTS = (".rodata", ".srodata")
 
 
 def core_names() -> tuple[str, ...]:
     """Every core that can be emulated, those with small numbers first."""
-    names = [file.stem for file in paths.CORES.glob("*.toml")]
+    files = paths.CORES.glob("*.toml")
+    names = [file.stem for file in files if "emulator" in tomllib.loads(file.read_text("utf-8"))]
     return tuple(sorted(names, key=lambda name: re.sub(r"\d+", lambda n: f"{n[0]:>9}", name)))
 
 
@@ -122,7 +121,7 @@ def _command(toolchain: Toolchain, instruction_set: str) -> tuple[str, ...]:
         if importlib.util.find_spec("ziglang") is None:
             raise UserError(MISSING.format("ziglang"))
         return (sys.executable, "-m", "ziglang", "cc")
-    gcc = _GCC[instruction_set]
+    gcc = COMMANDS[instruction_set]
     if shutil.which(gcc) is None:
         raise UserError(f"there is no {gcc} on the PATH; install it or take --toolchain zig")
     return (gcc,)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codegen import paths
+from codegen.firmware import checkpoint_slot
 from host_sim.compiler import Compiler, build_library
 
 HASH_BYTES = 8
@@ -29,17 +30,12 @@ class Geometry:
 
     @staticmethod
     def holding(size: int, word: int, page: int, slots: int = 2) -> "Geometry":
-        """Slots that are just large enough for `size` bytes of state; CHECKPOINT_SLOT in Python."""
-        used = _whole(20 + size, word) + 2 * _whole(4, word)
-        return Geometry(word, page, _whole(used, page or word), slots)
+        """Slots that are just large enough for `size` bytes of state."""
+        return Geometry(word, page, checkpoint_slot(size, word, page), slots)
 
     @property
     def total(self) -> int:
         return self.slot * self.slots
-
-
-def _whole(size: int, unit: int) -> int:
-    return -(-size // unit) * unit
 
 
 def flash_sources(geometry: Geometry) -> dict[str, str]:

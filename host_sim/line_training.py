@@ -1,7 +1,7 @@
 """A device at the other end of a line, spec and data -> its learning curve and parameters."""
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from codegen.data import Data
+from codegen.fixedpoint import Floats
 from codegen.pipeline import quantize_samples
 from codegen.spec import Spec
 from host_sim.device import Device
@@ -33,6 +34,8 @@ class LineResult:
     curve: tuple[LineEpoch, ...]  # empty without data
     trained: int  # steps since the device was started
     memory: bytes = field(repr=False)  # its parameters
+    seed: int = 0
+    start: Mapping[str, Floats] | None = field(default=None, repr=False)  # weights, where given
 
     @property
     def parameters_crc32(self) -> str:
@@ -64,7 +67,7 @@ class LineResult:
 
     def save(self, path: Path) -> None:
         """The parameters as an .npz, as `mcugrad train --save` writes it."""
-        device = Device(self.spec)
+        device = Device(self.spec, seed=self.seed, parameters=self.start)
         device.parameter_bytes = self.memory
         device.save(path)
 

@@ -17,7 +17,7 @@ import pytest
 from codegen import cli
 from codegen.errors import UserError
 from codegen.spec import MODES, Spec, load_spec
-from host_sim.compiler import Compiler
+from host_sim.compiler import ZIG_CPU, Compiler
 
 NETWORKS = sorted((Path(__file__).parent / "networks").glob("*.toml"))
 NO_SKIP = os.environ.get("MCUGRAD_NO_SKIP") == "1"  # gcc and clang must be there
@@ -75,7 +75,7 @@ def _compilers(names: dict[str, str], zig: str) -> dict[str, Compiler]:
     found = {family: _newest(command) for family, command in names.items()}
     compilers = {family: Compiler((path,), ()) for family, path in found.items() if path}
     if importlib.util.find_spec("ziglang") is not None:
-        compilers["zig"] = Compiler((sys.executable, "-m", "ziglang", zig), ())
+        compilers["zig"] = Compiler((sys.executable, "-m", "ziglang", zig, ZIG_CPU), ())
     return compilers
 
 

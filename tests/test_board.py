@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from codegen import paths
-from codegen.board import all_boards, load_board
+from codegen.board import Checkpoint, Region, Setting, Tool, all_boards, load_board
 from codegen.errors import UserError
 
 FOLDERS = sorted(path.name for path in paths.BOARDS.iterdir())
@@ -39,16 +39,22 @@ def message(name: str) -> str:
     return str(caught.value)
 
 
-def test_there_are_eight_boards_sorted_by_name() -> None:
+def test_the_boards_are_sorted_by_name() -> None:
     assert [board.name for board in all_boards()] == [
         "arduino_mega",
         "arduino_nano33ble",
         "arduino_uno",
         "esp32c3",
         "microbit",
+        "mps2_an386",
+        "mps2_an505",
+        "mps3_an547",
+        "netduinoplus2",
         "nucleo_f446re",
         "nucleo_h743zi",
         "raspberry_pi_pico",
+        "rv32_virt",
+        "stm32vldiscovery",
     ]
 
 
@@ -61,7 +67,7 @@ def test_every_folder_loads_and_gives_the_board_its_name(folder: str) -> None:
 def test_core_decides_address_width_and_accumulator(folder: str) -> None:
     board = load_board(folder)
     assert board.address_bits == (16 if board.core.startswith("avr") else 32)
-    has_long_multiply = board.core.startswith(("cortex-m3", "cortex-m4", "cortex-m7"))
+    has_long_multiply = board.core.startswith(("cortex-m3", "cortex-m4", "cortex-m5", "cortex-m7"))
     assert board.accumulate == ("wide" if has_long_multiply else "shifted")
 
 
@@ -69,7 +75,7 @@ def test_core_decides_address_width_and_accumulator(folder: str) -> None:
 def test_sizes_are_plausible_and_the_source_is_a_link(folder: str) -> None:
     board = load_board(folder)
     assert board.ram_bytes % 1024 == board.flash_bytes % 1024 == 0
-    assert board.ram_bytes < board.flash_bytes
+    assert board.ram_bytes <= board.flash_bytes
     assert 1_000_000 <= board.clock_hz <= 1_000_000_000
     assert board.source.startswith("https://")
 
@@ -88,8 +94,8 @@ def test_a_board_cannot_be_changed() -> None:
 def test_an_unknown_board_names_the_nearest_one() -> None:
     assert message("arduino_unno") == (
         "unknown board 'arduino_unno': did you mean arduino_uno? (boards: arduino_mega, "
-        "arduino_nano33ble, arduino_uno, esp32c3, microbit, nucleo_f446re, nucleo_h743zi, "
-        "raspberry_pi_pico)"
+        "arduino_nano33ble, arduino_uno, esp32c3, microbit, mps2_an386, mps2_an505, mps3_an547, "
+        "netduinoplus2, nucleo_f446re, nucleo_h743zi, raspberry_pi_pico, rv32_virt, stm32vldiscovery)"
     )
 
 
@@ -110,7 +116,7 @@ def test_an_unknown_key_names_the_nearest_one(toy: Path) -> None:
     toy.write_text(GOOD.replace("ram_bytes", "ram_byte"), encoding="utf-8")
     assert message("toy") == (
         "toy/board.toml: unknown key 'ram_byte': did you mean ram_bytes? (keys: title, mcu, core, "
-        "clock_hz, flash_bytes, ram_bytes, address_bits, accumulate, source)"
+        "clock_hz, flash_bytes, ram_bytes, address_bits, accumulate, source, firmware, no_firmware)"
     )
 
 
@@ -142,3 +148,94 @@ def test_a_file_that_is_not_toml_says_where(toy: Path) -> None:
     toy.write_text("title\n", encoding="utf-8")
     expected = "Expected '=' after a key in a key/value pair (at line 1, column 6)"
     assert message("toy") == f"toy/board.toml: {expected}"
+
+
+# ---------------------------------------------------------------- the table [firmware]
+
+FIRMWARE = """\
+[firmware]
+core = "cortex-m0"
+sources = ["start.c"]
+code = [0, 32_768]
+data = [0x2000_0000, 2_048]
+stack_bytes = 512
+serial = "USB"
+setup = [["GPIO", 0x5000_0000, 0, 1]]
+[firmware.defines]
+UART_BASE = 0x4000_2000
+[firmware.checkpoint]
+files = ["flash_nvmc.c"]
+memory = [0x7000, 4_096]
+word = 4
+page = 1_024
+[firmware.upload]
+command = "flasher {elf}"
+install = "pip install flasher"
+"""
+
+
+def test_the_firmware_of_a_board_is_read(toy: Path) -> None:
+    assert load_board("toy").firmware is None
+    toy.write_text(GOOD + FIRMWARE, encoding="utf-8")
+    firmware = load_board("toy").firmware
+    assert firmware is not None
+    assert firmware.data == Region(0x2000_0000, 2048)
+    assert firmware.setup == (Setting("GPIO", 0x5000_0000, 0, 1),)
+    assert firmware.checkpoint == Checkpoint(("flash_nvmc.c",), Region(0x7000, 4096), 4, 1024)
+    assert firmware.upload == Tool("flasher {elf}", "pip install flasher")
+    assert firmware.defines == {"UART_BASE": 0x4000_2000}
+    assert firmware.emulator is None
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "complaint"),
+    [
+        ("serial =", "serail =", "firmware: unknown key 'serail': did you mean serial? (keys: core, sources, code, data, stack_bytes, serial, defines, flags, linker_script, setup, checkpoint, emulator, upload)"),
+        ('serial = "USB"\n', "", "key 'firmware.serial' is missing"),
+        ("word = 4\n", "", "key 'firmware.checkpoint.word' is missing"),
+        ("= 512", "= -1", "firmware.stack_bytes must be a whole number, not -1"),
+        ('["start.c"]', '"start.c"', "firmware.sources must be texts in brackets, not 'start.c'"),
+        ("[0, 32_768]", "[0]", "firmware.code must be an address and a number of bytes, [0x20000000, 16384], not [0]"),
+        (", 0, 1]]", ", 0]]", 'firmware.setup must be a list of ["register", address, bits to clear, bits to set], not [[\'GPIO\', 1342177280, 0]]'),
+        ("0x4000_2000", '"here"', "firmware.defines must be names and whole numbers, not {'UART_BASE': 'here'}"),
+        ('"USB"', "5", "firmware.serial must be a text in quotes, not 5"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_the_firmware_is_named(toy: Path, good: str, bad: str, complaint: str) -> None:
+    assert good in FIRMWARE
+    toy.write_text(GOOD + FIRMWARE.replace(good, bad), encoding="utf-8")
+    assert message("toy") == f"toy/board.toml: {complaint}"
+
+
+def test_a_table_that_is_none_is_named(toy: Path) -> None:
+    toy.write_text(GOOD + 'firmware = "yes"\n', encoding="utf-8")
+    assert message("toy") == "toy/board.toml: firmware must be a table, not 'yes'"
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_board_has_firmware_or_says_why_not(folder: str) -> None:
+    board = load_board(folder)
+    assert (board.firmware is None) == (board.no_firmware != "")
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_firmware_lies_in_the_memory_of_the_board(folder: str) -> None:
+    """Code, then checkpoints, in flash; words and pages are those of the memory."""
+    board = load_board(folder)
+    firmware = board.firmware
+    if firmware is None:
+        return
+    assert firmware.code.bytes <= board.flash_bytes
+    assert firmware.data.bytes <= board.ram_bytes
+    assert (paths.CORES / f"{firmware.core}.toml").is_file()
+    assert all((paths.COMMON / source).is_file() for source in firmware.sources)
+    kept = firmware.checkpoint
+    if kept is None:
+        return
+    assert all((paths.RUNTIME / file).is_file() for file in kept.files)
+    if kept.page:
+        assert kept.memory.start >= firmware.code.start + firmware.code.bytes
+        used = kept.memory.start + kept.memory.bytes - firmware.code.start
+        assert used <= board.flash_bytes
+        assert kept.memory.start % kept.page == kept.memory.bytes % kept.page == 0
+        assert kept.page % kept.word == 0

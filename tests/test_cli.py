@@ -221,15 +221,16 @@ MISTAKES: list[tuple[tuple[str, ...], dict[str, str], str]] = [
     (
         (*REPORT, "--board", "arduino_mega"),
         edited("[4]", "[9000]"),
-        "net.toml: the parameters of net take 54028 bytes, but an object on arduino_mega has "
+        "net.toml: the parameters of net would be 54028 bytes long, but an object on arduino_mega has "
         "at most 32767 (16-bit sizes); take fewer units or another board",
     ),
     (
         (*REPORT, "--board", "arduino_meta"),
         {"net.toml": NETWORK},
         "unknown board 'arduino_meta': did you mean arduino_mega? (boards: arduino_mega, "
-        "arduino_nano33ble, arduino_uno, esp32c3, microbit, nucleo_f446re, nucleo_h743zi, "
-        "raspberry_pi_pico)",
+        "arduino_nano33ble, arduino_uno, esp32c3, microbit, mps2_an386, mps2_an505, mps3_an547, "
+        "netduinoplus2, nucleo_f446re, nucleo_h743zi, raspberry_pi_pico, rv32_virt, "
+        "stm32vldiscovery)",
     ),
     (
         ("train", "net.toml"),

@@ -17,7 +17,7 @@ ROOMS = [
     ("codegen.layout", "codegen.passes"),
     ("codegen.report", "codegen.weights"),
     ("codegen.emit",),
-    ("codegen.pipeline",),
+    ("codegen.pipeline", "codegen.firmware"),
     ("codegen.sparse",),
     ("codegen.show",),
     ("codegen.cli",),

@@ -316,9 +316,9 @@ def test_a_gru_learns_to_remember_as_well_as_in_floats(mode: str) -> None:
 
 
 def test_with_dropout_digits_are_learnt_as_well_as_in_floats(digits_file: Path) -> None:
-    """The floats drop the same numbers; who predicts drops none."""
+    """The floats drop the same numbers; who predicts drops none. Mean of four seeds."""
     plain, lost = named("digits"), []
-    for seed in range(2):
+    for seed in range(4):
         data = load_spec_data(plain, digits_file, seed)
         layers = (*plain.layers[:2], Layer(Dropout(0.25), "dropout1"), *plain.layers[2:])
         schedule = Step(samples=4 * len(data.x))

@@ -3,7 +3,9 @@
 import pytest
 
 from codegen.errors import UserError
+from codegen.graph import TensorFormat
 from codegen.passes.build_graph import build_graph
+from codegen.pipeline import make_plan
 from codegen.spec import parse_spec
 
 NORM = "mean=[0.5,-1.0] variance=[1.0,4.0]"
@@ -292,6 +294,14 @@ CLASSES = "softmax_cross_entropy"
 )
 def test_a_softmax_that_cannot_be(loss: str, layers: list[str], message: str) -> None:
     assert complaint([4], *layers, loss=loss) == message
+
+
+def test_the_format_of_scores_before_a_softmax_has_their_16_bits() -> None:
+    text = f'name = "net"\ninput = [4]\nloss = "{CLASSES}"\n[numbers]\nmode = "int8"\n'
+    text += '[[layer]]\nkind = "dense"\nunits = 3\nformat = "Q6.10"\n[[layer]]\nkind = "softmax"\n'
+    formats = make_plan(parse_spec(text, "net.toml")).quantized.formats
+    assert formats["dense1"] == TensorFormat(16, "fixed", 10)
+    assert formats["softmax1"] == TensorFormat(16, "fixed", 15)
 
 
 @pytest.mark.parametrize("rate", [-0.5, 0, 1, 1.5])

@@ -1,10 +1,11 @@
 """The stack that a call can need, read from frames and calls, against the stack that it took."""
 
+import json
 from typing import Any
 
 import numpy as np
 import pytest
-from given import named, planned
+from given import NETWORKS, named, planned
 
 from codegen.emit import Options
 from codegen.errors import UserError
@@ -92,3 +93,20 @@ def test_training_digits_takes_little_stack() -> None:
     build = Build(spec, *planned(spec), Options(), find_core("cortex-m4"))
     assert isinstance(build.program, EmulatedProgram)
     assert build.program.stack_bound("digits_train") <= 256
+
+
+def test_the_report_of_a_board_tells_the_stack(mcugrad: Any) -> None:
+    network = str(NETWORKS / "xor_gate.toml")
+    status, out, _ = mcugrad("report", network, "--board", "mps2_an386", "--json")
+    stack = json.loads(out)["stack"]
+    assert (status, list(stack)) == (0, ["train", "predict"])
+    assert 0 < stack["predict"] < stack["train"] < 512
+    line = (
+        f"stack: at most {stack['train']} bytes in train, {stack['predict']} bytes in predict "
+        "(zig cc -Os)"
+    )
+    assert line in mcugrad("report", network, "--board", "mps2_an386")[1]
+    assert (
+        "stack: not known, since avr5 is not emulated"
+        in (mcugrad("report", network, "--board", "arduino_uno")[1])
+    )

@@ -15,6 +15,13 @@
 #error "fxp.h needs arithmetic right shifts of negative numbers"
 #endif
 
+/* Where tables are: in flash. On AVR that is not memory like RAM; gcc reads it with -std=gnu99. */
+#ifdef __FLASH
+#define FXP_FLASH __flash
+#else
+#define FXP_FLASH
+#endif
+
 #if defined(__ARM_FEATURE_DSP) && defined(__ARM_FEATURE_UNALIGNED) && !defined(__ARM_BIG_ENDIAN)
 #include <arm_acle.h>
 #define FXP_DSP 1
@@ -63,6 +70,19 @@ typedef struct {
     uint8_t m;
     int8_t s;
 } fxp_rate;
+
+/* Copies a table into RAM. */
+static inline void fxp_load(void *to, const FXP_FLASH void *from, size_t bytes)
+{
+#ifdef __FLASH
+    const FXP_FLASH uint8_t *source = (const FXP_FLASH uint8_t *)from;
+    for (uint8_t *out = (uint8_t *)to; bytes > 0; bytes--) {
+        *out++ = *source++;
+    }
+#else
+    memcpy(to, from, bytes);
+#endif
+}
 
 /* ---- rounding and saturation ---------------------------------------------------------------- */
 
@@ -664,7 +684,7 @@ static inline int fxp_renormalise16(int16_t *w, int32_t n, int8_t *f)
 /* ---- curves --------------------------------------------------------------------------------- */
 
 /* tanh(v * 2^-f) with 15 fraction bits; the table has tanh(i / 32) with 15 fraction bits. */
-static inline int32_t fxp_tanh(const uint16_t table[257], int64_t v, int f)
+static inline int32_t fxp_tanh(const FXP_FLASH uint16_t table[257], int64_t v, int f)
 {
     const int32_t x = (int32_t)fxp_narrow(v, f - 15, 24);
     int32_t size = x < 0 ? -x : x;
@@ -704,7 +724,7 @@ static inline uint64_t fxp_exponent(int64_t distance, int f)
 
 /* 2^-(t * 2^-26) with `fraction` fraction bits: a table of 2^(31 - i / 32) for 5 bits of t, a cubic
  * below them. */
-static inline uint32_t fxp_exp2(const uint32_t table[32], uint64_t t, int fraction)
+static inline uint32_t fxp_exp2(const FXP_FLASH uint32_t table[32], uint64_t t, int fraction)
 {
     const uint64_t z = ((t & 0x1FFFFF) * 2977044472u) >> 26;
     const uint64_t z2 = (z * z) >> 32;
@@ -719,7 +739,8 @@ static inline uint32_t fxp_exp2(const uint32_t table[32], uint64_t t, int fracti
 
 /* x = v * 2^-f where x > 0, else alpha * (exp(x) - 1), with out_f <= 45 fraction bits; alpha has
  * 15. */
-static inline int64_t fxp_elu(const uint32_t table[32], int64_t v, int f, int32_t alpha, int out_f)
+static inline int64_t fxp_elu(const FXP_FLASH uint32_t table[32], int64_t v, int f, int32_t alpha,
+                              int out_f)
 {
     if (v > 0) {
         return fxp_rescale(v, f - out_f);

@@ -18,7 +18,7 @@ const int32_t frozen_prefix_dense1_b[14] = {
     0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
 };
 
-static const int16_t dense2_w[42] = {
+static const FXP_FLASH int16_t dense2_w[42] = {
     7720, -2578, -1249, 7630, 5961, 3969, -7782, 8166, 4171, 9711, -6824, 7166, -6570, 2250, -7323,
     6775, 5983, 1345, -1807, -8387, 3843, -904, 4323, 7132, 9257, 6926, -9506, -2726, 4477, -6392,
     410, -8676, -5840, -9373, 5717, -5374, -3011, 8333, 3979, -9114, -6527, 2365
@@ -30,6 +30,6 @@ void frozen_prefix_init(frozen_prefix_params *params)
     params->random = 1835234663u;
     params->rate.m = 205;
     params->rate.s = 11;
-    memcpy(params->dense2_w, dense2_w, sizeof dense2_w);
+    fxp_load(params->dense2_w, dense2_w, sizeof dense2_w);
     params->dense2_w_f = 14;
 }

@@ -4,11 +4,11 @@
  * 7 multiplications a step. Generate it anew instead of editing it. */
 #include "lesson.h"
 
-static const int16_t dense1_w[1] = {
+static const FXP_FLASH int16_t dense1_w[1] = {
     11082
 };
 
-static const int16_t dense2_w[1] = {
+static const FXP_FLASH int16_t dense2_w[1] = {
     12213
 };
 
@@ -18,8 +18,8 @@ void lesson_init(lesson_params *params)
     params->random = 1835234663u;
     params->rate.m = 128;
     params->rate.s = 8;
-    memcpy(params->dense1_w, dense1_w, sizeof dense1_w);
-    memcpy(params->dense2_w, dense2_w, sizeof dense2_w);
+    fxp_load(params->dense1_w, dense1_w, sizeof dense1_w);
+    fxp_load(params->dense2_w, dense2_w, sizeof dense2_w);
     params->dense1_w_f = 16;
     params->dense2_w_f = 14;
     params->d_dense1_range.f = -42;

@@ -8,7 +8,7 @@
 FXP_ASSERT(params_bytes, sizeof(xor_gate_params) == 52);
 FXP_ASSERT(work_bytes, sizeof(xor_gate_work) == 8);
 
-static const uint16_t tanh_table[257] = {
+static const FXP_FLASH uint16_t tanh_table[257] = {
     0, 1024, 2045, 3063, 4075, 5079, 6073, 7056, 8025, 8980, 9919, 10840, 11743, 12625, 13486,
     14326, 15143, 15936, 16706, 17452, 18173, 18870, 19542, 20189, 20813, 21411, 21986, 22538,
     23066, 23571, 24054, 24516, 24956, 25376, 25776, 26157, 26519, 26864, 27191, 27502, 27797,

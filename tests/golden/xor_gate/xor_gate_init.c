@@ -4,11 +4,11 @@
  * 30 multiplications a step. Generate it anew instead of editing it. */
 #include "xor_gate.h"
 
-static const int16_t dense1_w[6] = {
+static const FXP_FLASH int16_t dense1_w[6] = {
     3504, 15449, 7377, 3222, -5481, 10474
 };
 
-static const int16_t dense2_w[3] = {
+static const FXP_FLASH int16_t dense2_w[3] = {
     -1252, 7861, 9304
 };
 
@@ -18,8 +18,8 @@ void xor_gate_init(xor_gate_params *params)
     params->random = 1835234663u;
     params->rate.m = 128;
     params->rate.s = 8;
-    memcpy(params->dense1_w, dense1_w, sizeof dense1_w);
-    memcpy(params->dense2_w, dense2_w, sizeof dense2_w);
+    fxp_load(params->dense1_w, dense1_w, sizeof dense1_w);
+    fxp_load(params->dense2_w, dense2_w, sizeof dense2_w);
     params->dense1_w_f = 15;
     params->dense2_w_f = 13;
     params->d_dense1_range.f = -42;
