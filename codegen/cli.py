@@ -400,17 +400,19 @@ def record_command(
 
 
 @mcugrad.command()
-@_network
+@click.argument("networks", type=_FILE, metavar="NET.toml", nargs=-1, required=True)
 @_data
 @click.option("--core", "cores", multiple=True, help="Only this core; may be given repeatedly.")
 @click.option("--toolchain", default="zig", show_default=True, type=click.Choice(["zig", "gcc"]))
+@click.option("--compare", is_flag=True, help="Of any number of networks, beside other libraries.")
 @_seed
 @_json
 def bench(
-    network: Path,
+    networks: tuple[Path, ...],
     data: Path | None,
     cores: tuple[str, ...],
     toolchain: "Toolchain",
+    compare: bool,
     seed: int,
     as_json: bool,
 ) -> None:
@@ -418,8 +420,13 @@ def bench(
     from host_sim.bench import bench as run_bench
     from host_sim.emulator import core_names
 
-    spec = load_spec(network)
     found = [_find_core(core, toolchain) for core in cores or core_names()]
+    if compare:
+        _compare([load_spec(network) for network in networks], found, as_json)
+        return
+    if len(networks) > 1:
+        raise click.UsageError("Several networks go with --compare only")
+    spec = load_spec(networks[0])
     samples = _quantized(spec, data, seed)
     with _progress(not as_json) as bar:
         task = bar.add_task("cores", total=len(found), note="")
@@ -435,6 +442,19 @@ def bench(
         return
     for table in show.bench_tables(result):
         _console().print(table)
+
+
+def _compare(specs: "list[Spec]", cores: "list[Core]", as_json: bool) -> None:
+    from host_sim.comparison import compare
+
+    with _progress(not as_json) as bar:
+        task = bar.add_task("networks on cores", total=len(specs) * len(cores), note="")
+        results = compare(specs, cores, progress=lambda: bar.advance(task))
+    if as_json:
+        click.echo(json.dumps({"networks": [result.as_json() for result in results]}))
+        return
+    for result in results:
+        click.echo(show.comparison_text(result))
 
 
 @mcugrad.command()

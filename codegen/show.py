@@ -12,6 +12,7 @@ from codegen.sparse import Proposal
 if TYPE_CHECKING:
     from host_sim.bench import BenchResult
     from host_sim.check import CheckResult
+    from host_sim.comparison import Comparison
     from host_sim.firmware import Built
     from host_sim.line_training import LineEpoch, LineResult
     from host_sim.training import Measures, TrainingResult
@@ -144,6 +145,27 @@ def bench_tables(result: "BenchResult") -> list[Table]:
             name, *(f"{cost.functions.get(name, 0):,}" for cost in result.cores.values())
         )
     return [costs, functions]
+
+
+def comparison_text(result: "Comparison") -> str:
+    """A table in Markdown, as the README has it."""
+    lines = [
+        f"`{result.network}`, {_spaced(result.macs)} multiplications a step",
+        "",
+        "| | core | instructions a step | per MAC | predict | code | RAM |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in result.rows:
+        per_mac = "" if row.train_per_mac is None else f"{row.train_per_mac:.2f}"
+        figures = (_spaced(row.train), per_mac, *map(_spaced, (row.predict, row.code_bytes)))
+        lines.append(
+            f"| {row.name} | {row.core} | {' | '.join(figures)} | {_spaced(row.ram_bytes)} |"
+        )
+    return "\n".join([*lines, ""])
+
+
+def _spaced(number: int | None) -> str:
+    return "" if number is None else f"{number:,}".replace(",", " ")
 
 
 def training_table(result: "TrainingResult") -> Table:

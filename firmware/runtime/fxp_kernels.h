@@ -422,7 +422,44 @@ static FXP_OUTLINE void fxp_columns16_shifted(const int16_t *w, const int16_t *e
                                               const fxp_walk *walk, int columns, int shift,
                                               int32_t sums[FXP_COLUMNS])
 {
-    for (int j = 0; j < columns && j < FXP_COLUMNS; j++) {
+    int j = 0;
+#if FXP_SMALL_THUMB
+    for (; j + 2 <= columns && j + 2 <= FXP_COLUMNS; j += 2) {
+        const int16_t *line = &w[j], *run = e;
+        int32_t left = 0, right = 0;
+        for (int row = 0; row < walk->rows; row++, line += walk->w_line, run += walk->e_line) {
+            const int16_t *column = line, *error = run;
+            int32_t p, q;
+            if (walk->n > 0) {
+                __asm__(".syntax unified\n"
+                        "1:\n\t"
+                        "ldrh %[q], [%[error]]\n\t"
+                        "sxth %[q], %[q]\n\t"
+                        "ldrh %[p], [%[column]]\n\t"
+                        "sxth %[p], %[p]\n\t"
+                        "muls %[p], %[q], %[p]\n\t"
+                        "asrs %[p], %[p], %[shift]\n\t"
+                        "adds %[left], %[left], %[p]\n\t"
+                        "ldrh %[p], [%[column], #2]\n\t"
+                        "sxth %[p], %[p]\n\t"
+                        "muls %[p], %[q], %[p]\n\t"
+                        "asrs %[p], %[p], %[shift]\n\t"
+                        "adds %[right], %[right], %[p]\n\t"
+                        "add %[column], %[step]\n\t"
+                        "adds %[error], %[error], #2\n\t"
+                        "cmp %[error], %[end]\n\t"
+                        "bne 1b"
+                        : [column] "+l"(column), [error] "+l"(error), [left] "+l"(left),
+                          [right] "+l"(right), [p] "=&l"(p), [q] "=&l"(q)
+                        : [end] "h"(run + walk->n), [shift] "l"(shift), [step] "h"(2 * walk->step)
+                        : "cc", "memory");
+            }
+        }
+        sums[j] += left;
+        sums[j + 1] += right;
+    }
+#endif
+    for (; j < columns && j < FXP_COLUMNS; j++) {
         const int16_t *line = &w[j];
         const int16_t *run = e;
         int32_t sum = 0;
