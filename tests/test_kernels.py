@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
 
 from codegen import paths
+from codegen.firmware import Toolchain
 from codegen.fixedpoint import BIAS_FRACTION, integers, narrow, rescale, saturate
 from host_sim.compiler import Program, find_compiler
 from host_sim.emulator import core_names, find_core
@@ -107,16 +109,27 @@ def harness() -> dict[str, str]:
 
 
 @cache
-def loaded(name: str) -> Program:
-    if name.startswith("-"):
-        return replace(find_compiler(), flags=("-std=c99", name)).load(harness())
-    return find_core(name).load(harness())
+def loaded(place: str, toolchain: Toolchain, level: str) -> Program:
+    if place == "here":
+        return replace(find_compiler(), flags=("-std=c99", level)).load(harness())
+    return find_core(place, toolchain, level).load(harness())
 
 
-@pytest.fixture(params=[*core_names(), "-O0", "-O3"])
-def program(request: pytest.FixtureRequest) -> Program:
-    """On each emulated core, and on this machine with and without an optimiser."""
-    return loaded(request.param)
+HERE = [("here", "", "-O0"), ("here", "", "-O3")]
+CORES = [
+    (core, toolchain, level)
+    for core in core_names()
+    for toolchain, level in (("zig", "-Os"), ("gcc", "-Os"), ("gcc", "-O1"), ("gcc", "-O3"))
+]
+
+
+@pytest.fixture(params=[*HERE, *CORES], ids="".join)
+def program(request: pytest.FixtureRequest, need: Any) -> Program:
+    """On each emulated core by each compiler, and on this machine; the optimisers differ."""
+    place, toolchain, level = request.param
+    if toolchain == "gcc":
+        need("arm-none-eabi-gcc", "riscv64-unknown-elf-gcc")
+    return loaded(place, toolchain, level)
 
 
 def drawn(random: np.random.RandomState, bits: int, *shape: int) -> np.ndarray:

@@ -451,7 +451,7 @@ static FXP_OUTLINE void fxp_columns16_shifted(const int16_t *w, const int16_t *e
                         "bne 1b"
                         : [column] "+l"(column), [error] "+l"(error), [left] "+l"(left),
                           [right] "+l"(right), [p] "=&l"(p), [q] "=&l"(q)
-                        : [end] "h"(run + walk->n), [shift] "l"(shift), [step] "h"(2 * walk->step)
+                        : [end] "hr"(run + walk->n), [shift] "l"(shift), [step] "hr"(2 * walk->step)
                         : "cc", "memory");
             }
         }
@@ -482,7 +482,7 @@ static FXP_OUTLINE void fxp_columns16_shifted(const int16_t *w, const int16_t *e
                         "bne 1b"
                         : [at] "+l"(at), [column] "+l"(column), [sum] "+l"(sum), [p] "=&l"(p),
                           [q] "=&l"(q)
-                        : [end] "l"(end), [shift] "l"(shift), [step] "h"(2 * walk->step)
+                        : [end] "l"(end), [shift] "l"(shift), [step] "hr"(2 * walk->step)
                         : "cc", "memory");
             }
 #else
@@ -766,7 +766,7 @@ static FXP_OUTLINE void fxp_update16(int16_t *w, const int16_t *x, int n, int32_
                          "adds %[at], %[at], #2\n\t"
                          "bne 1b"
                          : [at] "+l"(at), [p] "=&l"(p), [q] "=&l"(q)
-                         : [w] "l"(w), [x] "l"(x), [m] "l"(m), [dither] "h"(dither)
+                         : [w] "l"(w), [x] "l"(x), [m] "l"(m), [dither] "hr"(dither)
                          : "cc", "memory");
     }
 #else
