@@ -89,6 +89,18 @@ def test_a_core_learns_what_the_host_learns(
         assert learnt(spec, find_core(core, level="-Os"), board) == learnt(spec, host, board)
 
 
+@pytest.mark.parametrize("core", CORES)
+@pytest.mark.parametrize("name", ["digits", "conv_digits", "residual", "gru", "optimizer_adam"])
+def test_gcc_learns_what_zig_learns(name: str, core: str, need: Any) -> None:
+    """Both have bodies of kernels in assembly that their own optimisers surround."""
+    need("arm-none-eabi-gcc", "riscv64-unknown-elf-gcc")
+    for mode in MODES:
+        spec = named(name, mode=mode)
+        for board in policies(spec):
+            built = [find_core(core, toolchain, "-Os") for toolchain in ("zig", "gcc")]
+            assert len({learnt(spec, each, board, 20) for each in built}) == 1
+
+
 def policies(spec: Spec) -> tuple[Board | None, ...]:
     plan, _ = planned(spec, SHIFTED)
     differs = any(accumulator.shift for accumulator in plan.quantized.accumulators.values())

@@ -426,37 +426,51 @@ static FXP_OUTLINE void fxp_columns16_shifted(const int16_t *w, const int16_t *e
 #if FXP_SMALL_THUMB
     for (; j + 2 <= columns && j + 2 <= FXP_COLUMNS; j += 2) {
         const int16_t *line = &w[j], *run = e;
-        int32_t left = 0, right = 0;
+        /* End of the run, bytes from row to row, shift, and the two sums: all registers are needed,
+         * and no compiler finds them all. */
+        int32_t state[5] = {0, 2 * walk->step, shift, 0, 0};
         for (int row = 0; row < walk->rows; row++, line += walk->w_line, run += walk->e_line) {
-            const int16_t *column = line, *error = run;
-            int32_t p, q;
+            state[0] = (int32_t)(run + walk->n);
             if (walk->n > 0) {
-                __asm__(".syntax unified\n"
-                        "1:\n\t"
-                        "ldrh %[q], [%[error]]\n\t"
-                        "sxth %[q], %[q]\n\t"
-                        "ldrh %[p], [%[column]]\n\t"
-                        "sxth %[p], %[p]\n\t"
-                        "muls %[p], %[q], %[p]\n\t"
-                        "asrs %[p], %[p], %[shift]\n\t"
-                        "adds %[left], %[left], %[p]\n\t"
-                        "ldrh %[p], [%[column], #2]\n\t"
-                        "sxth %[p], %[p]\n\t"
-                        "muls %[p], %[q], %[p]\n\t"
-                        "asrs %[p], %[p], %[shift]\n\t"
-                        "adds %[right], %[right], %[p]\n\t"
-                        "add %[column], %[step]\n\t"
-                        "adds %[error], %[error], #2\n\t"
-                        "cmp %[error], %[end]\n\t"
-                        "bne 1b"
-                        : [column] "+l"(column), [error] "+l"(error), [left] "+l"(left),
-                          [right] "+l"(right), [p] "=&l"(p), [q] "=&l"(q)
-                        : [end] "hr"(run + walk->n), [shift] "l"(shift), [step] "hr"(2 * walk->step)
-                        : "cc", "memory");
+                register const int16_t *r0 __asm__("r0") = line;
+                register const int16_t *r1 __asm__("r1") = run;
+                register int32_t *const r2 __asm__("r2") = state;
+                __asm__ volatile(".syntax unified\n\t"
+                                 "push {r2, r4, r5, r6, r7}\n\t"
+                                 "ldr r3, [r2, #4]\n\t"
+                                 "mov r12, r3\n\t"
+                                 "ldr r3, [r2, #8]\n\t"
+                                 "ldr r4, [r2, #12]\n\t"
+                                 "ldr r5, [r2, #16]\n\t"
+                                 "ldr r2, [r2]\n"
+                                 "1:\n\t"
+                                 "ldrh r7, [r1]\n\t"
+                                 "sxth r7, r7\n\t"
+                                 "ldrh r6, [r0]\n\t"
+                                 "sxth r6, r6\n\t"
+                                 "muls r6, r7, r6\n\t"
+                                 "asrs r6, r6, r3\n\t"
+                                 "adds r4, r4, r6\n\t"
+                                 "ldrh r6, [r0, #2]\n\t"
+                                 "sxth r6, r6\n\t"
+                                 "muls r6, r7, r6\n\t"
+                                 "asrs r6, r6, r3\n\t"
+                                 "adds r5, r5, r6\n\t"
+                                 "add r0, r12\n\t"
+                                 "adds r1, r1, #2\n\t"
+                                 "cmp r1, r2\n\t"
+                                 "bne 1b\n\t"
+                                 "pop {r2}\n\t"
+                                 "str r4, [r2, #12]\n\t"
+                                 "str r5, [r2, #16]\n\t"
+                                 "pop {r4, r5, r6, r7}"
+                                 : "+r"(r0), "+r"(r1)
+                                 : "r"(r2)
+                                 : "r3", "r12", "cc", "memory");
             }
         }
-        sums[j] += left;
-        sums[j + 1] += right;
+        sums[j] += state[3];
+        sums[j + 1] += state[4];
     }
 #endif
     for (; j < columns && j < FXP_COLUMNS; j++) {
