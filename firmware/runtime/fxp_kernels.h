@@ -297,6 +297,18 @@ typedef struct {
     int e_line;
 } fxp_walk;
 
+/* One run. (Some cores keep a struct that is written as a constant in RAM.) */
+static inline fxp_walk fxp_run(int n, int step)
+{
+    fxp_walk walk;
+    walk.rows = 1;
+    walk.n = n;
+    walk.step = step;
+    walk.w_line = 0;
+    walk.e_line = 0;
+    return walk;
+}
+
 static inline void fxp_clear(int64_t sums[FXP_COLUMNS])
 {
     sums[0] = 0;
