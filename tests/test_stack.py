@@ -53,7 +53,7 @@ def test_the_bound_is_what_a_call_takes(program: EmulatedProgram, function: str)
     wide = function == "helped"
     program.call(function, *((7, 0, 3, 0) if wide else (0,)), bits=64 if wide else 32)
     bound = program.stack_bound(function)
-    assert bound - 64 <= program.stack_bytes <= bound
+    assert bound - RARE <= program.stack_bytes <= bound
 
 
 def test_what_has_no_bound_is_told(program: EmulatedProgram) -> None:
@@ -63,6 +63,9 @@ def test_what_has_no_bound_is_told(program: EmulatedProgram) -> None:
         UserError, match=r"^through calls through a register: its stack has no bound$"
     ):
         program.stack_bound("through")
+
+
+RARE = 128  # bytes of stack below functions for unusual shifts, which these samples need not reach
 
 
 @pytest.mark.parametrize("toolchain", ["zig", "gcc"])
@@ -85,14 +88,14 @@ def test_no_step_takes_more_stack_than_its_bound(
         answer = int(target) if spec.loss.target_is_label else target
         program.call(f"{name}_train", build.params, build.work, x, answer)
     bound = program.stack_bound(f"{name}_train")
-    assert bound - 64 <= program.stack_bytes <= bound
+    assert bound - RARE <= program.stack_bytes <= bound
 
 
 def test_training_digits_takes_little_stack() -> None:
     spec = named("digits")
     build = Build(spec, *planned(spec), Options(), find_core("cortex-m4"))
     assert isinstance(build.program, EmulatedProgram)
-    assert build.program.stack_bound("digits_train") <= 256
+    assert build.program.stack_bound("digits_train") <= 384
 
 
 def test_the_report_of_a_board_tells_the_stack(mcugrad: Any) -> None:

@@ -297,6 +297,18 @@ typedef struct {
     int e_line;
 } fxp_walk;
 
+/* One run. (Some cores keep a struct that is written as a constant in RAM.) */
+static inline fxp_walk fxp_run(int n, int step)
+{
+    fxp_walk walk;
+    walk.rows = 1;
+    walk.n = n;
+    walk.step = step;
+    walk.w_line = 0;
+    walk.e_line = 0;
+    return walk;
+}
+
 static inline void fxp_clear(int64_t sums[FXP_COLUMNS])
 {
     sums[0] = 0;
@@ -327,50 +339,49 @@ static FXP_OUTLINE void fxp_columns16(const int16_t *w, const int16_t *e, const 
     "smlalt" half " r10, r11, r12, lr\n\t"                                                         \
     "add r0, r0, r1\n\t"
     if (columns >= FXP_COLUMNS && walk->rows > 0 && walk->n > 0) {
-        register const int16_t *const r0 __asm__("r0") = w;
-        register const int16_t *const r1 __asm__("r1") = e;
-        register const fxp_walk *const r2 __asm__("r2") = walk;
-        register int64_t *const r3 __asm__("r3") = sums;
+        register const int16_t *r0 __asm__("r0") = w;
+        register const int16_t *r1 __asm__("r1") = e;
+        register const fxp_walk *r2 __asm__("r2") = walk;
+        register int64_t *r3 __asm__("r3") = sums;
         /* All registers are needed: what changes once a run is kept on the stack. */
-        __asm__ volatile(
-            "push {r0, r1, r2, r3, r4, r5, r6, r7, r8, r9, r10, r11, lr}\n\t"
-            "ldm r2, {r4, r5, r6, r7, r8}\n\t"
-            "mls r7, r5, r6, r7\n\t"
-            "sub r8, r8, r5\n\t"
-            "lsl r7, r7, #1\n\t"
-            "lsl r8, r8, #1\n\t"
-            "push {r3, r4, r5, r7, r8}\n\t"
-            "mov r2, r1\n\t"
-            "lsl r1, r6, #1\n\t"
-            "ldm r3, {r4, r5, r6, r7, r8, r9, r10, r11}\n"
-            "1:\n\t"
-            "ldr r3, [sp, #8]\n\t"
-            "subs r3, r3, #2\n\t"
-            "blt 3f\n"
-            "2:\n\t"
-            "ldr lr, [r2], #4\n\t" FXP_ROW("b")
-                FXP_ROW("t") "subs r3, r3, #2\n\t"
-                             "bge 2b\n"
-                             "3:\n\t"
-                             "adds r3, r3, #1\n\t"
-                             "blt 4f\n\t"
-                             "ldrsh lr, [r2], #2\n\t" FXP_ROW(
-                                 "b") "4:\n\t"
-                                      "ldr r12, [sp, #12]\n\t"
-                                      "add r0, r0, r12\n\t"
-                                      "ldr r12, [sp, #16]\n\t"
-                                      "add r2, r2, r12\n\t"
-                                      "ldr r12, [sp, #4]\n\t"
-                                      "subs r12, r12, #1\n\t"
-                                      "str r12, [sp, #4]\n\t"
-                                      "bgt 1b\n\t"
-                                      "ldr r3, [sp]\n\t"
-                                      "stm r3, {r4, r5, r6, r7, r8, r9, r10, r11}\n\t"
-                                      "add sp, sp, #20\n\t"
-                                      "pop {r0, r1, r2, r3, r4, r5, r6, r7, r8, r9, r10, r11, lr}"
-            :
-            : "r"(r0), "r"(r1), "r"(r2), "r"(r3)
-            : "r12", "cc", "memory");
+        __asm__ volatile("push {r7}\n\t"
+                         "ldm r2, {r4, r5, r6, r7, r8}\n\t"
+                         "mls r7, r5, r6, r7\n\t"
+                         "sub r8, r8, r5\n\t"
+                         "lsl r7, r7, #1\n\t"
+                         "lsl r8, r8, #1\n\t"
+                         "push {r3, r4, r5, r7, r8}\n\t"
+                         "mov r2, r1\n\t"
+                         "lsl r1, r6, #1\n\t"
+                         "ldm r3, {r4, r5, r6, r7, r8, r9, r10, r11}\n"
+                         "1:\n\t"
+                         "ldr r3, [sp, #8]\n\t"
+                         "subs r3, r3, #2\n\t"
+                         "blt 3f\n"
+                         "2:\n\t"
+                         "ldr lr, [r2], #4\n\t" FXP_ROW("b")
+                             FXP_ROW("t") "subs r3, r3, #2\n\t"
+                                          "bge 2b\n"
+                                          "3:\n\t"
+                                          "adds r3, r3, #1\n\t"
+                                          "blt 4f\n\t"
+                                          "ldrsh lr, [r2], #2\n\t" FXP_ROW(
+                                              "b") "4:\n\t"
+                                                   "ldr r12, [sp, #12]\n\t"
+                                                   "add r0, r0, r12\n\t"
+                                                   "ldr r12, [sp, #16]\n\t"
+                                                   "add r2, r2, r12\n\t"
+                                                   "ldr r12, [sp, #4]\n\t"
+                                                   "subs r12, r12, #1\n\t"
+                                                   "str r12, [sp, #4]\n\t"
+                                                   "bgt 1b\n\t"
+                                                   "ldr r3, [sp]\n\t"
+                                                   "stm r3, {r4, r5, r6, r7, r8, r9, r10, r11}\n\t"
+                                                   "add sp, sp, #20\n\t"
+                                                   "pop {r7}"
+                         : "+r"(r0), "+r"(r1), "+r"(r2), "+r"(r3)
+                         :
+                         : "r4", "r5", "r6", "r8", "r9", "r10", "r11", "r12", "lr", "cc", "memory");
         return;
     }
 #undef FXP_ROW

@@ -94,7 +94,7 @@ static fxp_scale step_d_dense1(const int16_t dy[1], int dy_f, const int16_t w[1]
     const int f1 = f0 + 30;
     const int out_f = f1 + range_f;
     fxp_store store = fxp_store_of(f1 - out_f);
-    const fxp_walk walk = {1, 1, 1, 0, 0};
+    const fxp_walk walk = fxp_run(1, 1);
     int64_t sums[FXP_COLUMNS];
     for (int i = 0; i < 1; i++) {
         if (i % FXP_COLUMNS == 0) {

@@ -109,7 +109,7 @@ static fxp_scale step_d_dense1(const int8_t dy[1], int dy_f, const int16_t w[3],
     const int f1 = f0 + 30;
     const int out_f = f1 + range_f;
     fxp_store store = fxp_store_of(f1 - out_f);
-    const fxp_walk walk = {1, 1, 3, 0, 0};
+    const fxp_walk walk = fxp_run(1, 3);
     int64_t sums[FXP_COLUMNS];
     for (int i = 0; i < 3; i++) {
         if (i % FXP_COLUMNS == 0) {
