@@ -609,11 +609,11 @@ static FXP_OUTLINE int fxp_near_rail16(const int16_t *w, int32_t n)
     "uadd16 " pair ", " pair ", %[near]\n\t"                                                       \
     "uqadd16 " pair ", " pair ", %[rest]\n\t"                                                      \
     "and %[all], %[all], " pair "\n\t"
-            __asm__("ldmia %[w]!, {r3, r4, r5, r6}\n\t" FXP_SEE("r3") FXP_SEE("r4") FXP_SEE("r5")
-                        FXP_SEE("r6")
-                    : [w] "+r"(w), [all] "+r"(all)
-                    : [near] "r"(0x82008200u), [rest] "r"(0xFBFFFBFFu)
-                    : "r3", "r4", "r5", "r6", "memory");
+            __asm__ volatile("ldmia %[w]!, {r3, r4, r5, r6}\n\t" FXP_SEE("r3") FXP_SEE("r4")
+                                 FXP_SEE("r5") FXP_SEE("r6")
+                             : [w] "+r"(w), [all] "+r"(all)
+                             : [near] "r"(0x82008200u), [rest] "r"(0xFBFFFBFFu)
+                             : "r3", "r4", "r5", "r6", "memory");
 #undef FXP_SEE
         }
     }

@@ -235,18 +235,18 @@ static FXP_OUTLINE int32_t fxp_dot16_shifted(const int16_t *a, const int16_t *b,
     a += n;
     b += n;
     if (n > 0) {
-        __asm__(".syntax unified\n"
-                "1:\n\t"
-                "ldrsh %[p], [%[a], %[at]]\n\t"
-                "ldrsh %[q], [%[b], %[at]]\n\t"
-                "muls %[p], %[q], %[p]\n\t"
-                "asrs %[p], %[p], %[shift]\n\t"
-                "adds %[sum], %[sum], %[p]\n\t"
-                "adds %[at], %[at], #2\n\t"
-                "bne 1b"
-                : [at] "+l"(at), [sum] "+l"(sum), [p] "=&l"(p), [q] "=&l"(q)
-                : [a] "l"(a), [b] "l"(b), [shift] "l"(shift)
-                : "cc", "memory");
+        __asm__ volatile(".syntax unified\n"
+                         "1:\n\t"
+                         "ldrsh %[p], [%[a], %[at]]\n\t"
+                         "ldrsh %[q], [%[b], %[at]]\n\t"
+                         "muls %[p], %[q], %[p]\n\t"
+                         "asrs %[p], %[p], %[shift]\n\t"
+                         "adds %[sum], %[sum], %[p]\n\t"
+                         "adds %[at], %[at], #2\n\t"
+                         "bne 1b"
+                         : [at] "+l"(at), [sum] "+l"(sum), [p] "=&l"(p), [q] "=&l"(q)
+                         : [a] "l"(a), [b] "l"(b), [shift] "l"(shift)
+                         : "cc", "memory");
     }
 #else
     for (; n >= 4; n -= 4, a += 4, b += 4) {
@@ -494,21 +494,21 @@ static FXP_OUTLINE void fxp_columns16_shifted(const int16_t *w, const int16_t *e
             const int16_t *const end = run + walk->n;
             int32_t at = -2 * (int32_t)walk->n, p, q;
             if (walk->n > 0) {
-                __asm__(".syntax unified\n"
-                        "1:\n\t"
-                        "ldrh %[p], [%[column]]\n\t"
-                        "add %[column], %[step]\n\t"
-                        "sxth %[p], %[p]\n\t"
-                        "ldrsh %[q], [%[end], %[at]]\n\t"
-                        "muls %[p], %[q], %[p]\n\t"
-                        "asrs %[p], %[p], %[shift]\n\t"
-                        "adds %[sum], %[sum], %[p]\n\t"
-                        "adds %[at], %[at], #2\n\t"
-                        "bne 1b"
-                        : [at] "+l"(at), [column] "+l"(column), [sum] "+l"(sum), [p] "=&l"(p),
-                          [q] "=&l"(q)
-                        : [end] "l"(end), [shift] "l"(shift), [step] "hr"(2 * walk->step)
-                        : "cc", "memory");
+                __asm__ volatile(".syntax unified\n"
+                                 "1:\n\t"
+                                 "ldrh %[p], [%[column]]\n\t"
+                                 "add %[column], %[step]\n\t"
+                                 "sxth %[p], %[p]\n\t"
+                                 "ldrsh %[q], [%[end], %[at]]\n\t"
+                                 "muls %[p], %[q], %[p]\n\t"
+                                 "asrs %[p], %[p], %[shift]\n\t"
+                                 "adds %[sum], %[sum], %[p]\n\t"
+                                 "adds %[at], %[at], #2\n\t"
+                                 "bne 1b"
+                                 : [at] "+l"(at), [column] "+l"(column), [sum] "+l"(sum),
+                                   [p] "=&l"(p), [q] "=&l"(q)
+                                 : [end] "l"(end), [shift] "l"(shift), [step] "hr"(2 * walk->step)
+                                 : "cc", "memory");
             }
 #else
             for (int i = 0; i < walk->n; i++, column += walk->step) {
