@@ -88,18 +88,35 @@ def test_gradients_of_a_trained_network(name: str, mode: str, digits_file: Path)
     assert_gradients(result, 1e-3 if mode == "int16" else np.inf)
 
 
-@pytest.mark.parametrize(("mode", "points"), [("int16", 0.5), ("int8", 0.5), ("int8_compact", 1.0)])
-def test_digits_are_learnt_as_well_as_in_floats(
-    mode: str, points: float, digits_file: Path
-) -> None:
+def points_lost(
+    spec: Spec, data: Data, epochs: int, seed: int, modes: tuple[str, ...]
+) -> dict[str, float]:
+    """By how many points of accuracy each mode is behind one float reference."""
+    result = train(replace(spec, mode=modes[0]), data, epochs=epochs, seed=seed)
+    scores = {modes[0]: result.fixed.score}
+    for mode in modes[1:]:
+        other = replace(spec, mode=mode)
+        samples = quantize_samples(other, data.x, data.y)
+        device = Device(other, seed=seed, samples=samples)
+        random = np.random.RandomState(seed)  # the order that `train` takes
+        for _ in range(epochs):
+            device.train_samples(samples, random.permutation(len(samples)))
+        tested = device.scores_of(quantize_samples(other, data.x_test, data.y_test).x)
+        scores[mode] = spec.loss.score(tested, data.y_test)
+    assert result.float_.score > 0.9
+    return {mode: 100 * (result.float_.score - score) for mode, score in scores.items()}
+
+
+def test_digits_are_learnt_as_well_as_in_floats(digits_file: Path) -> None:
     """At a tenth of the rate in the last third: constant rates leave 8-bit weights noisy."""
-    spec, lost = named("digits", mode=mode), []
+    lost = []
     for seed in range(5):
-        data = load_spec_data(spec, digits_file, seed)
-        spec = replace(spec, schedule=Step(samples=10 * len(data.x)))
-        result = train(spec, data, epochs=15, seed=seed)
-        lost.append(100 * (result.float_.score - result.fixed.score))
-    assert np.mean(lost) <= points
+        data = load_spec_data(named("digits"), digits_file, seed)
+        spec = named("digits", schedule=Step(samples=10 * len(data.x)))
+        lost.append(points_lost(spec, data, 15, seed, MODES))
+    means = {mode: float(np.mean([points[mode] for points in lost])) for mode in MODES}
+    most = {"int16": 0.5, "int8": 0.5, "int8_compact": 1.0}
+    assert all(means[mode] <= most[mode] for mode in MODES), means
 
 
 def enlarged(data: Data) -> Data:
@@ -114,29 +131,16 @@ def enlarged(data: Data) -> Data:
 
 @pytest.mark.parametrize("name", ["conv_digits", "w4"])
 def test_convolutions_learn_digits_as_well_as_in_floats(name: str, digits_file: Path) -> None:
-    """On 8 x 8 and on 28 x 28, in both modes beside one float reference."""
-    lost: dict[str, list[float]] = {"int16": [], "int8": []}
+    """On 8 x 8 and on 28 x 28."""
+    lost: list[dict[str, float]] = []
     small, epochs = named("conv_digits"), 6 if name == "conv_digits" else 3
     for seed in range(3):
         data = load_spec_data(small, digits_file, seed)
         data = data if name == small.name else enlarged(data)
-        schedule = Step(samples=epochs * 2 // 3 * len(data.x))
-        spec = named(name, mode="int16", schedule=schedule)
-        result = train(spec, data, epochs=epochs, seed=seed)
-        assert result.float_.score > 0.9
-        lost["int16"].append(100 * (result.float_.score - result.fixed.score))
-        narrow = replace(spec, mode="int8")
-        samples = quantize_samples(narrow, data.x, data.y)
-        device = Device(narrow, seed=seed, samples=samples)
-        random = np.random.RandomState(seed)  # the order that `train` takes
-        for _ in range(epochs):
-            device.train_samples(samples, random.permutation(len(samples)))
-        scores = device.scores_of(quantize_samples(narrow, data.x_test, data.y_test).x)
-        lost["int8"].append(100 * (result.float_.score - spec.loss.score(scores, data.y_test)))
-    assert {mode: float(np.mean(points)) <= 0.5 for mode, points in lost.items()} == {
-        "int16": True,
-        "int8": True,
-    }, lost
+        spec = named(name, schedule=Step(samples=epochs * 2 // 3 * len(data.x)))
+        lost.append(points_lost(spec, data, epochs, seed, ("int16", "int8")))
+    means = {mode: float(np.mean([points[mode] for points in lost])) for mode in lost[0]}
+    assert all(mean <= 0.5 for mean in means.values()), means
 
 
 def windows_of_digits(seed: int) -> Data:
@@ -154,17 +158,17 @@ def windows_of_digits(seed: int) -> Data:
 
 
 def test_an_auto_encoder_rebuilds_as_well_as_in_floats() -> None:
-    """Within 2 % of the floats' loss, mean of three seeds.
+    """Within 2 % of the floats' loss, mean of two seeds.
 
     At greater rates units of the bottleneck die by chance: floats whose starting weights differ by
     2**-16 then end up to 20 % apart.
     """
     worse = []
-    for seed in range(3):
+    for seed in range(2):
         data = windows_of_digits(seed)
-        schedule = Step(samples=9 * len(data.x))
+        schedule = Step(samples=7 * len(data.x))
         spec = named("autoencoder", optimizer=Adam(), learning_rate=0.0002, schedule=schedule)
-        result = train(spec, data, epochs=13, seed=seed)
+        result = train(spec, data, epochs=10, seed=seed)
         assert result.float_.loss < 0.8 * result.curve[0].float_.loss
         worse.append(result.fixed.loss / result.float_.loss - 1)
     assert np.mean(worse) <= 0.02

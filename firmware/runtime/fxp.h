@@ -89,7 +89,7 @@ static inline void fxp_load(void *to, const FXP_FLASH void *from, size_t bytes)
 /* |v|, one less below zero, so that it exists for every integer. */
 static inline uint64_t fxp_magnitude(int64_t v)
 {
-    return (uint64_t)(v ^ (v >> 63));
+    return (uint64_t)(v < 0 ? ~v : v);
 }
 
 /* v * 2^-shift, rounded half up. The caller knows that a left shift fits. */
@@ -159,15 +159,22 @@ static FXP_OUTLINE int64_t fxp_narrow_any(int64_t v, int shift, int bits)
     return fxp_clamp(v, -limit, limit - 1);
 }
 
+/* v >> shift as 32 bits, for 1 <= shift <= 31. */
+static inline int32_t fxp_cut(int64_t v, int shift)
+{
+#ifdef __AVR__ /* shifts 32 bits one by one, but 64 by whole bytes first */
+    return fxp_sat32(v >> shift);
+#else
+    const int32_t high = (int32_t)(v >> 32);
+    const int32_t q = (int32_t)(((uint32_t)v >> shift) | ((uint32_t)high << (32 - shift)));
+    return high >> shift == q >> 31 ? q : (high >> 31) ^ INT32_MAX;
+#endif
+}
+
 /* The same for 1 <= shift <= 31 and at most 32 bits. */
 static inline int32_t fxp_shorten(int64_t v, int shift, int bits)
 {
-    v += (int64_t)((uint32_t)1 << (shift - 1));
-    const int32_t high = (int32_t)(v >> 32);
-    int32_t q = (int32_t)(((uint32_t)v >> shift) | ((uint32_t)high << (32 - shift)));
-    if (high >> shift != q >> 31) { /* more than 32 bits */
-        q = (high >> 31) ^ INT32_MAX;
-    }
+    const int32_t q = fxp_cut(v + (int64_t)((uint32_t)1 << (shift - 1)), shift);
     const int32_t most = (int32_t)(UINT32_MAX >> (33 - bits));
     return q < -most - 1 ? -most - 1 : (q > most ? most : q);
 }
@@ -195,13 +202,12 @@ typedef struct {
     uint64_t peak;
     uint32_t half; /* of the unit; 0 where `shift` is not from 1 to 31 */
     int shift;
-    int rest; /* 32 - shift */
 } fxp_store;
 
 static inline fxp_store fxp_store_of(int shift)
 {
     const int usual = shift >= 1 && shift <= 31;
-    const fxp_store store = {0, usual ? (uint32_t)1 << (shift - 1) : 0, shift, 32 - shift};
+    const fxp_store store = {0, usual ? (uint32_t)1 << (shift - 1) : 0, shift};
     return store;
 }
 
@@ -221,10 +227,7 @@ static FXP_OUTLINE int32_t fxp_settle16_any(fxp_store *store, int64_t acc)
 static inline int32_t fxp_settled(fxp_store *store, int64_t v)
 {
     store->peak |= fxp_magnitude(v);
-    v += (int64_t)store->half;
-    const int32_t high = (int32_t)(v >> 32);
-    const int32_t q = (int32_t)(((uint32_t)v >> store->shift) + ((uint32_t)high << store->rest));
-    return high >> store->shift == q >> 31 ? q : (high >> 31) ^ INT32_MAX;
+    return fxp_cut(v + (int64_t)store->half, store->shift);
 }
 
 /* An accumulator as a tensor of 8, or of 16, bits has it. */
