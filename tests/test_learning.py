@@ -24,6 +24,7 @@ from codegen.ops.softmax import Softmax
 from codegen.ops.softmax_cross_entropy import SoftmaxCrossEntropy
 from codegen.ops.step import Step
 from codegen.pipeline import (
+    generate,
     load_spec_data,
     make_plan,
     make_state,
@@ -336,6 +337,12 @@ def test_with_dropout_digits_are_learnt_as_well_as_in_floats(digits_file: Path) 
         device.parameter_bytes = pack(device.plan, state)
         assert np.array_equal(device.scores(x), shown)
     assert np.mean(lost) <= 0.5
+
+
+def test_the_c_of_a_large_network_is_no_large_text() -> None:
+    """Without the starting weights; layers of the same shape and formats share a function."""
+    files = generate(named("mobilenet_v2"))
+    assert sum(len(text) for name, text in files.items() if "_init" not in name) < 400_000
 
 
 @pytest.mark.parametrize(("mode", "most"), [("int16", 5600), ("int8_compact", 3400)])
