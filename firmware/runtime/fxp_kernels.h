@@ -325,6 +325,21 @@ static inline void fxp_clear_shifted(int32_t sums[FXP_COLUMNS])
     sums[3] = 0;
 }
 
+/* What all of them compute, for weights, errors and sums of these types. */
+#define FXP_SUM_COLUMNS(weight, error, total, shift)                                               \
+    for (int j = 0; j < columns && j < FXP_COLUMNS; j++) {                                         \
+        const weight *line = &w[j];                                                                \
+        const error *run = e;                                                                      \
+        total sum = 0;                                                                             \
+        for (int row = 0; row < walk->rows; row++, line += walk->w_line, run += walk->e_line) {    \
+            const weight *column = line;                                                           \
+            for (int i = 0; i < walk->n; i++, column += walk->step) {                              \
+                sum += ((int32_t)*column * run[i]) >> (shift);                                     \
+            }                                                                                      \
+        }                                                                                          \
+        sums[j] += sum;                                                                            \
+    }
+
 /* sums[j] += sum of w * e over the walk that begins at w[j] and e, exact, for j < columns */
 static FXP_OUTLINE void fxp_columns16(const int16_t *w, const int16_t *e, const fxp_walk *walk,
                                       int columns, int64_t sums[FXP_COLUMNS])
@@ -551,18 +566,7 @@ static FXP_OUTLINE void fxp_columns16x8(const int16_t *w, const int8_t *e, const
         return;
     }
 #endif
-    for (int j = 0; j < columns && j < FXP_COLUMNS; j++) {
-        const int16_t *line = &w[j];
-        const int8_t *run = e;
-        int64_t sum = 0;
-        for (int row = 0; row < walk->rows; row++, line += walk->w_line, run += walk->e_line) {
-            const int16_t *column = line;
-            for (int i = 0; i < walk->n; i++, column += walk->step) {
-                sum += (int32_t)*column * run[i];
-            }
-        }
-        sums[j] += sum;
-    }
+    FXP_SUM_COLUMNS(int16_t, int8_t, int64_t, 0)
 }
 
 /* The same for (w * e) >> shift, where the caller knows that the sums fit. */
@@ -570,36 +574,14 @@ static FXP_OUTLINE void fxp_columns16x8_shifted(const int16_t *w, const int8_t *
                                                 const fxp_walk *walk, int columns, int shift,
                                                 int32_t sums[FXP_COLUMNS])
 {
-    for (int j = 0; j < columns && j < FXP_COLUMNS; j++) {
-        const int16_t *line = &w[j];
-        const int8_t *run = e;
-        int32_t sum = 0;
-        for (int row = 0; row < walk->rows; row++, line += walk->w_line, run += walk->e_line) {
-            const int16_t *column = line;
-            for (int i = 0; i < walk->n; i++, column += walk->step) {
-                sum += ((int32_t)*column * run[i]) >> shift;
-            }
-        }
-        sums[j] += sum;
-    }
+    FXP_SUM_COLUMNS(int16_t, int8_t, int32_t, shift)
 }
 
 /* sums[j] += sum of w * e over the walk that begins at w[j] and e, exact, for j < columns */
 static FXP_OUTLINE void fxp_columns8x16(const int8_t *w, const int16_t *e, const fxp_walk *walk,
                                         int columns, int64_t sums[FXP_COLUMNS])
 {
-    for (int j = 0; j < columns && j < FXP_COLUMNS; j++) {
-        const int8_t *line = &w[j];
-        const int16_t *run = e;
-        int64_t sum = 0;
-        for (int row = 0; row < walk->rows; row++, line += walk->w_line, run += walk->e_line) {
-            const int8_t *column = line;
-            for (int i = 0; i < walk->n; i++, column += walk->step) {
-                sum += (int32_t)*column * run[i];
-            }
-        }
-        sums[j] += sum;
-    }
+    FXP_SUM_COLUMNS(int8_t, int16_t, int64_t, 0)
 }
 
 /* The same for (w * e) >> shift, where the caller knows that the sums fit. */
@@ -607,18 +589,7 @@ static FXP_OUTLINE void fxp_columns8x16_shifted(const int8_t *w, const int16_t *
                                                 const fxp_walk *walk, int columns, int shift,
                                                 int32_t sums[FXP_COLUMNS])
 {
-    for (int j = 0; j < columns && j < FXP_COLUMNS; j++) {
-        const int8_t *line = &w[j];
-        const int16_t *run = e;
-        int32_t sum = 0;
-        for (int row = 0; row < walk->rows; row++, line += walk->w_line, run += walk->e_line) {
-            const int8_t *column = line;
-            for (int i = 0; i < walk->n; i++, column += walk->step) {
-                sum += ((int32_t)*column * run[i]) >> shift;
-            }
-        }
-        sums[j] += sum;
-    }
+    FXP_SUM_COLUMNS(int8_t, int16_t, int32_t, shift)
 }
 
 /* sums[j] += sum of w * e over the walk that begins at w[j] and e, exact, for j < columns */
@@ -647,37 +618,16 @@ static FXP_OUTLINE void fxp_columns8(const int8_t *w, const int8_t *e, const fxp
         return;
     }
 #endif
-    for (int j = 0; j < columns && j < FXP_COLUMNS; j++) {
-        const int8_t *line = &w[j];
-        const int8_t *run = e;
-        int64_t sum = 0;
-        for (int row = 0; row < walk->rows; row++, line += walk->w_line, run += walk->e_line) {
-            const int8_t *column = line;
-            for (int i = 0; i < walk->n; i++, column += walk->step) {
-                sum += (int32_t)*column * run[i];
-            }
-        }
-        sums[j] += sum;
-    }
+    FXP_SUM_COLUMNS(int8_t, int8_t, int64_t, 0)
 }
 
 /* The same for (w * e) >> shift, where the caller knows that the sums fit. */
 static FXP_OUTLINE void fxp_columns8_shifted(const int8_t *w, const int8_t *e, const fxp_walk *walk,
                                              int columns, int shift, int32_t sums[FXP_COLUMNS])
 {
-    for (int j = 0; j < columns && j < FXP_COLUMNS; j++) {
-        const int8_t *line = &w[j];
-        const int8_t *run = e;
-        int32_t sum = 0;
-        for (int row = 0; row < walk->rows; row++, line += walk->w_line, run += walk->e_line) {
-            const int8_t *column = line;
-            for (int i = 0; i < walk->n; i++, column += walk->step) {
-                sum += ((int32_t)*column * run[i]) >> shift;
-            }
-        }
-        sums[j] += sum;
-    }
+    FXP_SUM_COLUMNS(int8_t, int8_t, int32_t, shift)
 }
+#undef FXP_SUM_COLUMNS
 
 /* ---- copies --------------------------------------------------------------------------------- */
 
