@@ -176,10 +176,7 @@ def firmware_command(
         if build or run:
             raise click.UsageError("a package is not built or run here")
         _check_folder(folder)
-        plan = make_plan(spec, board)
-        state = make_state(
-            spec, plan, _quantized(spec, data, seed), seed, parameters=_weights(spec, start)
-        )
+        plan, state = _started(spec, board, _quantized(spec, data, seed), start, seed)
         files = make_package(package, spec, plan, state, board)
         _write_files(folder, files)
         click.echo(f"wrote {len(files)} files to {folder}")
@@ -189,7 +186,8 @@ def firmware_command(
     firmware_of(board)
     _check_folder(folder)
     taken = _find_tools(board, toolchain, run) if build or run else toolchain or "gcc"
-    project = _project(spec, board, toolchain or "gcc", _quantized(spec, data, seed), start, seed)
+    plan, state = _started(spec, board, _quantized(spec, data, seed), start, seed)
+    project = make_project(spec, plan, state, board, toolchain or "gcc")
     _write_files(folder, project.files, may_hold=("build",))
     if build or run:
         _build(folder, project, taken, as_json)
@@ -490,7 +488,7 @@ def _stack(spec: Spec, plan: Plan, state: State, board: Board) -> dict[str, int]
 
         if board.core not in core_names():
             return f"{board.core} is not emulated"
-        return stack_bounds(spec, plan, state, find_core(board.core, level="-Os"))
+        return stack_bounds(spec, plan, state, find_core(board.core))
     except UserError as error:
         return str(error)
 
@@ -673,17 +671,12 @@ def _train_over_line(
         )
 
 
-def _project(
-    spec: Spec,
-    board: Board,
-    toolchain: Toolchain,
-    samples: Samples | None,
-    start: Path | None,
-    seed: int,
-) -> Project:
+def _started(
+    spec: Spec, board: Board | None, samples: Samples | None, start: Path | None, seed: int
+) -> tuple[Plan, State]:
+    """The plan for a board, and the state that a device begins with."""
     plan = make_plan(spec, board)
-    state = make_state(spec, plan, samples, seed, _weights(spec, start))
-    return make_project(spec, plan, state, board, toolchain)
+    return plan, make_state(spec, plan, samples, seed, _weights(spec, start))
 
 
 def _find_tools(board: Board, toolchain: Toolchain | None, run: bool) -> Toolchain:

@@ -72,6 +72,11 @@ def struct_bytes(fields: tuple[Field, ...]) -> int:
     return sum(field.total for field in fields)
 
 
+def training_bytes(plan: Plan) -> int:
+    """Bytes of RAM for training: both structs."""
+    return struct_bytes(parameter_fields(plan)) + work_bytes(plan)
+
+
 def work_bytes(plan: Plan) -> int:
     return plan.arena + struct_bytes(work_fields(plan))
 

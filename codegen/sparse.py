@@ -13,7 +13,7 @@ from codegen.errors import UserError
 from codegen.fixedpoint import Floats
 from codegen.graph import Graph
 from codegen.interpret import initial_parameters, run_float
-from codegen.layout import parameter_fields, struct_bytes, work_bytes
+from codegen.layout import training_bytes
 from codegen.ops.base import LayerOp, ShapeError
 from codegen.passes.build_graph import build_graph
 from codegen.pipeline import Samples, make_plan, sample_floats
@@ -116,8 +116,7 @@ def propose(
 
 def ram(spec: Spec) -> int:
     """Bytes of RAM for training: both structs."""
-    plan = make_plan(spec)
-    return struct_bytes(parameter_fields(plan)) + work_bytes(plan)
+    return training_bytes(make_plan(spec))
 
 
 def _gradients(

@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from codegen.pipeline import make_plan, make_state
-from codegen.report import make_report
+from codegen.layout import training_bytes
+from codegen.pipeline import make_plan
+from codegen.report import multiplies
 from codegen.spec import Spec
 from host_sim.bench import board_with, core_cost
 from host_sim.emulator import Core
@@ -48,7 +49,7 @@ def compare(
     """`progress` is called after each network on each core."""
     result = []
     for spec in specs:
-        ours, macs = [], make_report(plan := make_plan(spec), make_state(spec, plan)).macs["total"]
+        ours, macs = [], multiplies(make_plan(spec))["total"]
         for core in cores:
             ours.append(_ours(spec, core))
             progress()
@@ -60,8 +61,7 @@ def compare(
 
 def _ours(spec: Spec, core: Core) -> Row:
     cost = core_cost(spec, core)
-    plan = make_plan(spec, board_with(core))
-    ram = make_report(plan, make_state(spec, plan)).total + cost.stack_bound_bytes
+    ram = training_bytes(make_plan(spec, board_with(core))) + cost.stack_bound_bytes
     costs = (cost.train, cost.train_per_mac, cost.predict, cost.code_bytes, ram)
     return Row(f"mcugrad, {spec.mode}", core.name, *costs)
 

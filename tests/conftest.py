@@ -13,14 +13,12 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from given import NO_SKIP, PATHS
 
 from codegen import cli
 from codegen.errors import UserError
 from codegen.spec import MODES, Spec, load_spec
 from host_sim.compiler import ZIG_CPU, Compiler
-
-NETWORKS = sorted((Path(__file__).parent / "networks").glob("*.toml"))
-NO_SKIP = os.environ.get("MCUGRAD_NO_SKIP") == "1"  # gcc and clang must be there
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -43,7 +41,7 @@ def mcugrad(
     return call
 
 
-@pytest.fixture(params=NETWORKS, ids=lambda path: path.stem)
+@pytest.fixture(params=PATHS, ids=lambda path: path.stem)
 def network(request: pytest.FixtureRequest) -> Path:
     """Every network file of tests/networks."""
     return Path(request.param)

@@ -1,5 +1,6 @@
 """What many tests begin with: the networks of tests/networks, and their plans, made once."""
 
+import os
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,8 @@ from codegen.pipeline import make_plan, make_state
 from codegen.spec import Spec, load_spec
 
 NETWORKS = Path(__file__).parent / "networks"
+PATHS = sorted(NETWORKS.glob("*.toml"))
+NO_SKIP = os.environ.get("MCUGRAD_NO_SKIP") == "1"  # what is missing is a failure
 
 
 def named(name: str, **changes: Any) -> Spec:

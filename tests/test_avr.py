@@ -1,6 +1,5 @@
 """Uno and Mega under simavr: the same bytes, what they take, and power cuts at every write."""
 
-import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from given import named
+from given import NO_SKIP, named
 
 from codegen.board import load_board
 from codegen.emit import Options, emit
@@ -30,7 +29,6 @@ from host_sim.firmware import (
 )
 from host_sim.link import Link
 
-NO_SKIP = os.environ.get("MCUGRAD_NO_SKIP") == "1"
 SMALL = """
 name = "small"
 input = [6]

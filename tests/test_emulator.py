@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import unicorn
-from given import NETWORKS, named, planned
+from given import PATHS, named, planned
 
 from codegen import paths
 from codegen.board import Board, load_board
@@ -33,7 +33,6 @@ from host_sim.emulator import (
 )
 
 HERE = Path(__file__).parent
-PATHS = sorted(NETWORKS.glob("*.toml"))
 LONG = ("mobilenet_v1", "mobilenet_v2", "resnet8", "ds_cnn", "autoencoder", "gru_keywords")
 EVERYWHERE = ("xor_gate", "digits", "w4")  # on every core in every mode
 CORES = ("cortex-m0", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33", "rv32imc")
@@ -91,7 +90,7 @@ def test_a_core_learns_what_the_host_learns(
     spec = named(network, mode=mode)
     host = replace(any_compiler, flags=("-std=c99", "-O0"))
     for board in policies(spec):
-        assert learnt(spec, find_core(core, level="-Os"), board) == learnt(spec, host, board)
+        assert learnt(spec, find_core(core), board) == learnt(spec, host, board)
 
 
 @pytest.mark.parametrize("core", CORES)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from given import NETWORKS, named
 
 from codegen import paths
 from codegen.board import Board, all_boards, load_board
@@ -40,7 +41,6 @@ from host_sim.link import Link, SerialLine
 from host_sim.recording import Readings, record
 
 ROOT = Path(__file__).parent.parent
-NETWORKS = Path(__file__).parent / "networks"
 XOR = str(NETWORKS / "xor_gate.toml")
 BARE = {b.name: b for b in all_boards() if b.firmware is not None}
 EMULATED = [
@@ -50,10 +50,6 @@ EMULATED = [
 ]
 Run = Callable[..., tuple[int, str, str]]
 Need = Callable[..., None]
-
-
-def named(name: str, mode: str = "int16") -> Spec:
-    return replace(load_spec(NETWORKS / f"{name}.toml"), mode=mode)
 
 
 def project_of(spec: Spec, board: Board, toolchain: Toolchain = "gcc") -> Project:
@@ -120,7 +116,7 @@ def test_a_board_is_data_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_without_room_for_two_slots_nothing_is_kept_and_the_readme_says_so() -> None:
-    spec, board = named("digits", "int8_compact"), load_board("arduino_mega")
+    spec, board = named("digits", mode="int8_compact"), load_board("arduino_mega")
     files = project_of(spec, board).files
     assert "runtime/link_no_checkpoint.c" in files
     assert "runtime/checkpoint.c" not in files
@@ -278,7 +274,7 @@ def test_variables_have_their_values_when_main_begins(
 
 @pytest.mark.parametrize("mode", ["int8", "int8_compact"])
 def test_larger_networks_learn_on_the_microbit_in_other_modes(mode: str, need: Need) -> None:
-    board, spec = load_board("microbit"), named("digits", mode)
+    board, spec = load_board("microbit"), named("digits", mode=mode)
     need("qemu-system-arm")
     device = Device(spec, board=board, counters=False)
     samples = synthetic_samples(spec, device.plan, 40, seed=3)
@@ -367,7 +363,7 @@ def test_run_names_a_terminal_at_which_the_board_answers(tmp_path: Path, need: N
             line = rf"emulated microbit runs .*; next: mcugrad link {XOR} --port (\S+)\n"
             found = re.fullmatch(line, lines[-1])
             assert found is not None, lines
-            spec = named("xor_gate", load_spec(Path(XOR)).mode)
+            spec = named("xor_gate")
             plan = make_plan(spec)
             with SerialLine(found[1]) as port:
                 link = Link(port, spec, plan, make_state(spec, plan))

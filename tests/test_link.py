@@ -31,7 +31,7 @@ from cobs import cobs
 from elftools.elf.constants import SH_FLAGS
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
-from given import NETWORKS, named
+from given import NETWORKS, NO_SKIP, named
 
 from codegen import paths
 from codegen.errors import UserError
@@ -68,7 +68,6 @@ from host_sim.link import (
 from host_sim.loopback import Loopback, device_files
 
 HERE = Path(__file__).parent
-NO_SKIP = os.environ.get("MCUGRAD_NO_SKIP") == "1"
 
 
 def linked(loopback: Loopback, spec: Spec, **options: Any) -> Link:

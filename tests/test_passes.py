@@ -3,10 +3,10 @@
 import itertools
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
+from given import PATHS
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -395,8 +395,7 @@ def at_the_ends(tensor_format: TensorFormat, shape: Shape) -> Iterator[Q]:
 
 
 # Large ones have the same kernels.
-FILES = sorted((Path(__file__).parent / "networks").glob("*.toml"))
-SMALL = [load_spec(path) for path in FILES if size(load_spec(path).input) <= 300]
+SMALL = [load_spec(path) for path in PATHS if size(load_spec(path).input) <= 300]
 
 
 @pytest.mark.parametrize("small", SMALL, ids=lambda spec: spec.name)
