@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from arduino import PLATFORM, build_sketch
 from given import NO_SKIP, named
 
 from codegen.board import load_board
 from codegen.emit import Options, emit
 from codegen.errors import UserError
-from codegen.firmware import make_project
+from codegen.firmware import make_package, make_project
 from codegen.pipeline import make_plan, make_state, synthetic_samples
 from codegen.report import make_report
 from codegen.spec import MODES, Spec, parse_spec
@@ -25,6 +26,7 @@ from host_sim.firmware import (
     build_firmware,
     emulator_of,
     find_toolchain,
+    measured,
     write_project,
 )
 from host_sim.link import Link
@@ -197,3 +199,33 @@ def test_no_table_is_taken_for_ram(spec: Spec, tmp_path: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+# ---------------------------------------------------------------- Arduino's own core
+
+
+ARDUINO = {"arduino_uno": ["uno"], "arduino_mega": ["mega", "mega.menu.cpu.atmega2560"]}
+
+
+@pytest.mark.parametrize("name", ARDUINO)
+def test_the_library_learns_in_a_sketch_of_the_real_arduino(name: str, tmp_path: Path) -> None:
+    """Its example, built by the recipes of Arduino's core, answers the link over Serial."""
+    if not PLATFORM.is_dir():
+        message = f"there is no {PLATFORM}: apt-get install arduino-core-avr"
+        pytest.fail(message) if NO_SKIP else pytest.skip(message)
+    spec, board = named("xor_gate"), load_board(name)
+    plan = make_plan(spec, board)
+    state = make_state(spec, plan)
+    package = make_package("arduino", spec, plan, state, board)
+    for file, text in package.items():
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text(text, encoding="utf-8")
+    elf = build_sketch(tmp_path, "examples/Learn/Learn.ino", ARDUINO[name], tmp_path)
+    device = Device(spec, board=board, counters=False)
+    samples = synthetic_samples(spec, plan, 60, seed=3)
+    with running(spec, measured(elf, board), tmp_path) as run:
+        assert run.link.read_parameters() == device.parameter_bytes
+        order = range(len(samples))
+        assert run.link.train_samples(samples, order) == device.train_samples(samples, order)
+        assert run.link.read_parameters() == device.parameter_bytes
+        assert run.link.statistics().dropped == 0
