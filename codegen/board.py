@@ -9,6 +9,9 @@ from typing import Any, Literal, get_type_hints
 from codegen import paths
 from codegen.errors import UserError
 
+Policy = Literal["wide", "shifted"]  # of accumulators, see Board
+POLICIES: tuple[Policy, ...] = ("wide", "shifted")
+
 
 @dataclass(frozen=True)
 class Region:
@@ -92,7 +95,7 @@ class Board:
     flash_bytes: int
     ram_bytes: int
     address_bits: Literal[16, 32]
-    accumulate: Literal["wide", "shifted"]
+    accumulate: Policy
     source: str
     firmware: Firmware | None = field(default=None, repr=False, compare=False)
     no_firmware: str = ""  # why there is none
@@ -102,7 +105,7 @@ _KEYS = {field.name: field.type for field in fields(Board) if field.name != "nam
 _OPTIONAL = ("firmware", "no_firmware")
 _CHOICES: dict[str, tuple[object, ...]] = {
     "address_bits": (16, 32),
-    "accumulate": ("wide", "shifted"),
+    "accumulate": POLICIES,
 }
 
 

@@ -364,7 +364,7 @@ def test_run_names_a_terminal_at_which_the_board_answers(tmp_path: Path, need: N
             found = re.fullmatch(line, lines[-1])
             assert found is not None, lines
             spec = named("xor_gate")
-            plan = make_plan(spec)
+            plan = make_plan(spec, load_board("microbit"))
             with SerialLine(found[1]) as port:
                 link = Link(port, spec, plan, make_state(spec, plan))
                 assert link.statistics().trained == 0

@@ -25,7 +25,7 @@ extern "C" {
 #define XOR_GATE_LOSS_FRACTION 20
 
 /* Parameters of networks with different hashes do not fit each other. */
-#define XOR_GATE_HASH {0xe2, 0xcb, 0xd7, 0xfe, 0x62, 0xbc, 0xa4, 0x77}
+#define XOR_GATE_HASH {0x68, 0x53, 0x38, 0x8f, 0xaa, 0xea, 0x8b, 0x14}
 
 /* What training changes: save these bytes, and the network is saved.
  * xor_gate_init fills them. */
