@@ -23,12 +23,13 @@ class Region:
 
 @dataclass(frozen=True)
 class Setting:
-    """Bits of a register that are cleared and set before anything else runs."""
+    """Bits of a register that are cleared and set, or waited for, before anything else runs."""
 
     comment: str
     address: int
     clear: int
     set: int
+    await_: int = 0
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class Firmware:
     defines: Mapping[str, int]
     flags: str = ""
     linker_script: str = ""
+    uf2_family: int = 0  # where a boot loader takes UF2 files
     setup: tuple[Setting, ...] = ()
     checkpoint: Checkpoint | None = None
     emulator: Tool | None = None
@@ -239,6 +241,6 @@ _READERS: dict[Any, tuple[Callable[[object], Any], str]] = {
     tuple[str, ...]: (lambda v: tuple(map(_text, _items(v))), "texts in brackets"),
     tuple[Setting, ...]: (
         lambda v: tuple(map(_setting, _items(v))),
-        'a list of ["register", address, bits to clear, bits to set]',
+        'a list of ["register", address, bits to clear, bits to set, bits to wait for or none]',
     ),
 }

@@ -694,9 +694,11 @@ def _find_tools(board: Board, toolchain: Toolchain | None, run: bool) -> Toolcha
 
 
 def _build(folder: Path, project: Project, toolchain: Toolchain, as_json: bool) -> None:
-    from host_sim.firmware import build_firmware
+    from host_sim.firmware import build_firmware, write_uf2
 
     built = build_firmware(folder, project, toolchain)
+    if family := firmware_of(project.board).uf2_family:
+        write_uf2(built.elf, family)
     click.echo(json.dumps(built.as_json()) if as_json else show.built_lines(built))
 
 

@@ -189,6 +189,10 @@ class _BoardView:
         return self.firmware.emulator.command.format(elf=f"build/{name}.elf", serial="pty")
 
     @property
+    def waits(self) -> bool:
+        return any(setting.await_ for setting in self.firmware.setup)
+
+    @property
     def needs_binary(self) -> bool:
         return self.firmware.upload is not None and "{bin}" in self.firmware.upload.command
 

@@ -436,9 +436,9 @@ MISTAKES = {
         "mcugrad firmware: Missing option '--board' or '--package'; see mcugrad firmware --help",
     ),
     "package only": (
-        (*FIRMWARE, "--board", "raspberry_pi_pico"),
-        "raspberry_pi_pico: there is no bare firmware for this board, since its flash starts "
-        "through a second-stage boot loader of the Pico SDK; take --package arduino",
+        (*FIRMWARE, "--board", "esp32c3"),
+        "esp32c3: there is no bare firmware for this board, since it starts through the boot "
+        "loader and libraries of ESP-IDF; take --package arduino",
     ),
     "no emulator": (
         (*FIRMWARE, "--board", "nucleo_f446re", "--run"),
