@@ -232,8 +232,16 @@ class _StepView:
 
     @property
     def types(self) -> dict[str, str]:
-        types = {key: C_TYPES[self._format(n).bits] for key, n in self.step.reads.items()}
+        types = {key: self._type(name) for key, name in self.step.reads.items()}
         return {**types, "out": C_TYPES[self.bits]}
+
+    def _type(self, name: str) -> str:
+        """With the memory that it is in, where that is not RAM."""
+        memory = "FXP_FLASH " if self._is_constant(name) else ""
+        return memory + C_TYPES[self._format(name).bits]
+
+    def _is_constant(self, name: str) -> bool:
+        return self._tensor(name).role in PARAMETER_ROLES and self._tensor(name).frozen
 
     @property
     def bits_of(self) -> dict[str, int]:
@@ -248,7 +256,7 @@ class _StepView:
         }
 
     def _constant_f(self, name: str) -> int | None:
-        if self._tensor(name).role in PARAMETER_ROLES and self._tensor(name).frozen:
+        if self._is_constant(name):
             return self.state.f[name]
         tensor_format = self._format(name)
         return tensor_format.f if tensor_format.policy == "fixed" else None
@@ -284,11 +292,18 @@ class _StepView:
         these places; exact sums take up biases, beginning with that of index `first`.
         """
         shift = self.plan.quantized.accumulators[self.step.name].shift
-        name = self.kernel_of("fxp_rows", a, b)
+        name, memory = self.kernel_of("fxp_rows", a, b), self._memory(a)
         if shift:
-            return f"{name}_shifted({place}, {other}, {n}, count, {shift}, sums)"
+            return f"{name}_shifted{memory}({place}, {other}, {n}, count, {shift}, sums)"
+        if memory and not self._memory("b"):
+            memory += "_w"
         bias = f"&b[{first}], f0" if "b" in self.step.reads else "NULL, 0"
-        return f"{name}({place}, {other}, {n}, {bias}, count, sums)"
+        return f"{name}{memory}({place}, {other}, {n}, {bias}, count, sums)"
+
+    def _memory(self, key: str) -> str:
+        """What kernels are called for an argument that is in flash."""
+        name = self.step.reads.get(key)
+        return "_flash" if name is not None and self._is_constant(name) else ""
 
     def biased(self, sum: str, at: str) -> str:
         """A sum of shifted products with its bias."""
@@ -297,11 +312,11 @@ class _StepView:
     def down_columns(self, a: str, place: str, b: str, errors: str, columns: str) -> str:
         """Adds to `sums` products of arguments a and b, which lie at these places, by a `walk`."""
         shift = self.plan.quantized.accumulators[self.step.name].shift
-        name = self.kernel_of("fxp_columns", a, b)
+        name, memory = self.kernel_of("fxp_columns", a, b), self._memory(a)
         arguments = ", ".join([place, errors, "&walk", columns])
         if shift:
-            return f"{name}_shifted({arguments}, {shift}, sums)"
-        return f"{name}({arguments}, sums)"
+            return f"{name}_shifted{memory}({arguments}, {shift}, sums)"
+        return f"{name}{memory}({arguments}, sums)"
 
     @property
     def clear_sums(self) -> str:
@@ -530,7 +545,7 @@ class _StepView:
 
     def _pointer(self, const: str, key: str, name: str) -> tuple[str, str]:
         tensor = self._tensor(name)
-        declaration = f"{const}{C_TYPES[self._format(name).bits]} {key}[{tensor.size}]"
+        declaration = f"{const}{self._type(name)} {key}[{tensor.size}]"
         return declaration, self._place(tensor)
 
     def _updated(self) -> Iterator[tuple[str, str]]:

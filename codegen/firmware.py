@@ -12,7 +12,7 @@ from codegen.emit import Options, emit, emit_link, render
 from codegen.errors import UserError
 from codegen.graph import Plan
 from codegen.interpret import State
-from codegen.layout import initial_tables, parameter_fields, struct_bytes
+from codegen.layout import parameter_fields, struct_bytes
 from codegen.report import make_report
 from codegen.spec import Spec
 
@@ -200,11 +200,9 @@ class _BoardView:
 # ---------------------------------------------------------------- whether it fits
 
 
-def overhead_bytes(plan: Plan, state: State, firmware: Firmware) -> int:
-    """RAM beside <net>_params and <net>_work: link, stack, and on AVR the frozen weights."""
-    frozen = sum(table.bytes for table in initial_tables(plan, state) if table.frozen)
-    constants = frozen if instruction_set(firmware) == "avr" else 0
-    return _buffer_bytes(plan) + LINK_STATE_BYTES + firmware.stack_bytes + constants
+def overhead_bytes(plan: Plan, firmware: Firmware) -> int:
+    """RAM beside <net>_params and <net>_work: link and stack."""
+    return _buffer_bytes(plan) + LINK_STATE_BYTES + firmware.stack_bytes
 
 
 def _buffer_bytes(plan: Plan) -> int:
@@ -216,7 +214,7 @@ def _buffer_bytes(plan: Plan) -> int:
 def check_fit(spec: Spec, plan: Plan, state: State, board: Board) -> None:
     """UserError where the board has too little memory for network, link and stack."""
     firmware, report = firmware_of(board), make_report(plan, state)
-    more = overhead_bytes(plan, state, firmware)
+    more = overhead_bytes(plan, firmware)
     room = firmware.data.bytes - more
     if report.total > room:
         way = (

@@ -147,7 +147,7 @@ def test_it_builds_without_a_warning_and_within_what_was_foretold(
     plan = make_plan(spec, board)
     state = make_state(spec, plan)
     assert board.firmware is not None
-    foretold = make_report(plan, state).total + overhead_bytes(plan, state, board.firmware)
+    foretold = make_report(plan, state).total + overhead_bytes(plan, board.firmware)
     assert foretold - LINK_STATE_BYTES < built.data_bytes + board.firmware.stack_bytes <= foretold
     assert make_report(plan, state).constants < built.code_bytes < 16_384
 
@@ -417,7 +417,7 @@ def too_large(name: str, way: str) -> str:
     plan = make_plan(spec, board)
     state = make_state(spec, plan)
     assert board.firmware is not None
-    total, more = make_report(plan, state).total, overhead_bytes(plan, state, board.firmware)
+    total, more = make_report(plan, state).total, overhead_bytes(plan, board.firmware)
     room = board.firmware.data.bytes - more
     return (
         f"{W4}: w4 does not fit {name}: it takes {total} bytes of RAM, and link and stack {more}, "

@@ -161,15 +161,29 @@ static inline int64_t fxp_dot16(const int16_t *a, const int16_t *b, int n)
 #endif
 }
 
+/* The same where one of both has 8 bits, in plain C. */
+#define FXP_SUM_BLOCKS                                                                             \
+    int64_t sum = 0;                                                                               \
+    while (n > 0) {                                                                                \
+        int block = n < FXP_BLOCK ? n : FXP_BLOCK;                                                 \
+        int32_t part = 0;                                                                          \
+        n -= block;                                                                                \
+        for (; block > 0; block--, a++, b++) {                                                     \
+            part += (int32_t)*a * *b;                                                              \
+        }                                                                                          \
+        sum += part;                                                                               \
+    }                                                                                              \
+    return sum;
+
 /* sum of a[i] * b[i], exact */
 static inline int64_t fxp_dot16x8(const int16_t *a, const int8_t *b, int n)
 {
+#if FXP_DSP
     int64_t sum = 0;
     while (n > 0) {
         int block = n < FXP_BLOCK ? n : FXP_BLOCK;
         int32_t part = 0;
         n -= block;
-#if FXP_DSP
         for (; block >= 8; block -= 8, a += 8, b += 8) {
             const int8x4_t quad = fxp_quad(b);
             const int16x2_t even = __sxtb16(quad), odd = fxp_odd(quad);
@@ -186,24 +200,26 @@ static inline int64_t fxp_dot16x8(const int16_t *a, const int8_t *b, int n)
             part = __smlad(fxp_pair(a), fxp_lower(even, odd), part);
             part = __smlad(fxp_pair(a + 2), fxp_upper(even, odd), part);
         }
-#endif
         for (; block > 0; block--, a++, b++) {
             part += (int32_t)*a * *b;
         }
         sum += part;
     }
     return sum;
+#else
+    FXP_SUM_BLOCKS
+#endif
 }
 
 /* sum of a[i] * b[i], exact */
 static inline int64_t fxp_dot8(const int8_t *a, const int8_t *b, int n)
 {
+#if FXP_DSP
     int64_t sum = 0;
     while (n > 0) {
         int block = n < FXP_BLOCK ? n : FXP_BLOCK;
         int32_t part = 0;
         n -= block;
-#if FXP_DSP
         for (; block >= 8; block -= 8, a += 8, b += 8) {
             const int8x4_t p = fxp_quad(a), q = fxp_quad(b);
             part = __smlad(__sxtb16(p), __sxtb16(q), part);
@@ -217,13 +233,15 @@ static inline int64_t fxp_dot8(const int8_t *a, const int8_t *b, int n)
             part = __smlad(__sxtb16(p), __sxtb16(q), part);
             part = __smlad(fxp_odd(p), fxp_odd(q), part);
         }
-#endif
         for (; block > 0; block--, a++, b++) {
             part += (int32_t)*a * *b;
         }
         sum += part;
     }
     return sum;
+#else
+    FXP_SUM_BLOCKS
+#endif
 }
 
 /* sum of (a[i] * b[i]) >> shift, which the caller knows to fit */
@@ -262,25 +280,22 @@ static inline int32_t fxp_dot16_shifted(const int16_t *a, const int16_t *b, int 
     return sum;
 }
 
+#define FXP_SUM_SHIFTED                                                                            \
+    int32_t sum = 0;                                                                               \
+    for (; n > 0; n--, a++, b++) {                                                                 \
+        sum += ((int32_t)*a * *b) >> shift;                                                        \
+    }                                                                                              \
+    return sum;
+
 /* sum of (a[i] * b[i]) >> shift, which the caller knows to fit */
 static inline int32_t fxp_dot16x8_shifted(const int16_t *a, const int8_t *b, int n, int shift)
 {
-    int32_t sum = 0;
-    for (; n > 0; n--, a++, b++) {
-        sum += ((int32_t)*a * *b) >> shift;
-    }
-    return sum;
+    FXP_SUM_SHIFTED
 }
 
 /* sum of (a[i] * b[i]) >> shift, which the caller knows to fit */
-static inline int32_t fxp_dot8_shifted(const int8_t *a, const int8_t *b, int n, int shift)
-{
-    int32_t sum = 0;
-    for (; n > 0; n--, a++, b++) {
-        sum += ((int32_t)*a * *b) >> shift;
-    }
-    return sum;
-}
+static inline int32_t fxp_dot8_shifted(const int8_t *a, const int8_t *b, int n,
+                                       int shift){FXP_SUM_SHIFTED}
 
 /* ---- sums of products along rows ------------------------------------------------------------ */
 
@@ -295,7 +310,7 @@ static inline int fxp_part(int left, int most)
 
 #define FXP_SUM_ROWS(dot)                                                                          \
     for (int j = 0; j < rows; j++, w += n) {                                                       \
-        sums[j] = (dot) + (b == NULL ? 0 : fxp_bias(b[j], f));                                     \
+        sums[j] = (dot) + (b ? fxp_bias(b[j], f) : 0);                                             \
     }
 
 #if FXP_DSP
@@ -432,9 +447,7 @@ static FXP_OUTLINE void fxp_rows8x16(const int8_t *w, const int16_t *x, int n, c
 static FXP_OUTLINE void fxp_rows8(const int8_t *w, const int8_t *x, int n, const int32_t *b, int f,
                                   int rows, int64_t sums[FXP_ROWS]){FXP_SUM_ROWS(fxp_dot8(w, x, n))}
 
-#undef FXP_SUM_ROWS
-
-#define FXP_SUM_ROWS(dot)                                                                          \
+#define FXP_SUM_ROWS_SHIFTED(dot)                                                                  \
     for (int j = 0; j < rows; j++, w += n) {                                                       \
         sums[j] = dot;                                                                             \
     }
@@ -443,26 +456,24 @@ static FXP_OUTLINE void fxp_rows8(const int8_t *w, const int8_t *x, int n, const
 static FXP_OUTLINE void fxp_rows16_shifted(const int16_t *w, const int16_t *x, int n, int rows,
                                            int shift, int32_t sums[FXP_ROWS])
 {
-    FXP_SUM_ROWS(fxp_dot16_shifted(w, x, n, shift))
+    FXP_SUM_ROWS_SHIFTED(fxp_dot16_shifted(w, x, n, shift))
 }
 
 static FXP_OUTLINE void fxp_rows16x8_shifted(const int16_t *w, const int8_t *x, int n, int rows,
                                              int shift, int32_t sums[FXP_ROWS])
 {
-    FXP_SUM_ROWS(fxp_dot16x8_shifted(w, x, n, shift))
+    FXP_SUM_ROWS_SHIFTED(fxp_dot16x8_shifted(w, x, n, shift))
 }
 
 static FXP_OUTLINE void fxp_rows8x16_shifted(const int8_t *w, const int16_t *x, int n, int rows,
                                              int shift, int32_t sums[FXP_ROWS])
 {
-    FXP_SUM_ROWS(fxp_dot16x8_shifted(x, w, n, shift))
+    FXP_SUM_ROWS_SHIFTED(fxp_dot16x8_shifted(x, w, n, shift))
 }
 
 static FXP_OUTLINE void fxp_rows8_shifted(const int8_t *w, const int8_t *x, int n, int rows,
                                           int shift, int32_t sums[FXP_ROWS]){
-    FXP_SUM_ROWS(fxp_dot8_shifted(w, x, n, shift))}
-
-#undef FXP_SUM_ROWS
+    FXP_SUM_ROWS_SHIFTED(fxp_dot8_shifted(w, x, n, shift))}
 
 /* ---- sums of products down columns ---------------------------------------------------------- */
 
@@ -809,13 +820,121 @@ static FXP_OUTLINE void fxp_columns8_shifted(const int8_t *w, const int8_t *e, c
 {
     FXP_SUM_COLUMNS(int8_t, int8_t, int32_t, shift)
 }
+
+/* ---- the same for weights in program memory -------------------------------------------------- */
+
+/* Weights that do not learn have 8 bits; their biases are there too, or (_w) in RAM, or none. */
+#ifdef __FLASH
+static inline int64_t fxp_dot16x8_flash(const int16_t *a, const FXP_FLASH int8_t *b, int n)
+{
+    FXP_SUM_BLOCKS
+}
+
+static inline int64_t fxp_dot8_flash(const FXP_FLASH int8_t *a, const int8_t *b, int n)
+{
+    FXP_SUM_BLOCKS
+}
+
+static inline int32_t fxp_dot16x8_shifted_flash(const int16_t *a, const FXP_FLASH int8_t *b, int n,
+                                                int shift)
+{
+    FXP_SUM_SHIFTED
+}
+
+static inline int32_t fxp_dot8_shifted_flash(const FXP_FLASH int8_t *a, const int8_t *b, int n,
+                                             int shift)
+{
+    FXP_SUM_SHIFTED
+}
+
+static FXP_OUTLINE void fxp_rows8x16_flash(const FXP_FLASH int8_t *w, const int16_t *x, int n,
+                                           const FXP_FLASH int32_t *b, int f, int rows,
+                                           int64_t sums[FXP_ROWS])
+{
+    FXP_SUM_ROWS(fxp_dot16x8_flash(x, w, n))
+}
+
+static FXP_OUTLINE void fxp_rows8x16_flash_w(const FXP_FLASH int8_t *w, const int16_t *x, int n,
+                                             const int32_t *b, int f, int rows,
+                                             int64_t sums[FXP_ROWS])
+{
+    FXP_SUM_ROWS(fxp_dot16x8_flash(x, w, n))
+}
+
+static FXP_OUTLINE void fxp_rows8_flash(const FXP_FLASH int8_t *w, const int8_t *x, int n,
+                                        const FXP_FLASH int32_t *b, int f, int rows,
+                                        int64_t sums[FXP_ROWS])
+{
+    FXP_SUM_ROWS(fxp_dot8_flash(w, x, n))
+}
+
+static FXP_OUTLINE void fxp_rows8_flash_w(const FXP_FLASH int8_t *w, const int8_t *x, int n,
+                                          const int32_t *b, int f, int rows, int64_t sums[FXP_ROWS])
+{
+    FXP_SUM_ROWS(fxp_dot8_flash(w, x, n))
+}
+
+static FXP_OUTLINE void fxp_rows8x16_shifted_flash(const FXP_FLASH int8_t *w, const int16_t *x,
+                                                   int n, int rows, int shift,
+                                                   int32_t sums[FXP_ROWS])
+{
+    FXP_SUM_ROWS_SHIFTED(fxp_dot16x8_shifted_flash(x, w, n, shift))
+}
+
+static FXP_OUTLINE void fxp_rows8_shifted_flash(const FXP_FLASH int8_t *w, const int8_t *x, int n,
+                                                int rows, int shift, int32_t sums[FXP_ROWS])
+{
+    FXP_SUM_ROWS_SHIFTED(fxp_dot8_shifted_flash(w, x, n, shift))
+}
+
+static FXP_OUTLINE void fxp_columns8x16_flash(const FXP_FLASH int8_t *w, const int16_t *e,
+                                              const fxp_walk *walk, int columns,
+                                              int64_t sums[FXP_COLUMNS])
+{
+    FXP_SUM_COLUMNS(FXP_FLASH int8_t, int16_t, int64_t, 0)
+}
+
+static FXP_OUTLINE void fxp_columns8x16_shifted_flash(const FXP_FLASH int8_t *w, const int16_t *e,
+                                                      const fxp_walk *walk, int columns, int shift,
+                                                      int32_t sums[FXP_COLUMNS])
+{
+    FXP_SUM_COLUMNS(FXP_FLASH int8_t, int16_t, int32_t, shift)
+}
+
+static FXP_OUTLINE void fxp_columns8_flash(const FXP_FLASH int8_t *w, const int8_t *e,
+                                           const fxp_walk *walk, int columns,
+                                           int64_t sums[FXP_COLUMNS])
+{
+    FXP_SUM_COLUMNS(FXP_FLASH int8_t, int8_t, int64_t, 0)
+}
+
+static FXP_OUTLINE void fxp_columns8_shifted_flash(const FXP_FLASH int8_t *w, const int8_t *e,
+                                                   const fxp_walk *walk, int columns, int shift,
+                                                   int32_t sums[FXP_COLUMNS]){
+    FXP_SUM_COLUMNS(FXP_FLASH int8_t, int8_t, int32_t, shift)}
+#else
+#define fxp_rows8x16_flash fxp_rows8x16
+#define fxp_rows8x16_flash_w fxp_rows8x16
+#define fxp_rows8_flash fxp_rows8
+#define fxp_rows8_flash_w fxp_rows8
+#define fxp_rows8x16_shifted_flash fxp_rows8x16_shifted
+#define fxp_rows8_shifted_flash fxp_rows8_shifted
+#define fxp_columns8x16_flash fxp_columns8x16
+#define fxp_columns8x16_shifted_flash fxp_columns8x16_shifted
+#define fxp_columns8_flash fxp_columns8
+#define fxp_columns8_shifted_flash fxp_columns8_shifted
+#endif
+#undef FXP_SUM_BLOCKS
+#undef FXP_SUM_SHIFTED
+#undef FXP_SUM_ROWS
+#undef FXP_SUM_ROWS_SHIFTED
 #undef FXP_SUM_COLUMNS
 
 /* ---- storing neighbouring sums ----------------------------------------------------------------- */
 
 /* As 16, or as 8, bits. */
-static FXP_OUTLINE void fxp_settle_sums16(fxp_store *store, const int64_t *sums, int count,
-                                          int16_t *out)
+static FXP_OUTLINE
+    void fxp_settle_sums16(fxp_store *store, const int64_t *sums, int count, int16_t *out)
 {
     fxp_store own = *store;
     if (own.half == 0) {

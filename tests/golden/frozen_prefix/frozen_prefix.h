@@ -51,9 +51,11 @@ typedef struct {
     } arena;
 } frozen_prefix_work;
 
-/* Frozen parameters: constants, at home in flash. */
-extern const int8_t frozen_prefix_dense1_w[140];
-extern const int32_t frozen_prefix_dense1_b[14];
+/* Frozen parameters: constants, at home in flash. (C++ cannot read that of an AVR.) */
+#if !defined(__AVR__) || !defined(__cplusplus)
+extern const FXP_FLASH int8_t frozen_prefix_dense1_w[140];
+extern const FXP_FLASH int32_t frozen_prefix_dense1_b[14];
+#endif
 
 /* Starting weights, learning rate 0.1, and the formats that go with them. */
 void frozen_prefix_init(frozen_prefix_params *params);
