@@ -14,6 +14,7 @@ from codegen.emit import Options, declared, emit
 from codegen.errors import UserError
 from codegen.fixedpoint import Floats, Ints, Q, learning_rate, quantize
 from codegen.graph import (
+    PARAMETER_ROLES,
     NameTakenError,
     Numbers,
     Plan,
@@ -128,6 +129,10 @@ def _numbers(spec: Spec, accumulate: Policy) -> Numbers:
 def _check_address_space(spec: Spec, plan: Plan, board: Board) -> None:
     limit = 2 ** (board.address_bits - 1) - 1
     parts = {"parameters": struct_bytes(parameter_fields(plan)), "work area": work_bytes(plan)}
+    for tensor in plan.training.tensors.values():
+        if tensor.role in PARAMETER_ROLES and tensor.frozen:
+            bits = plan.quantized.formats[tensor.name].bits
+            parts[f"constant {tensor.name}"] = tensor.size * bits // 8
     for what, size in parts.items():
         if size > limit:
             raise UserError(

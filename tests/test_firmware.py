@@ -33,7 +33,7 @@ from codegen.firmware import (
 )
 from codegen.pipeline import load_spec_data, make_plan, make_state, synthetic_samples
 from codegen.report import make_report
-from codegen.spec import Spec, load_spec
+from codegen.spec import Spec, load_spec, parse_spec
 from host_sim.compiler import STRICT, Compiler
 from host_sim.device import Device
 from host_sim.firmware import build_firmware, emulated, measured, write_binary, write_project
@@ -423,6 +423,24 @@ def too_large(name: str, way: str) -> str:
         f"{W4}: w4 does not fit {name}: it takes {total} bytes of RAM, and link and stack {more}, "
         f"but the board has {board.firmware.data.bytes}: {total - room} too many; "
         + way.format(room=room)
+    )
+
+
+def test_constants_beyond_pointers_of_16_bits_are_said() -> None:
+    """Program memory of a Mega is larger than what they reach."""
+    frozen = '[[layer]]\nkind = "dense"\nunits = {}\nupdate = "none"\n'
+    layers = "".join(frozen.format(units) for units in (32, 1000, 32))
+    learning = "[training]\nlearning_rate = 0.1\n"
+    text = f'name = "large"\ninput = [1000]\nloss = "squared_error"\n{learning}{layers}'
+    spec = parse_spec(f'{text}[[layer]]\nkind = "dense"\nunits = 1\n', "large.toml")
+    board = load_board("arduino_mega")
+    plan = make_plan(spec, board)
+    constants = make_report(plan, make_state(spec, plan)).constants
+    with pytest.raises(UserError) as caught:
+        project_of(spec, board)
+    assert str(caught.value) == (
+        f"large.toml: large does not fit arduino_mega: its constants take {constants} bytes of "
+        f"flash, of 65280: {constants - 65_280} too many; shrink the network, or take another board"
     )
 
 
