@@ -315,6 +315,26 @@ def test_flash_without_its_controller_is_said(need: Need) -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["mps2_an386", "mps2_an505", "mps3_an547", "rv32_virt"])
+def test_a_board_without_memory_for_checkpoints_says_so(name: str, need: Need) -> None:
+    """It has RAM only; what it learnt is still there."""
+    board, spec = load_board(name), named("xor_gate")
+    need("qemu-system-arm", "qemu-system-riscv32")
+    plan = make_plan(spec, board)
+    with emulated(project_of(spec, board)) as line:
+        link = Link(line, spec, plan, make_state(spec, plan), place="board")
+        link.train_samples(synthetic_samples(spec, plan, 5, seed=3), range(5))
+        before = link.read_parameters()
+        for refused in (link.save, link.load):
+            with pytest.raises(UserError) as caught:
+                refused()
+            assert str(caught.value) == (
+                "board: the device has no memory for checkpoints; read the parameters and keep "
+                "them on this machine"
+            )
+        assert link.read_parameters() == before
+
+
 def test_link_emulates_a_board(run: Run, need: Need) -> None:
     need("qemu-system-arm")
     arguments = ("--data", "xor.csv", "--epochs", "3", "--json")
