@@ -43,8 +43,8 @@
 #define FXP_SHARED FXP_OUTLINE
 #endif
 
-/* The steps of a network are functions of their own where the stack is short: what one of them needs
- * is free again in the next. */
+/* The steps of a network are functions of their own where the stack is short: what one needs is
+ * free again in the next. */
 #if defined(__arm__) || defined(__riscv)
 #define FXP_STEP FXP_OUTLINE
 #else

@@ -258,8 +258,8 @@ static const FXP_FLASH int32_t fxp_no_biases[8] = {
 };
 FXP_ASSERT(a_bias_for_every_row, sizeof fxp_no_biases == FXP_ROWS * sizeof(int32_t));
 
-/* A row begins with its bias times r4, and ends with its sum stored. All registers are needed: on the
- * stack are x, n, the place of the bias, its factor, and the end of the sums; r7 has the place of
+/* A row begins with its bias times r4, and ends with its sum stored. All registers are needed: the
+ * stack has x, n, the place of the bias, its factor, the end of the sums; r7 has the place of
  * the next sum, r12 and lr are the sum. */
 #define FXP_ROW_BEGIN                                                                              \
     "ldm sp, {r1, r2, r3, r4}\n\t"                                                                 \
