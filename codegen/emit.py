@@ -509,7 +509,7 @@ class _StepView:
     def signature(self) -> str:
         result = "fxp_scale" if self.returns_scale else "uint32_t" if self._is_norm else "void"
         declarations = [declaration for declaration, _ in self._arguments()]
-        return _call(f"static {result} {self.label}(", declarations, ")")
+        return _call(f"static FXP_STEP {result} {self.label}(", declarations, ")")
 
     @property
     def call(self) -> str:
