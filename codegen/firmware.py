@@ -73,7 +73,7 @@ def firmware_of(board: Board) -> Firmware:
         why = board.no_firmware or "its board.toml has no table [firmware]"
         raise UserError(
             f"{board.name}: there is no bare firmware for this board, since {why}; "
-            "take --package arduino"
+            "take --package arduino, or another kind"
         )
     return board.firmware
 

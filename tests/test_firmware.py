@@ -476,7 +476,7 @@ MISTAKES = {
     "package only": (
         (*FIRMWARE, "--board", "esp32c3"),
         "esp32c3: there is no bare firmware for this board, since it starts through the boot "
-        "loader and libraries of ESP-IDF; take --package arduino",
+        "loader and libraries of ESP-IDF; take --package arduino, or another kind",
     ),
     "no emulator": (
         (*FIRMWARE, "--board", "nucleo_f446re", "--run"),
@@ -706,6 +706,11 @@ def test_a_package_has_all_sources(run: Run, kind: str) -> None:
             "arduino": {"README.md", "library.properties", "examples/Learn/Learn.ino"},
             "cmake": {"README.md", "CMakeLists.txt"},
             "platformio": {"README.md", "library.json", "examples/learn/main.cpp"},
+            "esp-idf": {
+                *("README.md", "CMakeLists.txt", "idf_component.yml"),
+                *("examples/learn/CMakeLists.txt", "examples/learn/sdkconfig.defaults"),
+                *("examples/learn/main/CMakeLists.txt", "examples/learn/main/main.c"),
+            },
             "zephyr": {
                 *("README.md", "zephyr/CMakeLists.txt", "zephyr/Kconfig", "zephyr/module.yml"),
             },
@@ -760,6 +765,142 @@ def test_the_sketch_of_a_package_compiles(
     (folder / "sketch.cpp").write_text((folder / sketch).read_text())
     flags = ("-std=c++11", "-Wall", "-Wextra", "-Werror", "-I.", "-Isrc")
     cxx_compiler.run(*flags, "-c", "sketch.cpp", "-o", "sketch.o", cwd=folder)
+
+
+RISCV = """\
+set(CMAKE_SYSTEM_NAME Generic)
+set(CMAKE_C_COMPILER riscv64-unknown-elf-gcc)
+set(CMAKE_TRY_COMPILE_TARGET_TYPE STATIC_LIBRARY)
+set(CMAKE_C_FLAGS_INIT "-march=rv32imc -mabi=ilp32 --specs=picolibc.specs -std=gnu17")
+add_compile_options(-Wall -Wextra -Werror)
+"""
+# What ESP-IDF's project.cmake does with components, as its manual has it: build system, chapters
+# "Component CMakeLists Files" and "Optional Project Variables".
+PROJECT_CMAKE = """\
+include_directories(${CMAKE_CURRENT_LIST_DIR}/headers)
+macro(idf_component_register)
+  cmake_parse_arguments(COMPONENT "" "" "SRCS;INCLUDE_DIRS" ${ARGN})
+  get_filename_component(COMPONENT_NAME ${CMAKE_CURRENT_LIST_DIR} NAME)
+  add_library(${COMPONENT_NAME} OBJECT ${COMPONENT_SRCS})
+  target_include_directories(${COMPONENT_NAME} PUBLIC ${COMPONENT_INCLUDE_DIRS})
+endmacro()
+macro(project name)
+  _project(${name} C)
+  foreach(DIRECTORY ${EXTRA_COMPONENT_DIRS})
+    get_filename_component(NAME ${DIRECTORY} NAME)
+    add_subdirectory(${DIRECTORY} components/${NAME})
+    list(APPEND COMPONENTS ${NAME})
+  endforeach()
+  add_subdirectory(main)
+  target_link_libraries(main PRIVATE ${COMPONENTS})
+endmacro()
+"""
+UART_H = """\
+#include <stddef.h>
+#include <stdint.h>
+typedef int esp_err_t;
+typedef struct {
+    int baud_rate, data_bits, parity, stop_bits, flow_ctrl;
+    uint8_t rx_flow_ctrl_thresh;
+    int source_clk;
+} uart_config_t;
+enum { UART_NUM_0, UART_DATA_8_BITS = 3, UART_PARITY_DISABLE = 0, UART_STOP_BITS_1 = 1 };
+enum { UART_HW_FLOWCTRL_DISABLE, UART_SCLK_DEFAULT = 4 };
+void check(esp_err_t error);
+#define ESP_ERROR_CHECK(x) check(x)
+esp_err_t uart_driver_install(int port, int rx, int tx, int length, void *queue, int flags);
+esp_err_t uart_param_config(int port, const uart_config_t *config);
+int uart_read_bytes(int port, void *data, uint32_t length, uint32_t ticks);
+int uart_write_bytes(int port, const void *data, size_t size);
+void app_main(void);
+"""
+
+
+def test_the_component_of_esp_idf_is_built_for_the_core_of_esp32c3(
+    tmp_path: Path, need: Need
+) -> None:
+    """Its example, by its own CMake files, against the few functions of ESP-IDF that it uses."""
+    need("cmake", "make", "riscv64-unknown-elf-gcc")
+    component = written(package("esp-idf"), tmp_path / "xor_gate")
+    tools = tmp_path / "idf" / "tools" / "cmake"
+    (tools / "headers" / "driver").mkdir(parents=True)
+    (tools / "project.cmake").write_text(PROJECT_CMAKE)
+    (tools / "headers" / "driver" / "uart.h").write_text(UART_H)
+    (tmp_path / "riscv.cmake").write_text(RISCV)
+    example = component / "examples" / "learn"
+    environment = {**os.environ, "IDF_PATH": str(tmp_path / "idf")}
+    toolchain = f"-DCMAKE_TOOLCHAIN_FILE={tmp_path / 'riscv.cmake'}"
+    for arguments in (["-S", ".", "-B", "build", toolchain], ["--build", "build"]):
+        command = ["cmake", *arguments]
+        subprocess.run(command, cwd=example, env=environment, check=True, capture_output=True)
+    objects = {path.name.removesuffix(".obj") for path in example.rglob("*.obj")}
+    sources = {Path(name).name for name in package("esp-idf") if name.endswith(".c")}
+    assert objects == sources
+
+
+# What Zephyr's extensions.cmake has, and what it does with a module: its manual, chapters "Modules
+# (External projects)" and "CMake package".
+ZEPHYR = """\
+cmake_minimum_required(VERSION 3.20)
+project(application C)
+add_library(zephyr_interface INTERFACE)
+macro(zephyr_library_named name)
+  set(ZEPHYR_CURRENT_LIBRARY ${name})
+  add_library(${name} STATIC "")
+  set_property(GLOBAL APPEND PROPERTY ZEPHYR_LIBS ${name})
+  target_link_libraries(${name} PUBLIC zephyr_interface)
+endmacro()
+function(zephyr_library_sources)
+  target_sources(${ZEPHYR_CURRENT_LIBRARY} PRIVATE ${ARGN})
+endfunction()
+function(zephyr_include_directories)
+  foreach(path ${ARGN})
+    get_filename_component(path ${path} ABSOLUTE BASE_DIR ${CMAKE_CURRENT_SOURCE_DIR})
+    target_include_directories(zephyr_interface INTERFACE ${path})
+  endforeach()
+endfunction()
+add_subdirectory(${MODULE} modules/module)
+get_property(LIBRARIES GLOBAL PROPERTY ZEPHYR_LIBS)
+add_executable(zephyr main.c)
+target_link_libraries(zephyr PRIVATE ${LIBRARIES} zephyr_interface)
+"""
+ZEPHYR_MAIN = """\
+#ifdef WITH
+#include "xor_gate.h"
+static xor_gate_params params;
+#endif
+int main(void)
+{
+#ifdef WITH
+    xor_gate_init(&params);
+#endif
+    return 0;
+}
+"""
+
+
+@pytest.mark.parametrize("is_chosen", [True, False])
+def test_the_module_of_zephyr_is_built_where_it_is_chosen(
+    is_chosen: bool, tmp_path: Path, need: Need
+) -> None:
+    """By the folders that its module.yml names and the symbol that its Kconfig defines."""
+    need("cmake", "make", "cc")
+    module = written(package("zephyr"), tmp_path / "xor_gate")
+    lines = (module / "zephyr" / "module.yml").read_text().splitlines()
+    facts = dict(line.strip().split(": ") for line in lines if not line.endswith(":"))
+    assert lines[1] == "build:"
+    assert facts.keys() == {"name", "cmake", "kconfig"}
+    kconfig = (module / facts["kconfig"]).read_text()
+    symbol = re.match(r'config ([A-Z0-9_]+)\n\tbool "[^"]+"\n\thelp\n(?:\t  .+\n)+\Z', kconfig)
+    assert symbol is not None
+    (tmp_path / "CMakeLists.txt").write_text(ZEPHYR)
+    (tmp_path / "main.c").write_text(ZEPHYR_MAIN)
+    chosen = [f"-DCONFIG_{symbol[1]}=y", "-DCMAKE_C_FLAGS=-DWITH"] if is_chosen else []
+    place = f"-DMODULE={module / facts['cmake']}"
+    configure = ["cmake", "-S", ".", "-B", "build", place, *chosen]
+    for command in (configure, ["cmake", "--build", "build"]):
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    assert bool(list((tmp_path / "build").rglob("libxor_gate.a"))) == is_chosen
 
 
 def test_a_package_may_be_for_a_board(run: Run) -> None:
