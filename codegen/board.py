@@ -40,6 +40,7 @@ class Checkpoint:
     memory: Region
     word: int
     page: int  # 0: memory that needs no erase
+    code_in_ram: int = 0  # bytes, of a driver that runs there
 
 
 @dataclass(frozen=True)

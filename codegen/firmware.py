@@ -202,8 +202,9 @@ class _BoardView:
 
 
 def overhead_bytes(plan: Plan, firmware: Firmware) -> int:
-    """RAM beside <net>_params and <net>_work: link and stack."""
-    return _buffer_bytes(plan) + LINK_STATE_BYTES + firmware.stack_bytes
+    """RAM beside <net>_params and <net>_work: link, stack, and code that runs in RAM."""
+    code = firmware.checkpoint.code_in_ram if firmware.checkpoint is not None else 0
+    return _buffer_bytes(plan) + LINK_STATE_BYTES + firmware.stack_bytes + code
 
 
 def _buffer_bytes(plan: Plan) -> int:

@@ -132,13 +132,15 @@ def _check_sizes(built: Built, project: Project) -> None:
 def measured(elf: Path, board: Board) -> Built:
     """What the sections of an ELF file take."""
     code = data = 0
+    ram = firmware_of(board).data
     for section in _file(elf).iter_sections():
         flags, size = section["sh_flags"], section["sh_size"]
         if not flags & _ALLOC or section.name == ".eeprom":
             continue
         has_bytes = section["sh_type"] != "SHT_NOBITS"
         code += size if has_bytes else 0
-        data += size if flags & _WRITE else 0
+        is_there = ram.start <= section["sh_addr"] < ram.start + ram.bytes
+        data += size if flags & _WRITE or is_there else 0  # code may run in RAM, too
     return Built(elf, board, code, data)
 
 

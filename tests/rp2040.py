@@ -2,7 +2,8 @@
 
 The boot ROM copies 256 bytes and checks them; flash is there once the SSI reads it; clocks run
 when what they come from does; what is in reset is not to be touched; UART0 reaches its pins at a
-baud rate that follows from all that. Nothing is timed.
+baud rate that follows from all that. ROM functions change the flash, which is not there meanwhile.
+Nothing is timed.
 """
 
 from collections.abc import Callable
@@ -26,6 +27,9 @@ AFTER_RESET = {
     **{IO_BANK0 + 8 * pin + 4: 0x1F for pin in range(30)},
     **{PADS_BANK0 + 4 * pin + 4: 0x56 for pin in range(30)},
 }
+ROM, TABLE, LOOKUP, FUNCTIONS = 0x0, 0x100, 0x200, 0x210
+_NAMES = ("IF", "EX", "RE", "RP", "FC")
+_BX_LR = b"\x70\x47"
 _PATIENCE = 5_000_000  # microseconds
 _IDLE = 40  # looks at a line on which nothing is
 
@@ -40,10 +44,15 @@ def crc32(data: bytes) -> int:
     return crc
 
 
+class PowerCutError(Exception):
+    """Nothing runs any more."""
+
+
 class Rp2040:
     """With an image in its flash, from its boot ROM on; UART0 is a transport of `Link`."""
 
-    def __init__(self, image: bytes):
+    def __init__(self, image: bytes, cut: int = 0):
+        """Power fails in the flash operation of number `cut`, counted from 1."""
         assert crc32(image[:252]) == int.from_bytes(image[252:256], "little")
         self._image = image
         self.registers = dict(AFTER_RESET)
@@ -54,6 +63,8 @@ class Rp2040:
             unicorn.UC_ARCH_ARM, unicorn.UC_MODE_THUMB, cpu=arm_const.UC_CPU_ARM_CORTEX_M0
         )
         self._engine.mem_map(RAM, 0x4_3000)
+        self.operations, self._cut, self._exited = 0, cut, False
+        self._make_rom()
         self._map(PERIPHERALS, EXTENT, self._read, self._write)
         self._map(SSI, 0x1000, lambda at: self.ssi.get(at, 0), self._configure)
         self._map(PRIVATE, 0x1000, lambda _: 0, self._private)
@@ -92,8 +103,67 @@ class Rp2040:
     def _configure(self, at: int, value: int) -> None:
         """The instruction that switches it on is where it stops, and runs again later."""
         if at == 0x8 and value == 1 and self.ssi[at] == 0:
-            self._engine.emu_stop()
+            if self._exited:
+                self._show_flash(True)
+            else:
+                self._engine.emu_stop()
         self.ssi[at] = value
+
+    def _show_flash(self, is_there: bool) -> None:
+        rights = unicorn.UC_PROT_READ | unicorn.UC_PROT_EXEC if is_there else unicorn.UC_PROT_NONE
+        self._engine.mem_protect(FLASH, FLASH_BYTES, rights)
+        self._exited = not is_there
+
+    @property
+    def flash(self) -> bytes:
+        return bytes(self._engine.mem_read(FLASH, FLASH_BYTES))
+
+    # functions of the ROM
+
+    def _make_rom(self) -> None:
+        """Two addresses of 16 bits, and functions that return after what is done here."""
+        self._engine.mem_map(ROM, 0x1000, unicorn.UC_PROT_READ | unicorn.UC_PROT_EXEC)
+        words = {0x14: TABLE, 0x18: LOOKUP | 1}
+        for at, word in words.items():
+            self._engine.mem_write(ROM + at, word.to_bytes(2, "little"))
+        for number in range(-4, len(_NAMES)):
+            self._engine.mem_write(FUNCTIONS + 4 * number, _BX_LR)
+        end = FUNCTIONS + 4 * len(_NAMES)
+        self._engine.hook_add(unicorn.UC_HOOK_CODE, self._enter, None, LOOKUP, end)
+
+    def _enter(self, engine: unicorn.Uc, address: int, _size: int, _data: object) -> None:
+        first, second, third = (
+            engine.reg_read(register)
+            for register in (
+                arm_const.UC_ARM_REG_R0,
+                arm_const.UC_ARM_REG_R1,
+                arm_const.UC_ARM_REG_R2,
+            )
+        )
+        if address == LOOKUP:
+            assert first == TABLE
+            number = _NAMES.index(second.to_bytes(2, "little").decode())
+            engine.reg_write(arm_const.UC_ARM_REG_R0, FUNCTIONS + 4 * number | 1)
+            return
+        name = _NAMES[(address - FUNCTIONS) // 4]
+        if name == "EX":
+            self._show_flash(False)
+        elif name in ("RE", "RP"):
+            data = b"\xff" * second if name == "RE" else bytes(engine.mem_read(second, third))
+            self._change(first, data, 4096 if name == "RE" else 256)
+
+    def _change(self, offset: int, data: bytes, unit: int) -> None:
+        """An erase, or a page in which ones change nothing; a cut comes half way."""
+        assert self._exited
+        assert offset % unit == 0 < len(data) == unit
+        if unit == 256:
+            old = self._engine.mem_read(FLASH + offset, unit)
+            data = bytes(a & b for a, b in zip(old, data, strict=True))
+        self.operations += 1
+        is_cut = self.operations == self._cut
+        self._engine.mem_write(FLASH + offset, data[: unit // 2] if is_cut else data)
+        if is_cut:
+            raise PowerCutError
 
     def _private(self, at: int, value: int) -> None:
         assert at == 0xD08

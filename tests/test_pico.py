@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from given import named
-from rp2040 import FLASH, Rp2040, crc32
+from rp2040 import FLASH, PowerCutError, Rp2040, crc32
 
 from codegen.board import load_board
 from codegen.firmware import Toolchain, firmware_of, make_project
@@ -68,6 +68,43 @@ def test_the_firmware_learns_on_a_model_of_the_chip(elf: Path) -> None:
     assert link.train_samples(samples, range(30)) == device.train_samples(samples, range(30))
     assert link.read_parameters() == device.parameter_bytes
     assert link.statistics().dropped == 0
+
+
+def linked(chip: Rp2040) -> Link:
+    spec = named("xor_gate")
+    plan = make_plan(spec, BOARD)
+    return Link(chip, spec, plan, make_state(spec, plan), place="model")
+
+
+def test_what_it_saved_survives_power_cuts(elf: Path) -> None:
+    """ROM functions write it from code in RAM; cut half way it is the old or the new state."""
+    spec, image = named("xor_gate"), flash_image(elf)[1]
+    samples = synthetic_samples(spec, make_plan(spec, BOARD), 20, seed=3)
+    chip = Rp2040(image)
+    link = linked(chip)
+    link.train_samples(samples, range(10))
+    old = link.read_parameters()
+    link.save()
+    kept, before = chip.flash, chip.operations
+    link.train_samples(samples, range(10))
+    new = link.read_parameters()
+    link.save()
+    assert linked(Rp2040(chip.flash)).read_parameters() == new
+    for cut in range(1, chip.operations - before + 1):
+        again = Rp2040(kept, cut=cut)
+        link = linked(again)
+        assert link.read_parameters() == old
+        link.train_samples(samples, range(10))
+        with pytest.raises(PowerCutError):
+            link.save()
+        started = linked(Rp2040(again.flash))
+        assert started.read_parameters() in (old, new)
+        started.train_samples(samples, range(3))
+        learnt = started.read_parameters()
+        started.save()
+        started.train_samples(samples, range(3))
+        started.load()
+        assert started.read_parameters() == learnt
 
 
 def test_the_uf2_file_holds_the_same_bytes(elf: Path) -> None:
