@@ -11,7 +11,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from codegen import VERSION, paths
 from codegen.fixedpoint import Norm
-from codegen.graph import PARAMETER_ROLES, Plan, Step, Tensor, TensorFormat, TrainingGraph
+from codegen.graph import (
+    PARAMETER_ROLES,
+    Accumulator,
+    Plan,
+    Step,
+    Tensor,
+    TensorFormat,
+    TrainingGraph,
+)
 from codegen.interpret import (
     State,
     longest,
@@ -261,18 +269,66 @@ class _StepView:
     # accumulator and finishes
 
     @property
-    def minus_shift(self) -> str:
-        shift = self.plan.quantized.accumulators[self.step.name].shift
-        return f" - {shift}" if shift else ""
+    def _accumulator(self) -> Accumulator:
+        return self.plan.quantized.accumulators[self.step.name]
 
     @property
     def sum_type(self) -> str:
-        return self.plan.quantized.accumulators[self.step.name].type
+        return self._accumulator.type
+
+    @property
+    def acc_type(self) -> str:
+        """Of the accumulator from the sum on, until it is rounded."""
+        bits = [self._accumulator.raw_bits, *(finish.bits for finish in self.finishes)]
+        is_short = self._accumulator.is_short and max(*bits, self._accumulator.bits) <= 31
+        return "int32_t" if is_short else "int64_t"
+
+    @property
+    def _is_short(self) -> bool:
+        return self.acc_type == "int32_t"
+
+    @property
+    def store(self) -> str:
+        """The runtime's type, and below its functions, for what happens to an accumulator."""
+        return "fxp_store32" if self._is_short else "fxp_store"
+
+    @property
+    def settle(self) -> str:
+        return f"fxp_settle{self.bits}{'_of32' if self._is_short else ''}"
+
+    @property
+    def describe(self) -> str:
+        return "fxp_describe32" if self._is_short else "fxp_describe"
+
+    @property
+    def bias_shift(self) -> str:
+        """By how much a sum is shifted that 32 bits hold with its bias; known at run time."""
+        if not (self._accumulator.is_short and self._accumulator.has_bias):
+            return ""
+        factors = self.op.products(self.kernel, self.shapes).factors
+        f = " + ".join(self.f[key] for key in factors)
+        return f"fxp_sum_shift({f}, {self._accumulator.shift})"
+
+    @property
+    def minus_shift(self) -> str:
+        shift = "shift" if self.bias_shift else self._accumulator.shift
+        return f" - {shift}" if shift else ""
+
+    def accumulated(self, total: str, c_type: str | None = None, bias: str | None = None) -> str:
+        """The accumulator, given the exact sum as an expression of that type, and the bias."""
+        a, c_type = self._accumulator, c_type or self.sum_type
+        if not a.is_short:
+            return total if bias is None else f"{total} + fxp_bias({bias}, f0)"
+        shift = "shift" if self.bias_shift else str(a.shift)
+        if c_type == "int64_t":
+            total = f"fxp_sum32({total}, {shift})" if shift != "0" else f"(int32_t){total}"
+        elif shift != "0":
+            total = f"fxp_round32({total}, {shift})"
+        return total if bias is None else f"fxp_add32({total}, fxp_bias32({bias}, f0))"
 
     def product(self, a: str, b: str) -> str:
-        """One product, shifted where the accumulator is too narrow for all of it."""
-        shift = self.plan.quantized.accumulators[self.step.name].shift
-        return f"((int32_t){a} * {b}) >> {shift}" if shift else f"(int32_t){a} * {b}"
+        """One product of two numbers of at most 16 bits."""
+        return f"(int32_t){a} * {b}"
 
     def kernel_of(self, name: str, a: str, b: str) -> str:
         """The runtime's kernel for arguments a and b of the widths that they have here."""
@@ -281,33 +337,16 @@ class _StepView:
 
     def dot(self, a: str, b: str, count: Any, places: tuple[str, str] | None = None) -> str:
         """The sum of products of `count` elements of arguments a and b, which lie at `places`."""
-        accumulator = self.plan.quantized.accumulators[self.step.name]
-        shift, (first, second) = accumulator.shift, places or (a, b)
+        first, second = places or (a, b)
         if self.bits_of[a] < self.bits_of[b]:
             a, b, first, second = b, a, second, first
-        name = self.kernel_of("fxp_dot", a, b)
-        if shift:
-            return f"{name}_shifted({first}, {second}, {count}, {shift})"
-        cast = "(int32_t)" if accumulator.type == "int32_t" else ""
-        return f"{cast}{name}({first}, {second}, {count})"
+        cast = "(int32_t)" if self.sum_type == "int32_t" else ""
+        return f"{cast}{self.kernel_of('fxp_dot', a, b)}({first}, {second}, {count})"
 
     def down_columns(self, a: str, place: str, b: str, errors: str, columns: str) -> str:
         """Adds to `sums` products of arguments a and b, which lie at these places, by a `walk`."""
-        shift = self.plan.quantized.accumulators[self.step.name].shift
-        name = self.kernel_of("fxp_columns", a, b)
         arguments = ", ".join([place, errors, "&walk", columns])
-        if shift:
-            return f"{name}_shifted({arguments}, {shift}, sums)"
-        return f"{name}({arguments}, sums)"
-
-    @property
-    def clear_sums(self) -> str:
-        return f"fxp_clear{'_shifted' if self.minus_shift else ''}(sums)"
-
-    @property
-    def column_type(self) -> str:
-        """Of a sum down a column: exact ones have 64 bits."""
-        return "int32_t" if self.minus_shift else "int64_t"
+        return f"{self.kernel_of('fxp_columns', a, b)}({arguments}, sums)"
 
     @property
     def takes_rows(self) -> bool:
@@ -318,7 +357,7 @@ class _StepView:
     @property
     def finishes(self) -> list[_FinishView]:
         views = []
-        bits = self.plan.quantized.accumulators[self.step.name].raw_bits
+        bits = self._accumulator.raw_bits
         for finish in self.step.finishes:
             y_f: int | str = 0
             if finish.y is not None:
@@ -366,7 +405,7 @@ class _StepView:
 
     @property
     def narrowing(self) -> int:
-        return self.plan.quantized.accumulators[self.step.name].narrowing
+        return self._accumulator.narrowing
 
     @property
     def minus_narrowing(self) -> str:
@@ -380,7 +419,7 @@ class _StepView:
 
     def change(self, g: str) -> str:
         """-rate * g as 32 bits; the product of a short gradient fits them."""
-        if self.plan.quantized.accumulators[self.step.name].gradient_bits <= _SHORT_GRADIENT:
+        if self._accumulator.gradient_bits <= _SHORT_GRADIENT:
             return f"fxp_change((int32_t){g} * -(int32_t)rate.m, shift)"
         return f"(int32_t)fxp_narrow((int64_t){g} * -(int32_t)rate.m, shift, 32)"
 
@@ -575,11 +614,10 @@ class _StepView:
             what += f", {self.step.sink.kind}s {self.step.sink.parameter}"
         if self.step.phase == "batch":
             return what
-        a = self.plan.quantized.accumulators[self.step.name]
         if not isinstance(self.step.op, LayerOp):
             return what
-        shifted = f", each shifted by {a.shift}" if a.shift else ""
-        summed = f"sum of {a.terms} products{shifted}" if a.terms > 1 else "product"
+        a = self._accumulator
+        summed = f"sum of {a.terms} products" if a.terms > 1 else "product"
         return f"{what}; |{summed}| <= 2^{a.sum_bits}"
 
 

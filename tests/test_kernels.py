@@ -9,39 +9,36 @@ import pytest
 
 from codegen import paths
 from codegen.firmware import Toolchain
-from codegen.fixedpoint import BIAS_FRACTION, integers, narrow, rescale, saturate
+from codegen.fixedpoint import (
+    BIAS_FRACTION,
+    Q,
+    accumulated,
+    integers,
+    magnitude,
+    narrow,
+    rescale,
+    saturate,
+)
 from host_sim.compiler import Program, find_compiler
 from host_sim.emulator import core_names, find_core
 
 LENGTHS = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 40, 63, 64, 71, 300)
 TYPES = {"16": (16, 16), "16x8": (16, 8), "8x16": (8, 16), "8": (8, 8)}
-SHIFT = 9
 
 # Wrappers with arguments of one kind: pointers, and words.
 _DOT = """
 void t_dot{name}(const {a} *a, const {b} *b, int n, int64_t *out);
-void t_dot{name}_shifted(const {a} *a, const {b} *b, int n, int32_t *out);
 void t_dot{name}(const {a} *a, const {b} *b, int n, int64_t *out)
 {{
     *out = fxp_dot{name}(a, b, n);
 }}
-void t_dot{name}_shifted(const {a} *a, const {b} *b, int n, int32_t *out)
-{{
-    *out = fxp_dot{name}_shifted(a, b, n, {shift});
-}}
 """
 _COLUMNS = """
 void t_columns{name}(const {a} *w, const {b} *e, const int32_t *walk, int n, int64_t *sums);
-void t_columns{name}_shifted(const {a} *w, const {b} *e, const int32_t *walk, int n, int32_t *sums);
 void t_columns{name}(const {a} *w, const {b} *e, const int32_t *walk, int n, int64_t *sums)
 {{
     const fxp_walk way = {{walk[0], walk[1], walk[2], walk[3], walk[4]}};
     fxp_columns{name}(w, e + walk[5], &way, n, sums);
-}}
-void t_columns{name}_shifted(const {a} *w, const {b} *e, const int32_t *walk, int n, int32_t *sums)
-{{
-    const fxp_walk way = {{walk[0], walk[1], walk[2], walk[3], walk[4]}};
-    fxp_columns{name}_shifted(w, e + walk[5], &way, n, {shift}, sums);
 }}
 """
 _OTHERS = """
@@ -52,7 +49,9 @@ void t_update16(int16_t *w, const int16_t *x, int n, const int32_t *m);
 void t_update16x8(int16_t *w, const int8_t *x, int n, const int32_t *m);
 void t_settle(const int64_t *acc, int n, int shift, int32_t *out, uint64_t *peak);
 int32_t t_near_rail(const int16_t *w, int n);
+void t_settle32(const int32_t *acc, int n, int shift, int32_t *out, uint32_t *peak);
 void t_bias(const int32_t *b, int n, int f, int64_t *out);
+void t_short(const int64_t *sums, const int32_t *b, int n, int shift, int f, int32_t *out);
 void t_dot16_odd(const int16_t *a, const int16_t *b, int n, int64_t *out)
 {
     *out = fxp_dot16(a + 1, b, n);
@@ -83,6 +82,22 @@ void t_settle(const int64_t *acc, int n, int shift, int32_t *out, uint64_t *peak
     peak[0] = wide.peak;
     peak[1] = slim.peak;
 }
+void t_settle32(const int32_t *acc, int n, int shift, int32_t *out, uint32_t *peak)
+{
+    fxp_store32 wide = fxp_store32_of(shift), slim = wide;
+    for (int i = 0; i < n; i++) {
+        out[2 * i] = fxp_settle16_of32(&wide, acc[i]);
+        out[2 * i + 1] = fxp_settle8_of32(&slim, acc[i]);
+    }
+    peak[0] = wide.peak;
+    peak[1] = slim.peak;
+}
+void t_short(const int64_t *sums, const int32_t *b, int n, int shift, int f, int32_t *out)
+{
+    for (int i = 0; i < n; i++) {
+        out[i] = fxp_add32(fxp_sum32(sums[i], shift), fxp_bias32(b[i], f));
+    }
+}
 void t_bias(const int32_t *b, int n, int f, int64_t *out)
 {
     for (int i = 0; i < n; i++) {
@@ -99,7 +114,7 @@ int32_t t_near_rail(const int16_t *w, int n)
 def harness() -> dict[str, str]:
     text = '#include "fxp_kernels.h"\n'
     for name, (a, b) in TYPES.items():
-        facts = {"name": name, "a": f"int{a}_t", "b": f"int{b}_t", "shift": SHIFT}
+        facts = {"name": name, "a": f"int{a}_t", "b": f"int{b}_t"}
         text += ("" if a < b else _DOT.format(**facts)) + _COLUMNS.format(**facts)
     headers = {
         name: (paths.RUNTIME / name).read_text(encoding="utf-8")
@@ -146,11 +161,9 @@ def test_dot_is_the_sum_of_products(program: Program, name: str) -> None:
     for n in LENGTHS:
         a, b = (drawn(random, bits, n) for bits in TYPES[name])
         products = integers(a) * integers(b)
-        wide, slim = np.zeros(1, np.int64), np.zeros(1, np.int32)
-        program.call(f"t_dot{name}", a, b, n, wide)
-        program.call(f"t_dot{name}_shifted", a, b, n, slim)
-        assert wide[0] == products.sum(), n
-        assert slim[0] == (products >> SHIFT).sum(), n
+        out = np.zeros(1, np.int64)
+        program.call(f"t_dot{name}", a, b, n, out)
+        assert out[0] == products.sum(), n
 
 
 def test_addresses_need_not_be_those_of_words(program: Program) -> None:
@@ -193,14 +206,11 @@ def test_columns_add_the_products_of_a_walk(program: Program, name: str) -> None
         w = drawn(random, TYPES[name][0], int(weights.max()) + 4)
         e = drawn(random, TYPES[name][1], int(errors.max()) + 1)
         for columns in (1, 2, 3, 4, 9):
-            wide, slim = np.arange(4, dtype=np.int64), np.arange(4, dtype=np.int32)
-            for suffix, sums in (("", wide), ("_shifted", slim)):
-                arguments = (w, e, np.array(walk, np.int32), columns, sums)
-                program.call(f"t_columns{name}{suffix}", *arguments)
+            sums = np.arange(4, dtype=np.int64)
+            program.call(f"t_columns{name}", w, e, np.array(walk, np.int32), columns, sums)
             for j in range(4):
                 products = integers(w[weights + j]) * integers(e[errors]) * (j < columns)
-                assert wide[j] == j + products.sum(), (walk, columns)
-                assert slim[j] == j + (products >> SHIFT).sum(), (walk, columns)
+                assert sums[j] == j + products.sum(), (walk, columns)
 
 
 def test_an_empty_walk_adds_nothing(program: Program) -> None:
@@ -246,6 +256,29 @@ def test_settling_rounds_once_and_keeps_the_peak(program: Program) -> None:
         for column, bits in ((0, 16), (1, 8)):
             assert (out[:, column] == narrow(integers(acc), shift, bits)).all(), shift
         assert peak.tolist() == [int(np.bitwise_or.reduce(acc ^ (acc >> 63)))] * 2
+
+
+def test_settling_32_bits_rounds_once_and_keeps_the_peak(program: Program) -> None:
+    acc = drawn(np.random.RandomState(8), 32, 100) >> np.arange(100, dtype=np.int32) % 32
+    for shift in (-20, -9, -1, 0, 1, 2, 8, 14, 15, 16, 17, 24, 30, 31, 32, 40):
+        out, peak = np.zeros((acc.size, 2), np.int32), np.zeros(2, np.uint32)
+        program.call("t_settle32", acc, acc.size, shift, out, peak)
+        for column, bits in ((0, 16), (1, 8)):
+            assert (out[:, column] == narrow(integers(acc), shift, bits)).all(), shift
+        assert peak.tolist() == [int(np.bitwise_or.reduce(magnitude(acc)))] * 2
+
+
+def test_a_short_sum_is_rounded_and_takes_a_bias(program: Program) -> None:
+    random = np.random.RandomState(9)
+    b, draws = drawn(random, 32, 100), drawn(random, 32, 100) >> 1
+    for shift in (0, 1, 5, 8, 13, 16, 23):
+        sums = (integers(draws) << shift) + random.randint(-(2**shift) // 2, 2**shift // 2 + 1, 100)
+        sums = np.clip(sums, -(2 ** (30 + shift)), 2 ** (30 + shift))
+        for f in (BIAS_FRACTION - down for down in (0, 1, 7, 8, 16, 30, 31, 32, 50)):
+            out = np.zeros(b.size, np.int32)
+            program.call("t_short", sums, b, b.size, shift, f, out)
+            want = accumulated(Q(sums, f + shift), Q(integers(b), BIAS_FRACTION), shift)
+            assert (out == want.q).all(), (shift, f)
 
 
 def test_a_bias_is_rounded_to_the_exponent_of_the_sum(program: Program) -> None:

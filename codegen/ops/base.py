@@ -14,7 +14,8 @@ one step to the next. Its integer twin yields accumulators, all of one exponent 
 stored in the result, and the largest error of each; its keyword `out_f` is the result's exponent.
 
 Families:
-- LayerOp      accumulates: an integer kernel returns exact accumulators (or pre-shifted ones).
+- LayerOp      accumulates: an integer kernel returns exact accumulators; one with a keyword `shift`
+               can round its sums to 32 bits.
 - ChainOp      stands for several LayerOps, each of which reads the one before it.
 - FoldOp       scales and shifts channels with given numbers; the layer before it takes them up.
 - AnswerOp     is the last layer, which inference runs and training does not.
@@ -58,13 +59,11 @@ class Products:
     """One accumulator of a kernel: `terms` products of one element of each tensor in `factors`.
 
     A factor "out" is what the kernel wrote. `more` bounds a constant factor: it is at most 2**more.
-    `wide`: they are summed in 64 bits, also where others are shifted to fit 32.
     """
 
     terms: int
     factors: tuple[str, ...]
     more: int = 0
-    wide: bool = False
 
 
 def size(shape: Shape) -> int:
@@ -93,8 +92,8 @@ class Op:
     def call(self, kernel: str, operands: Mapping[str, Any], **options: Any) -> Any:
         """Run the kernel on its operands; the integer twin of `forward` is `forward_int`.
 
-        Options: `shape` of the result, `shift` of each product and exponent `out_f` of the result,
-        for the kernels that ask.
+        Options: `shape` of the result, `shift` of its sums and exponent `out_f` of the result, for
+        the kernels that ask.
         """
         asked = inspect.signature(getattr(self, kernel)).parameters
         names = self.reads(kernel.removesuffix("_int"))
@@ -194,6 +193,10 @@ class LayerOp(Op):
     def products(self, kernel: str, shapes: Shapes) -> Products:
         """The accumulator of a kernel, from which its bound is proved."""
         raise NotImplementedError
+
+    def may_be_short(self, kernel: str) -> bool:
+        """Whether its accumulators can have 32 bits."""
+        return "shift" in inspect.signature(getattr(self, f"{kernel}_int")).parameters
 
     def multiplies(self, kernel: str, shapes: Shapes) -> int:
         """Multiplications in one run of a kernel."""

@@ -275,6 +275,95 @@ static inline int fxp_bit_length(uint64_t v)
 #endif
 }
 
+/* The same of 32 bits. */
+static inline int fxp_bit_length32(uint32_t v)
+{
+#if defined(__GNUC__) && !defined(__AVR__)
+    return v == 0 ? 0 : 32 - __builtin_clz(v);
+#else
+    int n = 0;
+    for (; v > 0xFF; v >>= 8) {
+        n += 8;
+    }
+    for (uint8_t rest = (uint8_t)v; rest != 0; rest >>= 1) {
+        n++;
+    }
+    return n;
+#endif
+}
+
+/* ---- accumulators of 32 bits ---------------------------------------------------------------- */
+
+/* v >> shift, for 0 <= shift <= 31. */
+static inline int32_t fxp_right32(int32_t v, int shift)
+{
+    return v >> shift;
+}
+
+/* By how much sums with f fraction bits are shifted, at least by `least`, so that 32 bits hold them
+ * and a bias, which is not shifted left. */
+static inline int fxp_sum_shift(int f, int least)
+{
+    return f - FXP_BIAS_FRACTION > least ? f - FXP_BIAS_FRACTION : least;
+}
+
+/* v * 2^-shift, rounded half up, for 0 <= shift <= 31. */
+static inline int32_t fxp_round32(int32_t v, int shift)
+{
+    if (shift == 0) {
+        return v;
+    }
+    const int32_t twice = fxp_right32(v, shift - 1); /* to which 1 could not always be added */
+    return (twice >> 1) + (twice & 1);
+}
+
+/* The same of an exact sum, when 32 bits hold it. */
+static FXP_OUTLINE int32_t fxp_sum32(int64_t v, int shift)
+{
+    const uint32_t half = shift == 0 ? 0 : (uint32_t)1 << (shift - 1);
+    return (int32_t)((v + (int64_t)half) >> shift);
+}
+
+/* A bias with f fraction bits, which are no more than it has. */
+static FXP_OUTLINE int32_t fxp_bias32(int32_t b, int f)
+{
+    const int down = FXP_BIAS_FRACTION - f;
+    return down > 31 ? 0 : fxp_round32(b, down);
+}
+
+/* How a tensor's accumulators of 32 bits are shortened, and their magnitudes, joined by or. */
+typedef struct {
+    uint32_t peak;
+    int shift;
+} fxp_store32;
+
+static inline fxp_store32 fxp_store32_of(int shift)
+{
+    const fxp_store32 store = {0, shift};
+    return store;
+}
+
+/* v rounded to 32 bits, saturated at both ends of 17 bits where it is shifted left. */
+static FXP_SHARED int32_t fxp_settled32(fxp_store32 *store, int32_t v)
+{
+    store->peak |= (uint32_t)(v ^ (v >> 31));
+    if ((unsigned)store->shift > 31) {
+        return (int32_t)fxp_narrow_any(v, store->shift, 16);
+    }
+    return fxp_round32(v, store->shift);
+}
+
+/* An accumulator as a tensor of 8, or of 16, bits has it. */
+static inline int32_t fxp_settle8_of32(fxp_store32 *store, int32_t acc)
+{
+    return fxp_sat8(fxp_settled32(store, acc));
+}
+
+static inline int32_t fxp_settle16_of32(fxp_store32 *store, int32_t acc)
+{
+    return fxp_sat16(fxp_settled32(store, acc));
+}
+
 /* ---- exponents ------------------------------------------------------------------------------ */
 
 /* Describes a tensor of `bits` bits stored with f fraction bits; `peak` holds the magnitudes of
@@ -282,6 +371,13 @@ static inline int fxp_bit_length(uint64_t v)
 static inline fxp_scale fxp_describe(uint64_t peak, int base, int bits, int f)
 {
     const int ideal = peak == 0 ? FXP_NO_IDEAL : bits - 1 - fxp_bit_length(peak) + base;
+    const fxp_scale scale = {(int16_t)f, (int16_t)ideal};
+    return scale;
+}
+
+static inline fxp_scale fxp_describe32(uint32_t peak, int base, int bits, int f)
+{
+    const int ideal = peak == 0 ? FXP_NO_IDEAL : bits - 1 - fxp_bit_length32(peak) + base;
     const fxp_scale scale = {(int16_t)f, (int16_t)ideal};
     return scale;
 }
@@ -686,16 +782,28 @@ static inline int fxp_renormalise16(int16_t *w, int32_t n, int8_t *f)
 
 /* ---- curves --------------------------------------------------------------------------------- */
 
-/* tanh(v * 2^-f) with 15 fraction bits; the table has tanh(i / 32) with 15 fraction bits. */
-static inline int32_t fxp_tanh(const FXP_FLASH uint16_t table[257], int64_t v, int f)
+/* tanh(x * 2^-15) with 15 fraction bits; the table has tanh(i / 32) with 15 fraction bits. */
+static FXP_SHARED int32_t fxp_tanh_of(const FXP_FLASH uint16_t table[257], int32_t x)
 {
-    const int32_t x = (int32_t)fxp_narrow(v, f - 15, 24);
     int32_t size = x < 0 ? -x : x;
     size = size < 262144 ? size : 262143;
     const int32_t low = table[size >> 10];
     const int32_t step = (int32_t)table[(size >> 10) + 1] - low;
     const int32_t y = low + ((step * (size & 1023) + 512) >> 10);
     return x < 0 ? -y : y;
+}
+
+/* tanh(v * 2^-f) with 15 fraction bits */
+static inline int32_t fxp_tanh(const FXP_FLASH uint16_t table[257], int64_t v, int f)
+{
+    return fxp_tanh_of(table, (int32_t)fxp_narrow(v, f - 15, 24));
+}
+
+static inline int32_t fxp_tanh32(const FXP_FLASH uint16_t table[257], int32_t v, int f)
+{
+    const int down = f - 15;
+    return fxp_tanh_of(table, (unsigned)down > 31 ? (int32_t)fxp_narrow_any(v, down, 24)
+                                                   : fxp_round32(v, down));
 }
 
 /* min(max(x / 6 + 1 / 2, 0), 1) of x = v * 2^-f, with 24 fraction bits. */

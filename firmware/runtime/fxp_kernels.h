@@ -1,8 +1,8 @@
 /* fxp_kernels.h: the inner loops of networks that mcugrad generates. Part of their runtime.
  *
  * Each has one meaning, given by its plain C; cores with DSP instructions get another body that
- * computes the same bits. Sums are exact, or shifted product by product so that 32 bits hold them.
- * They stay functions of their own, so that all layers share them.
+ * computes the same bits. Sums are exact. They stay functions of their own, so that all layers share
+ * them.
  */
 #ifndef FXP_KERNELS_H
 #define FXP_KERNELS_H
@@ -226,62 +226,6 @@ static FXP_OUTLINE int64_t fxp_dot8(const int8_t *a, const int8_t *b, int n)
     return sum;
 }
 
-/* sum of (a[i] * b[i]) >> shift, which the caller knows to fit */
-static FXP_OUTLINE int32_t fxp_dot16_shifted(const int16_t *a, const int16_t *b, int n, int shift)
-{
-    int32_t sum = 0;
-#if FXP_SMALL_THUMB
-    int32_t at = -2 * (int32_t)n, p, q;
-    a += n;
-    b += n;
-    if (n > 0) {
-        __asm__ volatile(".syntax unified\n"
-                         "1:\n\t"
-                         "ldrsh %[p], [%[a], %[at]]\n\t"
-                         "ldrsh %[q], [%[b], %[at]]\n\t"
-                         "muls %[p], %[q], %[p]\n\t"
-                         "asrs %[p], %[p], %[shift]\n\t"
-                         "adds %[sum], %[sum], %[p]\n\t"
-                         "adds %[at], %[at], #2\n\t"
-                         "bne 1b"
-                         : [at] "+l"(at), [sum] "+l"(sum), [p] "=&l"(p), [q] "=&l"(q)
-                         : [a] "l"(a), [b] "l"(b), [shift] "l"(shift)
-                         : "cc", "memory");
-    }
-#else
-    for (; n >= 4; n -= 4, a += 4, b += 4) {
-        sum += ((int32_t)a[0] * b[0]) >> shift;
-        sum += ((int32_t)a[1] * b[1]) >> shift;
-        sum += ((int32_t)a[2] * b[2]) >> shift;
-        sum += ((int32_t)a[3] * b[3]) >> shift;
-    }
-    for (; n > 0; n--, a++, b++) {
-        sum += ((int32_t)*a * *b) >> shift;
-    }
-#endif
-    return sum;
-}
-
-/* sum of (a[i] * b[i]) >> shift, which the caller knows to fit */
-static FXP_OUTLINE int32_t fxp_dot16x8_shifted(const int16_t *a, const int8_t *b, int n, int shift)
-{
-    int32_t sum = 0;
-    for (; n > 0; n--, a++, b++) {
-        sum += ((int32_t)*a * *b) >> shift;
-    }
-    return sum;
-}
-
-/* sum of (a[i] * b[i]) >> shift, which the caller knows to fit */
-static FXP_OUTLINE int32_t fxp_dot8_shifted(const int8_t *a, const int8_t *b, int n, int shift)
-{
-    int32_t sum = 0;
-    for (; n > 0; n--, a++, b++) {
-        sum += ((int32_t)*a * *b) >> shift;
-    }
-    return sum;
-}
-
 /* ---- sums of products down columns ---------------------------------------------------------- */
 
 /* How many neighbouring columns are summed at once. */
@@ -317,27 +261,23 @@ static inline void fxp_clear(int64_t sums[FXP_COLUMNS])
     sums[3] = 0;
 }
 
-static inline void fxp_clear_shifted(int32_t sums[FXP_COLUMNS])
-{
-    sums[0] = 0;
-    sums[1] = 0;
-    sums[2] = 0;
-    sums[3] = 0;
-}
-
-/* What all of them compute, for weights, errors and sums of these types. */
-#define FXP_SUM_COLUMNS(weight, error, total, shift)                                               \
+/* What those of narrow factors compute, for weights and errors of these types: the products of a
+ * block fit 32 bits. */
+#define FXP_SUM_COLUMNS(weight, error)                                                             \
     for (int j = 0; j < columns && j < FXP_COLUMNS; j++) {                                         \
         const weight *line = &w[j];                                                                \
         const error *run = e;                                                                      \
-        total sum = 0;                                                                             \
         for (int row = 0; row < walk->rows; row++, line += walk->w_line, run += walk->e_line) {    \
             const weight *column = line;                                                           \
-            for (int i = 0; i < walk->n; i++, column += walk->step) {                              \
-                sum += ((int32_t)*column * run[i]) >> (shift);                                     \
+            const error *const end = run + walk->n;                                                \
+            for (const error *at = run; at < end;) {                                               \
+                int32_t part = 0;                                                                  \
+                for (int n = 0; n < FXP_BLOCK && at < end; n++, column += walk->step) {            \
+                    part += (int32_t)*column * *at++;                                              \
+                }                                                                                  \
+                sums[j] += part;                                                                   \
             }                                                                                      \
         }                                                                                          \
-        sums[j] += sum;                                                                            \
     }
 
 /* sums[j] += sum of w * e over the walk that begins at w[j] and e, exact, for j < columns */
@@ -443,98 +383,6 @@ static FXP_OUTLINE void fxp_columns16(const int16_t *w, const int16_t *e, const 
     }
 }
 
-/* The same for (w * e) >> shift, where the caller knows that the sums fit. */
-static FXP_OUTLINE void fxp_columns16_shifted(const int16_t *w, const int16_t *e,
-                                              const fxp_walk *walk, int columns, int shift,
-                                              int32_t sums[FXP_COLUMNS])
-{
-    int j = 0;
-#if FXP_SMALL_THUMB
-    for (; j + 2 <= columns && j + 2 <= FXP_COLUMNS; j += 2) {
-        const int16_t *line = &w[j], *run = e;
-        /* End of the run, bytes from row to row, shift, and the two sums: all registers are needed,
-         * and no compiler finds them all. */
-        int32_t state[5] = {0, 2 * walk->step, shift, 0, 0};
-        for (int row = 0; row < walk->rows; row++, line += walk->w_line, run += walk->e_line) {
-            state[0] = (int32_t)(run + walk->n);
-            if (walk->n > 0) {
-                register const int16_t *r0 __asm__("r0") = line;
-                register const int16_t *r1 __asm__("r1") = run;
-                register int32_t *const r2 __asm__("r2") = state;
-                __asm__ volatile(".syntax unified\n\t"
-                                 "push {r2, r4, r5, r6, r7}\n\t"
-                                 "ldr r3, [r2, #4]\n\t"
-                                 "mov r12, r3\n\t"
-                                 "ldr r3, [r2, #8]\n\t"
-                                 "ldr r4, [r2, #12]\n\t"
-                                 "ldr r5, [r2, #16]\n\t"
-                                 "ldr r2, [r2]\n"
-                                 "1:\n\t"
-                                 "ldrh r7, [r1]\n\t"
-                                 "sxth r7, r7\n\t"
-                                 "ldrh r6, [r0]\n\t"
-                                 "sxth r6, r6\n\t"
-                                 "muls r6, r7, r6\n\t"
-                                 "asrs r6, r6, r3\n\t"
-                                 "adds r4, r4, r6\n\t"
-                                 "ldrh r6, [r0, #2]\n\t"
-                                 "sxth r6, r6\n\t"
-                                 "muls r6, r7, r6\n\t"
-                                 "asrs r6, r6, r3\n\t"
-                                 "adds r5, r5, r6\n\t"
-                                 "add r0, r12\n\t"
-                                 "adds r1, r1, #2\n\t"
-                                 "cmp r1, r2\n\t"
-                                 "bne 1b\n\t"
-                                 "pop {r2}\n\t"
-                                 "str r4, [r2, #12]\n\t"
-                                 "str r5, [r2, #16]\n\t"
-                                 "pop {r4, r5, r6, r7}"
-                                 : "+r"(r0), "+r"(r1)
-                                 : "r"(r2)
-                                 : "r3", "r12", "cc", "memory");
-            }
-        }
-        sums[j] += state[3];
-        sums[j + 1] += state[4];
-    }
-#endif
-    for (; j < columns && j < FXP_COLUMNS; j++) {
-        const int16_t *line = &w[j];
-        const int16_t *run = e;
-        int32_t sum = 0;
-        for (int row = 0; row < walk->rows; row++, line += walk->w_line, run += walk->e_line) {
-            const int16_t *column = line;
-#if FXP_SMALL_THUMB
-            const int16_t *const end = run + walk->n;
-            int32_t at = -2 * (int32_t)walk->n, p, q;
-            if (walk->n > 0) {
-                __asm__ volatile(".syntax unified\n"
-                                 "1:\n\t"
-                                 "ldrh %[p], [%[column]]\n\t"
-                                 "add %[column], %[step]\n\t"
-                                 "sxth %[p], %[p]\n\t"
-                                 "ldrsh %[q], [%[end], %[at]]\n\t"
-                                 "muls %[p], %[q], %[p]\n\t"
-                                 "asrs %[p], %[p], %[shift]\n\t"
-                                 "adds %[sum], %[sum], %[p]\n\t"
-                                 "adds %[at], %[at], #2\n\t"
-                                 "bne 1b"
-                                 : [at] "+l"(at), [column] "+l"(column), [sum] "+l"(sum),
-                                   [p] "=&l"(p), [q] "=&l"(q)
-                                 : [end] "l"(end), [shift] "l"(shift), [step] "hr"(2 * walk->step)
-                                 : "cc", "memory");
-            }
-#else
-            for (int i = 0; i < walk->n; i++, column += walk->step) {
-                sum += ((int32_t)*column * run[i]) >> shift;
-            }
-#endif
-        }
-        sums[j] += sum;
-    }
-}
-
 /* sums[j] += sum of w * e over the walk that begins at w[j] and e, exact, for j < columns */
 static FXP_OUTLINE void fxp_columns16x8(const int16_t *w, const int8_t *e, const fxp_walk *walk,
                                         int columns, int64_t sums[FXP_COLUMNS])
@@ -566,30 +414,14 @@ static FXP_OUTLINE void fxp_columns16x8(const int16_t *w, const int8_t *e, const
         return;
     }
 #endif
-    FXP_SUM_COLUMNS(int16_t, int8_t, int64_t, 0)
-}
-
-/* The same for (w * e) >> shift, where the caller knows that the sums fit. */
-static FXP_OUTLINE void fxp_columns16x8_shifted(const int16_t *w, const int8_t *e,
-                                                const fxp_walk *walk, int columns, int shift,
-                                                int32_t sums[FXP_COLUMNS])
-{
-    FXP_SUM_COLUMNS(int16_t, int8_t, int32_t, shift)
+    FXP_SUM_COLUMNS(int16_t, int8_t)
 }
 
 /* sums[j] += sum of w * e over the walk that begins at w[j] and e, exact, for j < columns */
 static FXP_OUTLINE void fxp_columns8x16(const int8_t *w, const int16_t *e, const fxp_walk *walk,
                                         int columns, int64_t sums[FXP_COLUMNS])
 {
-    FXP_SUM_COLUMNS(int8_t, int16_t, int64_t, 0)
-}
-
-/* The same for (w * e) >> shift, where the caller knows that the sums fit. */
-static FXP_OUTLINE void fxp_columns8x16_shifted(const int8_t *w, const int16_t *e,
-                                                const fxp_walk *walk, int columns, int shift,
-                                                int32_t sums[FXP_COLUMNS])
-{
-    FXP_SUM_COLUMNS(int8_t, int16_t, int32_t, shift)
+    FXP_SUM_COLUMNS(int8_t, int16_t)
 }
 
 /* sums[j] += sum of w * e over the walk that begins at w[j] and e, exact, for j < columns */
@@ -618,16 +450,8 @@ static FXP_OUTLINE void fxp_columns8(const int8_t *w, const int8_t *e, const fxp
         return;
     }
 #endif
-    FXP_SUM_COLUMNS(int8_t, int8_t, int64_t, 0)
+    FXP_SUM_COLUMNS(int8_t, int8_t)
 }
-
-/* The same for (w * e) >> shift, where the caller knows that the sums fit. */
-static FXP_OUTLINE void fxp_columns8_shifted(const int8_t *w, const int8_t *e, const fxp_walk *walk,
-                                             int columns, int shift, int32_t sums[FXP_COLUMNS])
-{
-    FXP_SUM_COLUMNS(int8_t, int8_t, int32_t, shift)
-}
-#undef FXP_SUM_COLUMNS
 
 /* ---- copies --------------------------------------------------------------------------------- */
 
