@@ -80,11 +80,78 @@ static inline int fxp_are_words(const void *a, const void *b)
 }
 #endif
 
+#ifdef __AVR__
+/* p = the product of r21:r20 and r19:r18, which have signs. Afterwards r1 is not 0; `zero` is. */
+#define FXP_AVR_PRODUCT                                                                            \
+    "muls r21, r19\n\t"                                                                            \
+    "movw %C[p], r0\n\t"                                                                           \
+    "mul r20, r18\n\t"                                                                             \
+    "movw %A[p], r0\n\t"                                                                           \
+    "mulsu r21, r18\n\t"                                                                           \
+    "sbc %D[p], %[zero]\n\t"                                                                       \
+    "add %B[p], r0\n\t"                                                                            \
+    "adc %C[p], r1\n\t"                                                                            \
+    "adc %D[p], %[zero]\n\t"                                                                       \
+    "mulsu r19, r20\n\t"                                                                           \
+    "sbc %D[p], %[zero]\n\t"                                                                       \
+    "add %B[p], r0\n\t"                                                                            \
+    "adc %C[p], r1\n\t"                                                                            \
+    "adc %D[p], %[zero]\n\t"
+
+/* sum of a * b[i] over n numbers a that are 2 + `gap` bytes apart, exact */
+static FXP_OUTLINE int64_t fxp_avr_dot16(const int16_t *a, int gap, const int16_t *b, int n)
+{
+    /* Products are lifted by 2^31, so that they have no sign; what that adds is taken off first. */
+    uint32_t low = n & 1 ? 0x80000000u : 0;
+    int16_t high = (int16_t)-((n + 1) / 2);
+    int32_t p;
+    register const int16_t *x __asm__("r26") = a;
+    register const int16_t *z __asm__("r30") = b;
+    register int count __asm__("r24") = n;
+    if (count > 0) {
+        __asm__ volatile("1:\n\t"
+                         "ld r20, X+\n\t"
+                         "ld r21, X+\n\t"
+                         "add r26, %A[gap]\n\t"
+                         "adc r27, %B[gap]\n\t"
+                         "ld r18, Z+\n\t"
+                         "ld r19, Z+\n\t" FXP_AVR_PRODUCT "add %D[p], %[lift]\n\t"
+                         "add %A[low], %A[p]\n\t"
+                         "adc %B[low], %B[p]\n\t"
+                         "adc %C[low], %C[p]\n\t"
+                         "adc %D[low], %D[p]\n\t"
+                         "adc %A[high], %[zero]\n\t"
+                         "adc %B[high], %[zero]\n\t"
+                         "sbiw r24, 1\n\t"
+                         "brne 1b\n\t"
+                         "clr r1"
+                         : "+r"(x), "+r"(z), "+r"(count), [low] "+r"(low),
+                           [high] "+r"(high), [p] "=&r"(p)
+                         : [gap] "r"(gap), [zero] "r"((uint8_t)0), [lift] "r"((uint8_t)128)
+                         : "r18", "r19", "r20", "r21", "memory");
+    }
+    register int64_t sum __asm__("r18");
+    __asm__("movw r18, %A[low]\n\t"
+            "movw r20, %C[low]\n\t"
+            "movw r22, %A[high]\n\t"
+            "mov r24, r23\n\t"
+            "lsl r24\n\t"
+            "sbc r24, r24\n\t"
+            "mov r25, r24"
+            : "=&r"(sum)
+            : [low] "r"(low), [high] "r"(high));
+    return sum;
+}
+#endif
+
 /* ---- sums of products ----------------------------------------------------------------------- */
 
 /* sum of a[i] * b[i], exact */
 static FXP_OUTLINE int64_t fxp_dot16(const int16_t *a, const int16_t *b, int n)
 {
+#ifdef __AVR__
+    return fxp_avr_dot16(a, 0, b, n);
+#else
     int64_t sum = 0;
 #if FXP_DSP
 #define FXP_DOT_8                                                                                  \
@@ -158,6 +225,7 @@ static FXP_OUTLINE int64_t fxp_dot16(const int16_t *a, const int16_t *b, int n)
         sum += (int32_t)*a * *b;
     }
     return sum;
+#endif
 #endif
 }
 
@@ -373,6 +441,8 @@ static FXP_OUTLINE void fxp_columns16(const int16_t *w, const int16_t *e, const 
                                [u] "=&r"(u), [v] "=&r"(v)
                              : [step] "r"(2 * walk->step)
                              : "cc", "memory");
+#elif defined(__AVR__)
+            sum += fxp_avr_dot16(column, 2 * walk->step - 2, run, walk->n);
 #else
             for (int i = 0; i < walk->n; i++, column += walk->step) {
                 sum += (int32_t)*column * run[i];
@@ -539,7 +609,41 @@ static FXP_OUTLINE void fxp_update16(int16_t *w, const int16_t *x, int n, int32_
         memcpy(w, &sum, sizeof sum);
     }
 #endif
-#if FXP_SMALL_THUMB
+#ifdef __AVR__
+    int32_t p;
+    register int16_t *z __asm__("r30") = w;
+    register const int16_t *from __asm__("r26") = x;
+    register int count __asm__("r24") = n;
+    register int16_t factor __asm__("r18") = (int16_t)m;
+    if (count > 0) {
+        __asm__ volatile("1:\n\t"
+                         "ld r20, X+\n\t"
+                         "ld r21, X+\n\t" FXP_AVR_PRODUCT "add %A[p], %A[dither]\n\t"
+                         "adc %B[p], %B[dither]\n\t"
+                         "adc %C[p], %[zero]\n\t"
+                         "adc %D[p], %[zero]\n\t"
+                         "ld r20, Z\n\t"
+                         "ldd r21, Z+1\n\t"
+                         "add r20, %C[p]\n\t"
+                         "adc r21, %D[p]\n\t"
+                         "brvc 2f\n\t"
+                         "lsl r21\n\t" /* its sign is wrong */
+                         "ldi r20, 255\n\t"
+                         "ldi r21, 127\n\t"
+                         "brcs 2f\n\t"
+                         "ldi r20, 0\n\t"
+                         "ldi r21, 128\n"
+                         "2:\n\t"
+                         "st Z+, r20\n\t"
+                         "st Z+, r21\n\t"
+                         "sbiw r24, 1\n\t"
+                         "brne 1b\n\t"
+                         "clr r1"
+                         : "+r"(z), "+r"(from), "+r"(count), "+r"(factor), [p] "=&r"(p)
+                         : [dither] "r"((uint16_t)dither), [zero] "r"((uint8_t)0)
+                         : "r20", "r21", "memory");
+    }
+#elif FXP_SMALL_THUMB
     int32_t at = -2 * (int32_t)n, p, q;
     w += n;
     x += n;
