@@ -50,6 +50,8 @@ void t_update16x8(int16_t *w, const int8_t *x, int n, const int32_t *m);
 void t_settle(const int64_t *acc, int n, int shift, int32_t *out, uint64_t *peak);
 int32_t t_near_rail(const int16_t *w, int n);
 void t_settle32(const int32_t *acc, int n, int shift, int32_t *out, uint32_t *peak);
+void t_narrow32(const int32_t *v, int n, int shift, int bits, int32_t *out);
+void t_high32(const int32_t *a, const int32_t *b, int n, int32_t *out);
 void t_bias(const int32_t *b, int n, int f, int64_t *out);
 void t_short(const int64_t *sums, const int32_t *b, int n, int shift, int f, int32_t *out);
 void t_dot16_odd(const int16_t *a, const int16_t *b, int n, int64_t *out)
@@ -91,6 +93,18 @@ void t_settle32(const int32_t *acc, int n, int shift, int32_t *out, uint32_t *pe
     }
     peak[0] = wide.peak;
     peak[1] = slim.peak;
+}
+void t_narrow32(const int32_t *v, int n, int shift, int bits, int32_t *out)
+{
+    for (int i = 0; i < n; i++) {
+        out[i] = fxp_narrow32(v[i], shift, bits);
+    }
+}
+void t_high32(const int32_t *a, const int32_t *b, int n, int32_t *out)
+{
+    for (int i = 0; i < n; i++) {
+        out[i] = fxp_high32(a[i], b[i]);
+    }
 }
 void t_short(const int64_t *sums, const int32_t *b, int n, int shift, int f, int32_t *out)
 {
@@ -266,6 +280,24 @@ def test_settling_32_bits_rounds_once_and_keeps_the_peak(program: Program) -> No
         for column, bits in ((0, 16), (1, 8)):
             assert (out[:, column] == narrow(integers(acc), shift, bits)).all(), shift
         assert peak.tolist() == [int(np.bitwise_or.reduce(magnitude(acc)))] * 2
+
+
+def test_narrowing_32_bits_rounds_and_saturates(program: Program) -> None:
+    v = drawn(np.random.RandomState(10), 32, 100) >> np.arange(100, dtype=np.int32) % 32
+    for shift in (-15, -8, -1, 0, 1, 2, 7, 8, 9, 16, 24, 30, 31):
+        for bits in (8, 16):
+            out = np.zeros(v.size, np.int32)
+            program.call("t_narrow32", v, v.size, shift, bits, out)
+            assert (out == narrow(integers(v), shift, bits)).all(), (shift, bits)
+
+
+def test_the_upper_word_of_a_product_is_rounded(program: Program) -> None:
+    random = np.random.RandomState(11)
+    a, b = drawn(random, 32, 300), magnitude(drawn(random, 32, 300) >> 1).astype(np.int32)
+    b[:3] = 0, 1, 2**30
+    out = np.zeros(a.size, np.int32)
+    program.call("t_high32", a, b, a.size, out)
+    assert (out == rescale(integers(a) * integers(b), 32)).all()
 
 
 def test_a_short_sum_is_rounded_and_takes_a_bias(program: Program) -> None:

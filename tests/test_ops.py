@@ -189,7 +189,7 @@ ANSWER_EXAMPLES = [Softmax()]
 VIEW_EXAMPLES = [Flatten(), Reshape((2, 3))]
 ELEMENTWISE = [
     *(Relu(), Relu6(), LeakyRelu(), LeakyRelu(0.0), LeakyRelu(0.9999)),
-    *(Sigmoid(), Tanh(), Softsign(), HardSigmoid()),
+    *(Sigmoid(), Tanh(), Sigmoid().short(), Tanh().short(), Softsign(), HardSigmoid()),
     *(Elu(), Elu(0.0), Elu(1.6733), Elu(2.0)),
 ]
 LOSS_EXAMPLES = [
@@ -732,7 +732,7 @@ def test_softmax_is_within_its_allowance(outputs: int, f: int) -> None:
             assert error.f == op.error_fraction(f)
             worst = np.max(np.abs(error.value - want_error))
             assert worst <= op.allowance(outputs) + 2.0**-50, (i, label)
-            assert np.max(np.abs(error.q)) <= 2 ** op.error_bits()
+            assert np.max(np.abs(error.q)) <= 2 ** op.error_bits(f)
             ceiling = (2**31 - 1) / 2**LOSS_FRACTION
             got = loss / 2**LOSS_FRACTION
             allowed = softmax_loss_allowance(op, outputs, min(want, ceiling))
@@ -795,7 +795,7 @@ def test_the_squared_error_is_exact(outputs: int, f: int) -> None:
             want, want_error = op.loss(x.value, np.ldexp(t, -15))
             assert error.f == op.error_fraction(f)
             assert np.array_equal(error.value, want_error), i
-            assert np.max(np.abs(error.q)) <= 2 ** op.error_bits()
+            assert np.max(np.abs(error.q)) <= 2 ** op.error_bits(f)
             want = min(want, (2**31 - 1) / 2**LOSS_FRACTION)
             assert abs(loss / 2**LOSS_FRACTION - want) <= 2.0 ** (-LOSS_FRACTION - 1), i
             assert 0 <= loss < 2**31

@@ -323,6 +323,10 @@ class ElementwiseOp(Op):
         """Constant tables that the C of a kernel reads, by name."""
         return {}
 
+    def short(self) -> "ElementwiseOp":
+        """What stands in for it where accumulators should have 32 bits."""
+        return self
+
 
 @dataclass(frozen=True)
 class LossOp(Op):
@@ -335,6 +339,7 @@ class LossOp(Op):
     score_fraction: ClassVar[int]
     scores_adapt: ClassVar[bool] = False
     reaches_all: ClassVar[bool] = True  # every score may have an error at the same time
+    may_be_short: ClassVar[bool] = False  # its C can have errors of 32 bits
     uses_scratch: ClassVar[bool] = False  # one 32-bit word per score while it runs
 
     def scratch_words(self, kernel: str, shapes: Shapes) -> int:
@@ -359,8 +364,8 @@ class LossOp(Op):
         """Fraction bits of the exact errors, when the scores have f."""
         raise NotImplementedError
 
-    def error_bits(self) -> int:
-        """Bits that bound every exact error."""
+    def error_bits(self, f: int) -> int:
+        """Bits that bound every exact error, when the scores have f fraction bits."""
         raise NotImplementedError
 
     def allowance(self, outputs: int) -> float:

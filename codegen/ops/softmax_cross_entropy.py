@@ -89,7 +89,7 @@ class SoftmaxCrossEntropy(LabelLoss):
     def error_fraction(self, f: int) -> int:
         return FRACTION + _W if self.class_weights else FRACTION
 
-    def error_bits(self) -> int:
+    def error_bits(self, f: int) -> int:
         return FRACTION + 1 + (_W + 4 if self.class_weights else 0)
 
     def allowance(self, outputs: int) -> float:

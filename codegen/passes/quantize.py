@@ -1,6 +1,7 @@
 """TrainingGraph -> QuantizedGraph: a format for each tensor, a bound for each accumulator."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal
 
 from codegen.fixedpoint import BIAS_FRACTION, MAX_FRACTION, MAX_WEIGHT_FRACTION, sum_bits
@@ -29,6 +30,8 @@ def quantize(training: TrainingGraph, numbers: Numbers) -> QuantizedGraph:
 
     TooManyBitsError where a bound is beyond what the C has.
     """
+    if numbers.accumulate == "shifted":
+        training = replace(training, steps=tuple(_short(step) for step in training.steps))
     writer = {step.output: step for step in training.steps if step.phase != "gradient"}
     formats = {
         name: _format(tensor, writer.get(name), training, numbers)
@@ -40,6 +43,12 @@ def quantize(training: TrainingGraph, numbers: Numbers) -> QuantizedGraph:
         if isinstance(step.op, LayerOp | LossOp)
     }
     return QuantizedGraph(training, numbers, formats, accumulators)
+
+
+def _short(step: Step) -> Step:
+    """The same with finishes that make do with 32 bits where they can."""
+    finishes = (replace(finish, op=finish.op.short()) for finish in step.finishes)
+    return replace(step, finishes=tuple(finishes))
 
 
 def _format(
@@ -100,8 +109,9 @@ def _last(writer: Step) -> LayerOp | ElementwiseOp:
 
 def _accumulator(step: Step, formats: Mapping[str, TensorFormat], numbers: Numbers) -> Accumulator:
     if isinstance(step.op, LossOp):
-        total = raw = step.op.error_bits()
-        has_bias, is_short, terms = False, False, 1
+        total = raw = step.op.error_bits(formats[step.reads["x"]].f)
+        has_bias, terms = False, 1
+        is_short = numbers.accumulate == "shifted" and step.op.may_be_short
     else:
         assert isinstance(step.op, LayerOp)
         total, terms, with_bias = _sum(step, step.op, formats)

@@ -331,6 +331,40 @@ static FXP_OUTLINE int32_t fxp_bias32(int32_t b, int f)
     return down > 31 ? 0 : fxp_round32(b, down);
 }
 
+static inline uint32_t fxp_magnitude32(int32_t v)
+{
+    return (uint32_t)(v ^ (v >> 31));
+}
+
+/* v * 2^-shift as at most 16 bits, for -15 <= shift <= 31. */
+static inline int32_t fxp_narrow32(int32_t v, int shift, int bits)
+{
+    const int32_t most = (int32_t)(UINT32_MAX >> (33 - bits));
+    int32_t q = v;
+    if (shift < 0) { /* what does not fit saturates either way */
+        q = q < -most - 1 ? -most - 1 : (q > most ? most : q);
+        q = (int32_t)((uint32_t)q << -shift);
+    } else {
+        q = fxp_round32(v, shift);
+    }
+    return q < -most - 1 ? -most - 1 : (q > most ? most : q);
+}
+
+/* a * b * 2^-32, rounded half up, where b >= 0 has 31 bits. */
+static FXP_SHARED int32_t fxp_high32(int32_t a, int32_t b)
+{
+#if UINTPTR_MAX > 0xFFFFFFFFu
+    return (int32_t)(((int64_t)a * b + ((int64_t)1 << 31)) >> 32);
+#else
+    const int32_t a1 = a >> 16, b1 = b >> 16;
+    const uint32_t a0 = (uint32_t)a & 0xFFFF, b0 = (uint32_t)b & 0xFFFF;
+    const uint32_t low = a0 * b0;
+    const int32_t middle = a1 * (int32_t)b0 + (int32_t)(low >> 16);
+    const int32_t other = (int32_t)a0 * b1 + (int32_t)((uint32_t)middle & 0xFFFF);
+    return a1 * b1 + (middle >> 16) + ((((other >> 15) + 1) >> 1));
+#endif
+}
+
 /* How a tensor's accumulators of 32 bits are shortened, and their magnitudes, joined by or. */
 typedef struct {
     uint32_t peak;
@@ -346,7 +380,7 @@ static inline fxp_store32 fxp_store32_of(int shift)
 /* v rounded to 32 bits, saturated at both ends of 17 bits where it is shifted left. */
 static FXP_SHARED int32_t fxp_settled32(fxp_store32 *store, int32_t v)
 {
-    store->peak |= (uint32_t)(v ^ (v >> 31));
+    store->peak |= fxp_magnitude32(v);
     if ((unsigned)store->shift > 31) {
         return (int32_t)fxp_narrow_any(v, store->shift, 16);
     }
@@ -386,6 +420,12 @@ static inline fxp_scale fxp_describe32(uint32_t peak, int base, int bits, int f)
 static inline int fxp_exact_shift(uint64_t peak, int bits)
 {
     const int shift = fxp_bit_length(peak) - (bits - 1);
+    return shift < -8 ? -8 : shift;
+}
+
+static inline int fxp_exact_shift32(uint32_t peak, int bits)
+{
+    const int shift = fxp_bit_length32(peak) - (bits - 1);
     return shift < -8 ? -8 : shift;
 }
 
