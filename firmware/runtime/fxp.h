@@ -43,6 +43,13 @@
 #define FXP_SHARED FXP_OUTLINE
 #endif
 
+/* What is a few instructions on most cores is a function of its own where shifts are loops. */
+#ifdef __AVR__
+#define FXP_SHORT FXP_OUTLINE
+#else
+#define FXP_SHORT inline
+#endif
+
 /* A static assertion for C99: an array of negative size where the condition fails. */
 #define FXP_ASSERT(name, condition) typedef char fxp_assert_##name[(condition) ? 1 : -1]
 
@@ -295,9 +302,34 @@ static inline int fxp_bit_length32(uint32_t v)
 /* ---- accumulators of 32 bits ---------------------------------------------------------------- */
 
 /* v >> shift, for 0 <= shift <= 31. */
-static inline int32_t fxp_right32(int32_t v, int shift)
+static FXP_SHORT int32_t fxp_right32(int32_t v, int shift)
 {
+#ifdef __AVR__ /* whole bytes first */
+    __asm__("rjmp 2f\n"
+            "1:\n\t"
+            "mov %A[v], %B[v]\n\t"
+            "mov %B[v], %C[v]\n\t"
+            "mov %C[v], %D[v]\n\t"
+            "lsl %D[v]\n\t"
+            "sbc %D[v], %D[v]\n"
+            "2:\n\t"
+            "subi %A[n], 8\n\t"
+            "brcc 1b\n\t"
+            "subi %A[n], 248\n\t"
+            "breq 4f\n"
+            "3:\n\t"
+            "asr %D[v]\n\t"
+            "ror %C[v]\n\t"
+            "ror %B[v]\n\t"
+            "ror %A[v]\n\t"
+            "dec %A[n]\n\t"
+            "brne 3b\n"
+            "4:"
+            : [v] "+r"(v), [n] "+d"(shift));
+    return v;
+#else
     return v >> shift;
+#endif
 }
 
 /* By how much sums with f fraction bits are shifted, at least by `least`, so that 32 bits hold them
@@ -308,20 +340,75 @@ static inline int fxp_sum_shift(int f, int least)
 }
 
 /* v * 2^-shift, rounded half up, for 0 <= shift <= 31. */
-static inline int32_t fxp_round32(int32_t v, int shift)
+static FXP_SHORT int32_t fxp_round32(int32_t v, int shift)
 {
     if (shift == 0) {
         return v;
     }
-    const int32_t twice = fxp_right32(v, shift - 1); /* to which 1 could not always be added */
+    int32_t twice = fxp_right32(v, shift - 1); /* to which 1 could not always be added */
+#ifdef __AVR__
+    __asm__("asr %D0\n\t"
+            "ror %C0\n\t"
+            "ror %B0\n\t"
+            "ror %A0\n\t"
+            "adc %A0, __zero_reg__\n\t"
+            "adc %B0, __zero_reg__\n\t"
+            "adc %C0, __zero_reg__\n\t"
+            "adc %D0, __zero_reg__"
+            : "+r"(twice));
+    return twice;
+#else
     return (twice >> 1) + (twice & 1);
+#endif
 }
 
 /* The same of an exact sum, when 32 bits hold it. */
 static FXP_OUTLINE int32_t fxp_sum32(int64_t v, int shift)
 {
+#ifdef __AVR__ /* of at most 48 bits; the last one that is lost rounds */
+    register int64_t sum __asm__("r18") = v;
+    register int n __asm__("r16") = shift - 1;
+    if (n >= 0) {
+        __asm__("rjmp 2f\n"
+                "1:\n\t"
+                "mov r18, r19\n\t"
+                "mov r19, r20\n\t"
+                "mov r20, r21\n\t"
+                "mov r21, r22\n\t"
+                "mov r22, r23\n\t"
+                "lsl r23\n\t"
+                "sbc r23, r23\n"
+                "2:\n\t"
+                "subi r16, 8\n\t"
+                "brcc 1b\n\t"
+                "subi r16, 248\n\t"
+                "breq 4f\n"
+                "3:\n\t"
+                "asr r23\n\t"
+                "ror r22\n\t"
+                "ror r21\n\t"
+                "ror r20\n\t"
+                "ror r19\n\t"
+                "ror r18\n\t"
+                "dec r16\n\t"
+                "brne 3b\n"
+                "4:\n\t"
+                "asr r22\n\t"
+                "ror r21\n\t"
+                "ror r20\n\t"
+                "ror r19\n\t"
+                "ror r18\n\t"
+                "adc r18, __zero_reg__\n\t"
+                "adc r19, __zero_reg__\n\t"
+                "adc r20, __zero_reg__\n\t"
+                "adc r21, __zero_reg__"
+                : "+r"(sum), "+r"(n));
+    }
+    return (int32_t)sum;
+#else
     const uint32_t half = shift == 0 ? 0 : (uint32_t)1 << (shift - 1);
     return (int32_t)((v + (int64_t)half) >> shift);
+#endif
 }
 
 /* A bias with f fraction bits, which are no more than it has. */
@@ -336,7 +423,7 @@ static inline uint32_t fxp_magnitude32(int32_t v)
     return (uint32_t)(v ^ (v >> 31));
 }
 
-/* v * 2^-shift as at most 16 bits, for -15 <= shift <= 31. */
+/* v * 2^-shift as at most 16 bits, for -16 <= shift <= 31. */
 static inline int32_t fxp_narrow32(int32_t v, int shift, int bits)
 {
     const int32_t most = (int32_t)(UINT32_MAX >> (33 - bits));
@@ -355,6 +442,58 @@ static FXP_SHARED int32_t fxp_high32(int32_t a, int32_t b)
 {
 #if UINTPTR_MAX > 0xFFFFFFFFu
     return (int32_t)(((int64_t)a * b + ((int64_t)1 << 31)) >> 32);
+#elif defined(__AVR__)
+    /* Byte by byte without signs; `low` and the result have the product. A row adds the products of
+     * one byte of a with every second byte of b. */
+#define FXP_AVR_ROW(a, b, d, p0, p1, p2, p3, p4)                                                   \
+    "mul " a ", " b "\n\t"                                                                         \
+    "movw r30, r0\n\t"                                                                             \
+    "mul " a ", " d "\n\t"                                                                         \
+    "add " p0 ", r30\n\t"                                                                          \
+    "adc " p1 ", r31\n\t"                                                                          \
+    "adc " p2 ", r0\n\t"                                                                           \
+    "adc " p3 ", r1\n\t"                                                                           \
+    "adc " p4 ", %[zero]\n\t"
+    int32_t high;
+    uint32_t low;
+    __asm__("mul %A[a], %A[b]\n\t"
+            "movw %A[low], r0\n\t"
+            "mul %A[a], %C[b]\n\t"
+            "movw %C[low], r0\n\t"
+            "clr %A[high]\n\t"
+            "clr %B[high]\n\t"
+            "clr %C[high]\n\t"
+            "clr %D[high]\n\t"
+            FXP_AVR_ROW("%A[a]", "%B[b]", "%D[b]", "%B[low]", "%C[low]", "%D[low]", "%A[high]",
+                        "%B[high]")
+            FXP_AVR_ROW("%B[a]", "%A[b]", "%C[b]", "%B[low]", "%C[low]", "%D[low]", "%A[high]",
+                        "%B[high]")
+            FXP_AVR_ROW("%B[a]", "%B[b]", "%D[b]", "%C[low]", "%D[low]", "%A[high]", "%B[high]",
+                        "%C[high]")
+            FXP_AVR_ROW("%C[a]", "%A[b]", "%C[b]", "%C[low]", "%D[low]", "%A[high]", "%B[high]",
+                        "%C[high]")
+            FXP_AVR_ROW("%C[a]", "%B[b]", "%D[b]", "%D[low]", "%A[high]", "%B[high]", "%C[high]",
+                        "%D[high]")
+            FXP_AVR_ROW("%D[a]", "%A[b]", "%C[b]", "%D[low]", "%A[high]", "%B[high]", "%C[high]",
+                        "%D[high]")
+            "mul %D[a], %B[b]\n\t"
+            "movw r30, r0\n\t"
+            "mul %D[a], %D[b]\n\t"
+            "add %A[high], r30\n\t"
+            "adc %B[high], r31\n\t"
+            "adc %C[high], r0\n\t"
+            "adc %D[high], r1\n\t"
+            "lsl %D[low]\n\t"
+            "adc %A[high], %[zero]\n\t"
+            "adc %B[high], %[zero]\n\t"
+            "adc %C[high], %[zero]\n\t"
+            "adc %D[high], %[zero]\n\t"
+            "clr r1"
+            : [low] "=&r"(low), [high] "=&r"(high)
+            : [a] "r"(a), [b] "r"(b), [zero] "r"((uint8_t)0)
+            : "r30", "r31");
+#undef FXP_AVR_ROW
+    return a < 0 ? high - b : high;
 #else
     const int32_t a1 = a >> 16, b1 = b >> 16;
     const uint32_t a0 = (uint32_t)a & 0xFFFF, b0 = (uint32_t)b & 0xFFFF;
@@ -500,12 +639,42 @@ static inline int fxp_end(int start, int step, int n, int size)
 /* ---- learning ------------------------------------------------------------------------------- */
 
 /* The next random word (xorshift32); the state is never 0. */
-static inline uint32_t fxp_draw(uint32_t *state)
+static FXP_SHORT uint32_t fxp_draw(uint32_t *state)
 {
     uint32_t v = *state;
+#ifdef __AVR__ /* products with 2^5 shift by five places */
+    __asm__("mul %C0, %1\n\t"
+            "eor %D0, r0\n\t"
+            "mul %B0, %1\n\t"
+            "eor %D0, r1\n\t"
+            "eor %C0, r0\n\t"
+            "mul %A0, %1\n\t"
+            "eor %C0, r1\n\t"
+            "eor %B0, r0\n\t"
+            "movw r0, %C0\n\t"
+            "lsr r1\n\t"
+            "ror r0\n\t"
+            "eor %A0, r0\n\t"
+            "eor %B0, r1\n\t"
+            "mul %D0, %1\n\t"
+            "eor %D0, r0\n\t"
+            "mul %C0, %1\n\t"
+            "eor %D0, r1\n\t"
+            "eor %C0, r0\n\t"
+            "mul %B0, %1\n\t"
+            "eor %C0, r1\n\t"
+            "eor %B0, r0\n\t"
+            "mul %A0, %1\n\t"
+            "eor %B0, r1\n\t"
+            "eor %A0, r0\n\t"
+            "clr r1"
+            : "+r"(v)
+            : "r"((uint8_t)32));
+#else
     v ^= v << 13;
     v ^= v >> 17;
     v ^= v << 5;
+#endif
     *state = v;
     return v;
 }
@@ -538,14 +707,15 @@ static inline fxp_rate fxp_scale_rate(fxp_rate rate, uint32_t factor)
 /* -error * rate as 16 bits, k bits shorter than the product, stochastically rounded. */
 static inline int32_t fxp_fold(int32_t error, fxp_rate rate, int k, uint32_t *random)
 {
-    const int32_t product = -error * (int32_t)rate.m;
+    const int32_t product = -((int32_t)(int16_t)error * (int16_t)rate.m);
     if (error == 0 || k > 30) {
         return 0;
     }
     if (k <= 0) {
-        return (int32_t)fxp_narrow(product, k, 16);
+        return fxp_narrow32(product, k < -16 ? -16 : k, 16);
     }
-    return fxp_sat16((product + (int32_t)(fxp_draw(random) >> (32 - k))) >> k);
+    const int32_t dither = fxp_right32((int32_t)(fxp_draw(random) >> 1), 31 - k);
+    return fxp_sat16(fxp_right32(product + dither, k));
 }
 
 /* -gradient with k bits less, rounded to nearest, as 24 bits; |gradient| <= 2^30. */
