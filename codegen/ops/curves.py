@@ -44,8 +44,10 @@ SLOPE_BITS = 30  # of a slope then, which is at most 2**30
 
 
 def short_shift(bits: int) -> int:
-    """How far an accumulator of `bits` bits is shifted then; to the left where that is negative."""
-    return bits - SHORT_ROOM
+    """How far an accumulator of `bits` bits is shifted then; to the left, which is negative, by
+    whole bytes only: cores of 8 bits have no other shifts of one step.
+    """
+    return max(0, bits - SHORT_ROOM) - max(0, SHORT_ROOM - bits) // 8 * 8
 
 
 def times_slope(dy: Q, slope: Ints, f: int, bits: int) -> Q:

@@ -131,9 +131,26 @@ static inline int32_t fxp_add32(int32_t a, int32_t b)
 {
 #if FXP_DSP
     return __qadd(a, b);
+#elif defined(__AVR__)
+    __asm__("add %A0, %A1\n\t"
+            "adc %B0, %B1\n\t"
+            "adc %C0, %C1\n\t"
+            "adc %D0, %D1\n\t"
+            "brvc 1f\n\t"
+            "lsl %D0\n\t" /* its sign is wrong */
+            "sbc %A0, %A0\n\t"
+            "mov %B0, %A0\n\t"
+            "mov %C0, %A0\n\t"
+            "mov %D0, %A0\n\t"
+            "subi %D0, 128\n"
+            "1:"
+            : "+d"(a)
+            : "r"(b));
+    return a;
 #else
-    const int64_t sum = (int64_t)a + b;
-    return (int32_t)(sum < INT32_MIN ? INT32_MIN : (sum > INT32_MAX ? INT32_MAX : sum));
+    const uint32_t sum = (uint32_t)a + (uint32_t)b;
+    const int32_t wrong = (int32_t)((sum ^ (uint32_t)a) & (sum ^ (uint32_t)b));
+    return wrong < 0 ? (a >> 31) ^ INT32_MAX : (int32_t)sum;
 #endif
 }
 
@@ -193,15 +210,6 @@ static inline int64_t fxp_narrow(int64_t v, int shift, int bits)
         return fxp_narrow_any(v, shift, bits);
     }
     return fxp_shorten(v, shift, bits);
-}
-
-/* v as 32 bits. */
-static inline int32_t fxp_change(int32_t v, int shift)
-{
-    if (shift < 1 || shift > 31) {
-        return (int32_t)fxp_narrow_any(v, shift, 32);
-    }
-    return ((v >> (shift - 1)) + 1) >> 1;
 }
 
 /* How a tensor's accumulators are shortened, and their magnitudes, joined by or. */
@@ -285,7 +293,9 @@ static inline int fxp_bit_length(uint64_t v)
 /* The same of 32 bits. */
 static inline int fxp_bit_length32(uint32_t v)
 {
-#if defined(__GNUC__) && !defined(__AVR__)
+#ifdef __AVR__
+    return v == 0 ? 0 : 32 - __builtin_clzl(v);
+#elif defined(__GNUC__)
     return v == 0 ? 0 : 32 - __builtin_clz(v);
 #else
     int n = 0;
@@ -418,6 +428,15 @@ static FXP_OUTLINE int32_t fxp_bias32(int32_t b, int f)
     return down > 31 ? 0 : fxp_round32(b, down);
 }
 
+/* v * 2^-shift as 32 bits. */
+static inline int32_t fxp_change(int32_t v, int shift)
+{
+    if (shift < 1 || shift > 31) {
+        return (int32_t)fxp_narrow_any(v, shift, 32);
+    }
+    return fxp_round32(v, shift);
+}
+
 static inline uint32_t fxp_magnitude32(int32_t v)
 {
     return (uint32_t)(v ^ (v >> 31));
@@ -516,10 +535,30 @@ static inline fxp_store32 fxp_store32_of(int shift)
     return store;
 }
 
+#ifdef __AVR__
+#define FXP_AVR_JOIN(byte, place)                                                                  \
+    "mov r20, " byte "\n\t"                                                                        \
+    "eor r20, r21\n\t"                                                                             \
+    "ldd __tmp_reg__, Z+" place "\n\t"                                                             \
+    "or r20, __tmp_reg__\n\t"                                                                      \
+    "std Z+" place ", r20\n\t"
+#endif
+
 /* v rounded to 32 bits, saturated at both ends of 17 bits where it is shifted left. */
 static FXP_SHARED int32_t fxp_settled32(fxp_store32 *store, int32_t v)
 {
+#ifdef __AVR__
+    __asm__ volatile("mov __tmp_reg__, %D[v]\n\t"
+                     "lsl __tmp_reg__\n\t"
+                     "sbc r21, r21\n\t" /* of the sign */
+                     FXP_AVR_JOIN("%A[v]", "0") FXP_AVR_JOIN("%B[v]", "1")
+                     FXP_AVR_JOIN("%C[v]", "2") FXP_AVR_JOIN("%D[v]", "3")
+                     :
+                     : [v] "r"(v), [peak] "z"(&store->peak)
+                     : "r20", "r21", "memory");
+#else
     store->peak |= fxp_magnitude32(v);
+#endif
     if ((unsigned)store->shift > 31) {
         return (int32_t)fxp_narrow_any(v, store->shift, 16);
     }
@@ -995,11 +1034,13 @@ static inline int fxp_renormalise16(int16_t *w, int32_t n, int8_t *f)
 /* tanh(x * 2^-15) with 15 fraction bits; the table has tanh(i / 32) with 15 fraction bits. */
 static FXP_SHARED int32_t fxp_tanh_of(const FXP_FLASH uint16_t table[257], int32_t x)
 {
-    int32_t size = x < 0 ? -x : x;
+    uint32_t size = x < 0 ? 0u - (uint32_t)x : (uint32_t)x;
     size = size < 262144 ? size : 262143;
-    const int32_t low = table[size >> 10];
-    const int32_t step = (int32_t)table[(size >> 10) + 1] - low;
-    const int32_t y = low + ((step * (size & 1023) + 512) >> 10);
+    /* Shifts by whole bytes come first: cores of 8 bits have no others of one step. */
+    const FXP_FLASH uint16_t *const at = &table[(uint16_t)(size >> 8) >> 2];
+    const uint16_t low = at[0], rest = (uint16_t)(size & 1023);
+    const uint32_t part = (uint32_t)(uint16_t)(at[1] - low) * rest + 512;
+    const int32_t y = (int32_t)(uint16_t)(low + ((uint16_t)(part >> 8) >> 2));
     return x < 0 ? -y : y;
 }
 

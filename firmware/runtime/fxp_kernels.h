@@ -142,6 +142,23 @@ static FXP_OUTLINE int64_t fxp_avr_dot16(const int16_t *a, int gap, const int16_
             : [low] "r"(low), [high] "r"(high));
     return sum;
 }
+
+/* *sum += v */
+static inline void fxp_avr_add(int64_t *sum, int64_t v)
+{
+    register int64_t addend __asm__("r18") = v;
+#define FXP_AVR_ADD(add, byte)                                                                     \
+    "ld __tmp_reg__, Z\n\t" add " __tmp_reg__, " byte "\n\t"                                       \
+    "st Z+, __tmp_reg__\n\t"
+    __asm__ volatile(FXP_AVR_ADD("add", "r18") FXP_AVR_ADD("adc", "r19") FXP_AVR_ADD("adc", "r20")
+                         FXP_AVR_ADD("adc", "r21") FXP_AVR_ADD("adc", "r22")
+                             FXP_AVR_ADD("adc", "r23") FXP_AVR_ADD("adc", "r24")
+                                 FXP_AVR_ADD("adc", "r25")
+                     : "+z"(sum)
+                     : "r"(addend)
+                     : "memory");
+#undef FXP_AVR_ADD
+}
 #endif
 
 /* ---- sums of products ----------------------------------------------------------------------- */
@@ -409,6 +426,13 @@ static FXP_OUTLINE void fxp_columns16(const int16_t *w, const int16_t *e, const 
     }
 #undef FXP_ROW
 #endif
+#ifdef __AVR__
+    for (int row = walk->rows; row > 0; row--, w += walk->w_line, e += walk->e_line) {
+        for (int j = 0; j < columns && j < FXP_COLUMNS; j++) {
+            fxp_avr_add(&sums[j], fxp_avr_dot16(&w[j], 2 * walk->step - 2, e, walk->n));
+        }
+    }
+#else
     for (int j = 0; j < columns && j < FXP_COLUMNS; j++) {
         const int16_t *line = &w[j];
         const int16_t *run = e;
@@ -441,8 +465,6 @@ static FXP_OUTLINE void fxp_columns16(const int16_t *w, const int16_t *e, const 
                                [u] "=&r"(u), [v] "=&r"(v)
                              : [step] "r"(2 * walk->step)
                              : "cc", "memory");
-#elif defined(__AVR__)
-            sum += fxp_avr_dot16(column, 2 * walk->step - 2, run, walk->n);
 #else
             for (int i = 0; i < walk->n; i++, column += walk->step) {
                 sum += (int32_t)*column * run[i];
@@ -451,6 +473,7 @@ static FXP_OUTLINE void fxp_columns16(const int16_t *w, const int16_t *e, const 
         }
         sums[j] += sum;
     }
+#endif
 }
 
 /* sums[j] += sum of w * e over the walk that begins at w[j] and e, exact, for j < columns */
