@@ -46,6 +46,7 @@ from codegen.spec import RESERVED_NAMES, Spec
 RUNTIME_HEADERS = ("fxp.h", "fxp_kernels.h")
 _COLUMNS = 100
 _SHORT_GRADIENT = 22  # bits of a gradient that fits 30 bits with a rate of 8 bits
+_FEW_ERRORS = 16
 _DEEPEST = 8  # indentation of the deepest call of a step
 _STORED = {"adaptive": "range_f", "relative": "out_f"}  # where the exponent of the output is found
 
@@ -391,6 +392,11 @@ class _StepView:
     @property
     def error_f(self) -> str:
         return str(self.op.error_fraction(self._format(self.step.reads["x"]).f))
+
+    @property
+    def keeps_errors(self) -> bool:
+        """The loss keeps its errors on the stack until it knows the largest."""
+        return self._is_short and self.sizes["out"] <= _FEW_ERRORS
 
     @property
     def sticky(self) -> bool:

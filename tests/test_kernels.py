@@ -284,8 +284,8 @@ def test_settling_32_bits_rounds_once_and_keeps_the_peak(program: Program) -> No
 
 def test_narrowing_32_bits_rounds_and_saturates(program: Program) -> None:
     v = drawn(np.random.RandomState(10), 32, 100) >> np.arange(100, dtype=np.int32) % 32
-    for shift in (-16, -15, -8, -1, 0, 1, 2, 7, 8, 9, 16, 24, 30, 31):
-        for bits in (8, 16):
+    for shift in (-60, -31, -30, -16, -15, -8, -1, 0, 1, 2, 7, 8, 9, 16, 24, 30, 31, 32, 60):
+        for bits in (8, 16, 24, 32):
             out = np.zeros(v.size, np.int32)
             program.call("t_narrow32", v, v.size, shift, bits, out)
             assert (out == narrow(integers(v), shift, bits)).all(), (shift, bits)

@@ -45,6 +45,7 @@ class SoftmaxCrossEntropy(LabelLoss):
 
     kind: ClassVar[str] = "softmax_cross_entropy"
     uses_scratch: ClassVar[bool] = True
+    may_be_short: ClassVar[bool] = True
 
     ln_2: ClassVar[int] = LN_2
     class_weights: Numbers = ()

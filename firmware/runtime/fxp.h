@@ -428,32 +428,30 @@ static FXP_OUTLINE int32_t fxp_bias32(int32_t b, int f)
     return down > 31 ? 0 : fxp_round32(b, down);
 }
 
-/* v * 2^-shift as 32 bits. */
+/* v * 2^-shift as at most 32 bits, for every shift. */
+static FXP_SHORT int32_t fxp_narrow32(int32_t v, int shift, int bits)
+{
+    const int32_t most = (int32_t)(UINT32_MAX >> (33 - bits)), least = -most - 1;
+    if (shift < 0) {
+        const int up = shift < -31 ? 31 : -shift;
+        if (v > fxp_right32(most, up)) {
+            return most;
+        }
+        return v < fxp_right32(least, up) ? least : (int32_t)((uint32_t)v << up);
+    }
+    const int32_t q = shift > 31 ? 0 : fxp_round32(v, shift);
+    return q < least ? least : (q > most ? most : q);
+}
+
+/* The same as 32 bits; usually some are lost. */
 static inline int32_t fxp_change(int32_t v, int shift)
 {
-    if (shift < 1 || shift > 31) {
-        return (int32_t)fxp_narrow_any(v, shift, 32);
-    }
-    return fxp_round32(v, shift);
+    return (unsigned)shift > 31 ? fxp_narrow32(v, shift, 32) : fxp_round32(v, shift);
 }
 
 static inline uint32_t fxp_magnitude32(int32_t v)
 {
     return (uint32_t)(v ^ (v >> 31));
-}
-
-/* v * 2^-shift as at most 16 bits, for -16 <= shift <= 31. */
-static inline int32_t fxp_narrow32(int32_t v, int shift, int bits)
-{
-    const int32_t most = (int32_t)(UINT32_MAX >> (33 - bits));
-    int32_t q = v;
-    if (shift < 0) { /* what does not fit saturates either way */
-        q = q < -most - 1 ? -most - 1 : (q > most ? most : q);
-        q = (int32_t)((uint32_t)q << -shift);
-    } else {
-        q = fxp_round32(v, shift);
-    }
-    return q < -most - 1 ? -most - 1 : (q > most ? most : q);
 }
 
 /* a * b * 2^-32, rounded half up, where b >= 0 has 31 bits. */
@@ -560,7 +558,7 @@ static FXP_SHARED int32_t fxp_settled32(fxp_store32 *store, int32_t v)
     store->peak |= fxp_magnitude32(v);
 #endif
     if ((unsigned)store->shift > 31) {
-        return (int32_t)fxp_narrow_any(v, store->shift, 16);
+        return fxp_narrow32(v, store->shift, 16);
     }
     return fxp_round32(v, store->shift);
 }
@@ -751,7 +749,7 @@ static inline int32_t fxp_fold(int32_t error, fxp_rate rate, int k, uint32_t *ra
         return 0;
     }
     if (k <= 0) {
-        return fxp_narrow32(product, k < -16 ? -16 : k, 16);
+        return fxp_narrow32(product, k, 16);
     }
     const int32_t dither = fxp_right32((int32_t)(fxp_draw(random) >> 1), 31 - k);
     return fxp_sat16(fxp_right32(product + dither, k));
@@ -1053,8 +1051,8 @@ static inline int32_t fxp_tanh(const FXP_FLASH uint16_t table[257], int64_t v, i
 static inline int32_t fxp_tanh32(const FXP_FLASH uint16_t table[257], int32_t v, int f)
 {
     const int down = f - 15;
-    return fxp_tanh_of(table, (unsigned)down > 31 ? (int32_t)fxp_narrow_any(v, down, 24)
-                                                   : fxp_round32(v, down));
+    const int is_usual = (unsigned)down <= 31; /* then the table's end is as good as saturation */
+    return fxp_tanh_of(table, is_usual ? fxp_round32(v, down) : fxp_narrow32(v, down, 24));
 }
 
 /* min(max(x / 6 + 1 / 2, 0), 1) of x = v * 2^-f, with 24 fraction bits. */
