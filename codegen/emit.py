@@ -315,12 +315,15 @@ class _StepView:
         shift = "shift" if self.bias_shift else self._accumulator.shift
         return f" - {shift}" if shift else ""
 
+    @property
+    def _sum_shift(self) -> str:
+        return "shift" if self.bias_shift else str(self._accumulator.shift)
+
     def accumulated(self, total: str, c_type: str | None = None, bias: str | None = None) -> str:
         """The accumulator, given the exact sum as an expression of that type, and the bias."""
-        a, c_type = self._accumulator, c_type or self.sum_type
-        if not a.is_short:
+        shift, c_type = self._sum_shift, c_type or self.sum_type
+        if not self._accumulator.is_short:
             return total if bias is None else f"{total} + fxp_bias({bias}, f0)"
-        shift = "shift" if self.bias_shift else str(a.shift)
         if c_type == "int64_t":
             total = f"fxp_sum32({total}, {shift})" if shift != "0" else f"(int32_t){total}"
         elif shift != "0":
@@ -336,18 +339,26 @@ class _StepView:
         bits = self.bits_of | {"w": self.bits_of.get("w", self.weight_bits)}
         return f"{name}{_widths(bits[a], bits[b])}"
 
-    def dot(self, a: str, b: str, count: Any, places: tuple[str, str] | None = None) -> str:
-        """The sum of products of `count` elements of arguments a and b, which lie at `places`."""
-        first, second = places or (a, b)
-        if self.bits_of[a] < self.bits_of[b]:
-            a, b, first, second = b, a, second, first
-        cast = "(int32_t)" if self.sum_type == "int32_t" else ""
-        return f"{cast}{self.kernel_of('fxp_dot', a, b)}({first}, {second}, {count})"
+    def along_rows(self, a: str, place: str, b: str, other: str, n: int, first: str) -> str:
+        """Fills `sums` with `count` accumulators: rows of products of arguments a and b, n each,
+        which lie at these places, and biases, beginning with that of index `first`.
+        """
+        bias, f = (f"&b[{first}]", "f0") if "b" in self.step.reads else ("NULL", "0")
+        arguments = f"{place}, {other}, {n}, {bias}, {f}, count, "
+        name = self.kernel_of("fxp_rows", a, b)
+        if self._accumulator.is_short:
+            return f"{name}_short({arguments}{self._sum_shift}, sums)"
+        return f"{name}({arguments}sums)"
 
     def down_columns(self, a: str, place: str, b: str, errors: str, columns: str) -> str:
         """Adds to `sums` products of arguments a and b, which lie at these places, by a `walk`."""
         arguments = ", ".join([place, errors, "&walk", columns])
         return f"{self.kernel_of('fxp_columns', a, b)}({arguments}, sums)"
+
+    @property
+    def sums_type(self) -> str:
+        """Of neighbouring accumulators."""
+        return "int32_t" if self._accumulator.is_short else "int64_t"
 
     @property
     def takes_rows(self) -> bool:

@@ -473,42 +473,39 @@ static FXP_SHARED int32_t fxp_high32(int32_t a, int32_t b)
     "adc " p4 ", %[zero]\n\t"
     int32_t high;
     uint32_t low;
-    __asm__("mul %A[a], %A[b]\n\t"
-            "movw %A[low], r0\n\t"
-            "mul %A[a], %C[b]\n\t"
-            "movw %C[low], r0\n\t"
-            "clr %A[high]\n\t"
-            "clr %B[high]\n\t"
-            "clr %C[high]\n\t"
-            "clr %D[high]\n\t"
-            FXP_AVR_ROW("%A[a]", "%B[b]", "%D[b]", "%B[low]", "%C[low]", "%D[low]", "%A[high]",
-                        "%B[high]")
+    __asm__(
+        "mul %A[a], %A[b]\n\t"
+        "movw %A[low], r0\n\t"
+        "mul %A[a], %C[b]\n\t"
+        "movw %C[low], r0\n\t"
+        "clr %A[high]\n\t"
+        "clr %B[high]\n\t"
+        "clr %C[high]\n\t"
+        "clr %D[high]\n\t" FXP_AVR_ROW("%A[a]", "%B[b]", "%D[b]", "%B[low]", "%C[low]", "%D[low]",
+                                       "%A[high]", "%B[high]")
             FXP_AVR_ROW("%B[a]", "%A[b]", "%C[b]", "%B[low]", "%C[low]", "%D[low]", "%A[high]",
-                        "%B[high]")
-            FXP_AVR_ROW("%B[a]", "%B[b]", "%D[b]", "%C[low]", "%D[low]", "%A[high]", "%B[high]",
-                        "%C[high]")
-            FXP_AVR_ROW("%C[a]", "%A[b]", "%C[b]", "%C[low]", "%D[low]", "%A[high]", "%B[high]",
-                        "%C[high]")
-            FXP_AVR_ROW("%C[a]", "%B[b]", "%D[b]", "%D[low]", "%A[high]", "%B[high]", "%C[high]",
-                        "%D[high]")
-            FXP_AVR_ROW("%D[a]", "%A[b]", "%C[b]", "%D[low]", "%A[high]", "%B[high]", "%C[high]",
-                        "%D[high]")
-            "mul %D[a], %B[b]\n\t"
-            "movw r30, r0\n\t"
-            "mul %D[a], %D[b]\n\t"
-            "add %A[high], r30\n\t"
-            "adc %B[high], r31\n\t"
-            "adc %C[high], r0\n\t"
-            "adc %D[high], r1\n\t"
-            "lsl %D[low]\n\t"
-            "adc %A[high], %[zero]\n\t"
-            "adc %B[high], %[zero]\n\t"
-            "adc %C[high], %[zero]\n\t"
-            "adc %D[high], %[zero]\n\t"
-            "clr r1"
-            : [low] "=&r"(low), [high] "=&r"(high)
-            : [a] "r"(a), [b] "r"(b), [zero] "r"((uint8_t)0)
-            : "r30", "r31");
+                        "%B[high]") FXP_AVR_ROW("%B[a]", "%B[b]", "%D[b]", "%C[low]", "%D[low]",
+                                                "%A[high]", "%B[high]", "%C[high]")
+                FXP_AVR_ROW("%C[a]", "%A[b]", "%C[b]", "%C[low]", "%D[low]", "%A[high]", "%B[high]",
+                            "%C[high]") FXP_AVR_ROW("%C[a]", "%B[b]", "%D[b]", "%D[low]",
+                                                    "%A[high]", "%B[high]", "%C[high]", "%D[high]")
+                    FXP_AVR_ROW("%D[a]", "%A[b]", "%C[b]", "%D[low]", "%A[high]", "%B[high]",
+                                "%C[high]", "%D[high]") "mul %D[a], %B[b]\n\t"
+                                                        "movw r30, r0\n\t"
+                                                        "mul %D[a], %D[b]\n\t"
+                                                        "add %A[high], r30\n\t"
+                                                        "adc %B[high], r31\n\t"
+                                                        "adc %C[high], r0\n\t"
+                                                        "adc %D[high], r1\n\t"
+                                                        "lsl %D[low]\n\t"
+                                                        "adc %A[high], %[zero]\n\t"
+                                                        "adc %B[high], %[zero]\n\t"
+                                                        "adc %C[high], %[zero]\n\t"
+                                                        "adc %D[high], %[zero]\n\t"
+                                                        "clr r1"
+        : [low] "=&r"(low), [high] "=&r"(high)
+        : [a] "r"(a), [b] "r"(b), [zero] "r"((uint8_t)0)
+        : "r30", "r31");
 #undef FXP_AVR_ROW
     return a < 0 ? high - b : high;
 #else
@@ -550,7 +547,7 @@ static FXP_SHARED int32_t fxp_settled32(fxp_store32 *store, int32_t v)
                      "lsl __tmp_reg__\n\t"
                      "sbc r21, r21\n\t" /* of the sign */
                      FXP_AVR_JOIN("%A[v]", "0") FXP_AVR_JOIN("%B[v]", "1")
-                     FXP_AVR_JOIN("%C[v]", "2") FXP_AVR_JOIN("%D[v]", "3")
+                         FXP_AVR_JOIN("%C[v]", "2") FXP_AVR_JOIN("%D[v]", "3")
                      :
                      : [v] "r"(v), [peak] "z"(&store->peak)
                      : "r20", "r21", "memory");

@@ -125,8 +125,8 @@ static FXP_OUTLINE int64_t fxp_avr_dot16(const int16_t *a, int gap, const int16_
                          "sbiw r24, 1\n\t"
                          "brne 1b\n\t"
                          "clr r1"
-                         : "+r"(x), "+r"(z), "+r"(count), [low] "+r"(low),
-                           [high] "+r"(high), [p] "=&r"(p)
+                         : "+r"(x), "+r"(z),
+                           "+r"(count), [low] "+r"(low), [high] "+r"(high), [p] "=&r"(p)
                          : [gap] "r"(gap), [zero] "r"((uint8_t)0), [lift] "r"((uint8_t)128)
                          : "r18", "r19", "r20", "r21", "memory");
     }
@@ -164,7 +164,7 @@ static inline void fxp_avr_add(int64_t *sum, int64_t v)
 /* ---- sums of products ----------------------------------------------------------------------- */
 
 /* sum of a[i] * b[i], exact */
-static FXP_OUTLINE int64_t fxp_dot16(const int16_t *a, const int16_t *b, int n)
+static inline int64_t fxp_dot16(const int16_t *a, const int16_t *b, int n)
 {
 #ifdef __AVR__
     return fxp_avr_dot16(a, 0, b, n);
@@ -247,7 +247,7 @@ static FXP_OUTLINE int64_t fxp_dot16(const int16_t *a, const int16_t *b, int n)
 }
 
 /* sum of a[i] * b[i], exact */
-static FXP_OUTLINE int64_t fxp_dot16x8(const int16_t *a, const int8_t *b, int n)
+static inline int64_t fxp_dot16x8(const int16_t *a, const int8_t *b, int n)
 {
     int64_t sum = 0;
     while (n > 0) {
@@ -281,7 +281,7 @@ static FXP_OUTLINE int64_t fxp_dot16x8(const int16_t *a, const int8_t *b, int n)
 }
 
 /* sum of a[i] * b[i], exact */
-static FXP_OUTLINE int64_t fxp_dot8(const int8_t *a, const int8_t *b, int n)
+static inline int64_t fxp_dot8(const int8_t *a, const int8_t *b, int n)
 {
     int64_t sum = 0;
     while (n > 0) {
@@ -310,6 +310,192 @@ static FXP_OUTLINE int64_t fxp_dot8(const int8_t *a, const int8_t *b, int n)
     }
     return sum;
 }
+
+/* ---- sums of products along rows ------------------------------------------------------------ */
+
+/* How many neighbouring sums are computed at once, at the most. */
+#define FXP_ROWS 8
+
+/* How many that is where `left` are left. */
+static inline int fxp_part(int left, int most)
+{
+    return left < most ? left : most;
+}
+
+#define FXP_SUM_ROWS(dot)                                                                          \
+    for (int j = 0; j < rows; j++, w += n) {                                                       \
+        sums[j] = (dot) + (b == NULL ? 0 : fxp_bias(b[j], f));                                     \
+    }
+
+#if FXP_DSP
+/* A row begins with its bias, whose exponent grows by 0 to 31, and ends with its sum stored. All
+ * registers are needed: what begins a row is kept on the stack, x, n, b, the shifts of the two
+ * words, and the end of the sums; r7 has the place of the next sum, r12 and lr are the sum. */
+#define FXP_ROWS_BEGIN                                                                             \
+    "push {r1, r2, r3, r4, r5, r6, r7}\n\t"                                                        \
+    "mov r7, r8\n"                                                                                 \
+    "1:\n\t"                                                                                       \
+    "ldm sp, {r1, r2, r3, r4, r5}\n\t"                                                             \
+    "ldr r6, [r3], #4\n\t"                                                                         \
+    "str r3, [sp, #8]\n\t"                                                                         \
+    "lsl r12, r6, r4\n\t"                                                                          \
+    "asr lr, r6, r5\n\t"
+#define FXP_ROWS_END                                                                               \
+    "strd r12, lr, [r7], #8\n\t"                                                                   \
+    "ldr r3, [sp, #20]\n\t"                                                                        \
+    "cmp r7, r3\n\t"                                                                               \
+    "bne 1b\n\t"                                                                                   \
+    "add sp, sp, #24\n\t"                                                                          \
+    "pop {r7}"
+/* The steps of 2 products that are left when r2 is what is left less 2. */
+#define FXP_ROWS_PAIRS                                                                             \
+    "blt 6f\n"                                                                                     \
+    "5:\n\t"                                                                                       \
+    "ldr r3, [r1], #4\n\t"                                                                         \
+    "ldr r4, [r0], #4\n\t"                                                                         \
+    "smlald r12, lr, r3, r4\n\t"                                                                   \
+    "subs r2, r2, #2\n\t"                                                                          \
+    "bge 5b\n"                                                                                     \
+    "6:\n\t"
+#define FXP_ROWS_RUN(body)                                                                         \
+    static const int32_t none[FXP_ROWS] = {0};                                                     \
+    register const int16_t *r0 __asm__("r0") = w;                                                  \
+    register const int16_t *r1 __asm__("r1") = x;                                                  \
+    register int r2 __asm__("r2") = n;                                                             \
+    register const int32_t *r3 __asm__("r3") = b == NULL ? none : b;                               \
+    register int r4 __asm__("r4") = f - FXP_BIAS_FRACTION;                                         \
+    register int r5 __asm__("r5") = 32 + FXP_BIAS_FRACTION - f; /* 32 leaves the sign */           \
+    register int64_t *r6 __asm__("r6") = sums + rows;                                              \
+    register int64_t *r8 __asm__("r8") = sums;                                                     \
+    __asm__ volatile(FXP_ROWS_BEGIN body FXP_ROWS_END                                              \
+                     : "+r"(r0), "+r"(r1), "+r"(r2), "+r"(r3), "+r"(r4), "+r"(r5), "+r"(r6),       \
+                       "+r"(r8)                                                                    \
+                     :                                                                             \
+                     : "r9", "r10", "r11", "r12", "lr", "cc", "memory")
+#define FXP_ROW_2                                                                                  \
+    "ldr r3, [r1], #4\n\t"                                                                         \
+    "ldr r4, [r0], #4\n\t"                                                                         \
+    "smlald r12, lr, r3, r4\n\t"
+#define FXP_ROW_8                                                                                  \
+    "ldmia r1!, {r3, r4, r5, r6}\n\t"                                                              \
+    "ldmia r0!, {r8, r9, r10, r11}\n\t"                                                            \
+    "smlald r12, lr, r3, r8\n\t"                                                                   \
+    "smlald r12, lr, r4, r9\n\t"                                                                   \
+    "smlald r12, lr, r5, r10\n\t"                                                                  \
+    "smlald r12, lr, r6, r11\n\t"
+
+/* Whether the exponent of biases is one that those loops take. */
+static inline int fxp_takes_bias(const int32_t *b, int f)
+{
+    return b == NULL || (f >= FXP_BIAS_FRACTION && f <= FXP_BIAS_FRACTION + 31);
+}
+#endif
+
+/* sums[j] = b[j] with f fraction bits (0 without b) + sum of w[j * n + i] * x[i], exact, for
+ * j < rows; they begin anywhere. */
+static FXP_OUTLINE void fxp_rows16_anywhere(const int16_t *w, const int16_t *x, int n,
+                                            const int32_t *b, int f, int rows, int64_t *sums)
+{
+#if FXP_DSP
+    if (fxp_takes_bias(b, f) && rows > 0) {
+        FXP_ROWS_RUN("subs r2, r2, #8\n\t"
+                     "blt 4f\n"
+                     "3:\n\t" FXP_ROW_2 FXP_ROW_2 FXP_ROW_2 FXP_ROW_2 "subs r2, r2, #8\n\t"
+                     "bge 3b\n"
+                     "4:\n\t"
+                     "adds r2, r2, #6\n\t" FXP_ROWS_PAIRS "adds r2, r2, #1\n\t"
+                     "blt 7f\n\t"
+                     "ldrsh r3, [r1]\n\t"
+                     "ldrsh r4, [r0], #2\n\t"
+                     "smlalbb r12, lr, r3, r4\n"
+                     "7:\n\t");
+        return;
+    }
+#endif
+    FXP_SUM_ROWS(fxp_dot16(w, x, n))
+}
+
+/* The same, faster where everything begins at a word. */
+static FXP_OUTLINE void fxp_rows16(const int16_t *w, const int16_t *x, int n, const int32_t *b,
+                                   int f, int rows, int64_t sums[FXP_ROWS])
+{
+#if FXP_DSP
+    if (fxp_takes_bias(b, f) && fxp_are_words(w, x) && (n & 1) == 0 && rows > 0) {
+        FXP_ROWS_RUN("subs r2, r2, #32\n\t"
+                     "blt 3f\n"
+                     "2:\n\t" FXP_ROW_8 FXP_ROW_8 FXP_ROW_8 FXP_ROW_8 "subs r2, r2, #32\n\t"
+                     "bge 2b\n"
+                     "3:\n\t"
+                     "adds r2, r2, #24\n\t"
+                     "blt 4f\n"
+                     "3:\n\t" FXP_ROW_8 "subs r2, r2, #8\n\t"
+                     "bge 3b\n"
+                     "4:\n\t"
+                     "adds r2, r2, #6\n\t" FXP_ROWS_PAIRS);
+        return;
+    }
+#endif
+    fxp_rows16_anywhere(w, x, n, b, f, rows, sums);
+}
+#if FXP_DSP
+#undef FXP_ROWS_BEGIN
+#undef FXP_ROWS_END
+#undef FXP_ROWS_PAIRS
+#undef FXP_ROWS_RUN
+#undef FXP_ROW_2
+#undef FXP_ROW_8
+#endif
+
+static FXP_OUTLINE void fxp_rows16x8(const int16_t *w, const int8_t *x, int n, const int32_t *b,
+                                     int f, int rows, int64_t sums[FXP_ROWS])
+{
+    FXP_SUM_ROWS(fxp_dot16x8(w, x, n))
+}
+
+static FXP_OUTLINE void fxp_rows8x16(const int8_t *w, const int16_t *x, int n, const int32_t *b,
+                                     int f, int rows, int64_t sums[FXP_ROWS])
+{
+    FXP_SUM_ROWS(fxp_dot16x8(x, w, n))
+}
+
+static FXP_OUTLINE void fxp_rows8(const int8_t *w, const int8_t *x, int n, const int32_t *b, int f,
+                                  int rows, int64_t sums[FXP_ROWS]){FXP_SUM_ROWS(fxp_dot8(w, x, n))}
+
+#undef FXP_SUM_ROWS
+
+#define FXP_SUM_ROWS(dot)                                                                          \
+    for (int j = 0; j < rows; j++, w += n) {                                                       \
+        const int32_t sum = fxp_sum32(dot, shift);                                                 \
+        sums[j] = b == NULL ? sum : fxp_add32(sum, fxp_bias32(b[j], f));                           \
+    }
+
+/* The same as 32 bits: every sum is rounded to `shift` bits less, and with its bias saturated. */
+static FXP_OUTLINE
+    void fxp_rows16_short(const int16_t *w, const int16_t *x, int n, const int32_t *b, int f,
+                          int rows, int shift, int32_t sums[FXP_ROWS])
+{
+    FXP_SUM_ROWS(fxp_dot16(w, x, n))
+}
+
+static FXP_OUTLINE void fxp_rows16x8_short(const int16_t *w, const int8_t *x, int n,
+                                           const int32_t *b, int f, int rows, int shift,
+                                           int32_t sums[FXP_ROWS])
+{
+    FXP_SUM_ROWS(fxp_dot16x8(w, x, n))
+}
+
+static FXP_OUTLINE void fxp_rows8x16_short(const int8_t *w, const int16_t *x, int n,
+                                           const int32_t *b, int f, int rows, int shift,
+                                           int32_t sums[FXP_ROWS])
+{
+    FXP_SUM_ROWS(fxp_dot16x8(x, w, n))
+}
+
+static FXP_OUTLINE void fxp_rows8_short(const int8_t *w, const int8_t *x, int n, const int32_t *b,
+                                        int f, int rows, int shift,
+                                        int32_t sums[FXP_ROWS]){FXP_SUM_ROWS(fxp_dot8(w, x, n))}
+
+#undef FXP_SUM_ROWS
 
 /* ---- sums of products down columns ---------------------------------------------------------- */
 
@@ -544,6 +730,53 @@ static FXP_OUTLINE void fxp_columns8(const int8_t *w, const int8_t *e, const fxp
     }
 #endif
     FXP_SUM_COLUMNS(int8_t, int8_t)
+}
+#undef FXP_SUM_COLUMNS
+
+/* ---- storing neighbouring sums ----------------------------------------------------------------- */
+
+/* As 16, or as 8, bits. */
+static FXP_OUTLINE void fxp_settle_sums16(fxp_store *store, const int64_t *sums, int count,
+                                          int16_t *out)
+{
+    fxp_store own = *store;
+    if (own.half == 0) {
+        for (int j = 0; j < count; j++) {
+            out[j] = (int16_t)fxp_settle16(store, sums[j]);
+        }
+        return;
+    }
+    for (; count > 0; count--) {
+        *out++ = (int16_t)fxp_sat16(fxp_settled(&own, *sums++));
+    }
+    store->peak = own.peak;
+}
+
+static FXP_OUTLINE void fxp_settle_sums8(fxp_store *store, const int64_t *sums, int count,
+                                         int8_t *out)
+{
+    for (int j = 0; j < count; j++) {
+        out[j] = (int8_t)fxp_settle8(store, sums[j]);
+    }
+}
+
+/* Where a positive sum was rounded to 0 it becomes 1: the mask of backward is y > 0. */
+static FXP_OUTLINE void fxp_keep_positive16(const int64_t *sums, int count, int16_t *out)
+{
+    for (int j = 0; j < count; j++) {
+        if (out[j] == 0 && sums[j] > 0) {
+            out[j] = 1;
+        }
+    }
+}
+
+static FXP_OUTLINE void fxp_keep_positive8(const int64_t *sums, int count, int8_t *out)
+{
+    for (int j = 0; j < count; j++) {
+        if (out[j] == 0 && sums[j] > 0) {
+            out[j] = 1;
+        }
+    }
 }
 
 /* ---- copies --------------------------------------------------------------------------------- */
