@@ -197,13 +197,14 @@ def test_rows_are_sums_of_products_and_biases(program: Program, name: str) -> No
         for f in (-1, 0, 3, BIAS_FRACTION, BIAS_FRACTION + 9, BIAS_FRACTION + 31):
             wide, shape = np.zeros(rows + 1, np.int64), np.array([n, rows, first, f], np.int32)
             program.call(f"t_rows{name}", w, x, shape, b, wide)
-            bias = 0 if f < 0 else rescale(integers(b), BIAS_FRACTION - f)
-            assert (wide[:rows] == products.sum(axis=1) + bias).all(), (n, rows, first, f)
+            more = 0 if f < 0 else rescale(integers(b), BIAS_FRACTION - f)
+            assert (wide[:rows] == products.sum(axis=1) + more).all(), (n, rows, first, f)
             assert wide[rows] == 0
         for f in (-1, 0, 3, BIAS_FRACTION):
             for shift in (9, 14, 23):
-                short, shape = np.zeros(rows + 1, np.int32), [n, rows, first, f, shift]
-                program.call(f"t_rows{name}_short", w, x, np.array(shape, np.int32), b, short)
+                short = np.zeros(rows + 1, np.int32)
+                shape = np.array([n, rows, first, f, shift], np.int32)
+                program.call(f"t_rows{name}_short", w, x, shape, b, short)
                 bias = None if f < 0 else Q(integers(b), BIAS_FRACTION)
                 want = accumulated(Q(products.sum(axis=1), f + shift), bias, shift)
                 assert (short[:rows] == want.q).all(), (n, rows, first, f, shift)

@@ -433,7 +433,7 @@ static FXP_SHORT int32_t fxp_narrow32(int32_t v, int shift, int bits)
 {
     const int32_t most = (int32_t)(UINT32_MAX >> (33 - bits)), least = -most - 1;
     if (shift < 0) {
-        const int up = shift < -31 ? 31 : -shift;
+        const int up = -shift < bits ? -shift : bits - 1;
         if (v > fxp_right32(most, up)) {
             return most;
         }
