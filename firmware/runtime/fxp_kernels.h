@@ -161,6 +161,220 @@ static inline void fxp_avr_add(int64_t *sum, int64_t v)
 }
 #endif
 
+#if FXP_SMALL_THUMB
+/* Two sums, exact. Products are added in pairs, less 1 so that 32 bits hold a pair: `low` has the
+ * sum of those modulo 2^32, `high` that of their upper halves. Their count is below 2^16. */
+typedef struct {
+    uint32_t low[2];
+    int32_t high[2];
+    uint32_t pairs;
+    int32_t step; /* bytes from row to row, where columns are summed */
+} fxp_two_sums;
+
+static inline void fxp_begin(fxp_two_sums *two)
+{
+    two->low[0] = 0;
+    two->low[1] = 0;
+    two->high[0] = 0;
+    two->high[1] = 0;
+    two->pairs = 0;
+}
+
+/* One more product of each sum. */
+static inline void fxp_one_more(fxp_two_sums *two, int32_t first, int32_t second)
+{
+    two->low[0] += (uint32_t)first;
+    two->low[1] += (uint32_t)second;
+    two->high[0] += first >> 16;
+    two->high[1] += second >> 16;
+}
+
+/* What lies below the upper halves. */
+static inline uint32_t fxp_rest(const fxp_two_sums *two, int j)
+{
+    return two->low[j] - ((uint32_t)two->high[j] << 16) + two->pairs;
+}
+
+/* One of them, rounded to 32 bits. */
+static inline int32_t fxp_short_of(const fxp_two_sums *two, int j, int shift)
+{
+    const uint32_t rest = fxp_rest(two, j), half = shift == 0 ? 0 : (uint32_t)1 << (shift - 1);
+    const int32_t high = two->high[j];
+    if (shift > 16) {
+        return (high + (int32_t)((rest >> 16) + (half >> 16))) >> (shift - 16);
+    }
+    return (int32_t)(((uint32_t)high << (16 - shift)) + ((rest + half) >> shift));
+}
+
+/* One of them as it is. */
+static inline int64_t fxp_whole_of(const fxp_two_sums *two, int j)
+{
+    const uint32_t rest = fxp_rest(two, j), high = (uint32_t)(two->high[j] >> 16);
+    const uint32_t low = ((uint32_t)two->high[j] << 16) + rest;
+    return (int64_t)(((uint64_t)(high + (low < rest ? 1u : 0u)) << 32) | low);
+}
+
+/* The halves of a pair's sum go to its two registers. */
+#define FXP_ADD_PAIR(pair, low, high)                                                              \
+    "subs " pair ", #1\n\t"                                                                        \
+    "add " low ", " pair "\n\t"                                                                    \
+    "asrs " pair ", " pair ", #16\n\t"                                                             \
+    "add " high ", " pair "\n\t"
+
+/* Products of x with two rows of n. */
+static FXP_OUTLINE void fxp_two_rows16(const int16_t *w, const int16_t *v, const int16_t *x, int n,
+                                       fxp_two_sums *two)
+{
+    const int even = n & ~1;
+    fxp_begin(two);
+    if (even > 0) {
+        register const int16_t *r0 __asm__("r0") = x + even;
+        register const int16_t *r1 __asm__("r1") = w + even;
+        register const int16_t *r2 __asm__("r2") = v + even;
+        register int32_t r3 __asm__("r3") = -2 * (int32_t)even;
+        register fxp_two_sums *r4 __asm__("r4") = two;
+        /* All registers are needed, and no compiler finds them all. */
+        __asm__ volatile(".syntax unified\n\t"
+                         "push {r4, r5, r6, r7}\n\t"
+                         "movs r4, #0\n\t"
+                         "mov r8, r4\n\t"
+                         "mov r9, r4\n\t"
+                         "mov r10, r4\n\t"
+                         "mov r11, r4\n"
+                         "1:\n\t"
+                         "ldrsh r4, [r0, r3]\n\t"
+                         "ldrsh r5, [r1, r3]\n\t"
+                         "muls r5, r4, r5\n\t"
+                         "ldrsh r6, [r2, r3]\n\t"
+                         "muls r6, r4, r6\n\t"
+                         "adds r3, r3, #2\n\t"
+                         "ldrsh r4, [r0, r3]\n\t"
+                         "ldrsh r7, [r1, r3]\n\t"
+                         "muls r7, r4, r7\n\t"
+                         "adds r5, r5, r7\n\t" FXP_ADD_PAIR(
+                             "r5", "r8", "r10") "ldrsh r7, [r2, r3]\n\t"
+                                                "muls r7, r4, r7\n\t"
+                                                "adds r6, r6, r7\n\t" FXP_ADD_PAIR(
+                                                    "r6", "r9", "r11") "adds r3, r3, #2\n\t"
+                                                                       "bne 1b\n\t"
+                                                                       "pop {r4}\n\t"
+                                                                       "mov r5, r8\n\t"
+                                                                       "mov r6, r9\n\t"
+                                                                       "mov r7, r10\n\t"
+                                                                       "stmia r4!, {r5, r6, r7}\n\t"
+                                                                       "mov r5, r11\n\t"
+                                                                       "str r5, [r4]\n\t"
+                                                                       "pop {r5, r6, r7}"
+                         : "+r"(r3), "+r"(r4)
+                         : "r"(r0), "r"(r1), "r"(r2)
+                         : "r8", "r9", "r10", "r11", "cc", "memory");
+        two->pairs = (uint32_t)even / 2;
+    }
+    if (even < n) {
+        fxp_one_more(two, (int32_t)w[even] * x[even], (int32_t)v[even] * x[even]);
+    }
+}
+
+/* Products of a run of n errors with two columns. */
+static FXP_OUTLINE void fxp_two_columns16(const int16_t *w, const int16_t *e, int n,
+                                          fxp_two_sums *two)
+{
+    const int even = n & ~1;
+    if (even > 0) {
+        register const int16_t *r0 __asm__("r0") = w;
+        register const int16_t *r1 __asm__("r1") = e + even;
+        register int32_t r3 __asm__("r3") = -2 * (int32_t)even;
+        register fxp_two_sums *r4 __asm__("r4") = two;
+        __asm__ volatile(".syntax unified\n\t"
+                         "push {r4, r5, r6, r7}\n\t"
+                         "ldr r5, [r4, #20]\n\t"
+                         "mov r12, r5\n\t"
+                         "ldmia r4!, {r5, r6, r7}\n\t"
+                         "mov r8, r5\n\t"
+                         "mov r9, r6\n\t"
+                         "mov r10, r7\n\t"
+                         "ldr r5, [r4]\n\t"
+                         "mov r11, r5\n\t"
+                         "movs r2, #2\n"
+                         "1:\n\t"
+                         "ldrsh r4, [r1, r3]\n\t"
+                         "ldrh r5, [r0]\n\t"
+                         "sxth r5, r5\n\t"
+                         "muls r5, r4, r5\n\t"
+                         "ldrsh r6, [r0, r2]\n\t"
+                         "muls r6, r4, r6\n\t"
+                         "add r0, r12\n\t"
+                         "adds r3, r3, #2\n\t"
+                         "ldrsh r4, [r1, r3]\n\t"
+                         "ldrh r7, [r0]\n\t"
+                         "sxth r7, r7\n\t"
+                         "muls r7, r4, r7\n\t"
+                         "adds r5, r5, r7\n\t" FXP_ADD_PAIR(
+                             "r5", "r8", "r10") "ldrsh r7, [r0, r2]\n\t"
+                                                "muls r7, r4, r7\n\t"
+                                                "adds r6, r6, r7\n\t" FXP_ADD_PAIR(
+                                                    "r6", "r9", "r11") "add r0, r12\n\t"
+                                                                       "adds r3, r3, #2\n\t"
+                                                                       "bne 1b\n\t"
+                                                                       "pop {r4}\n\t"
+                                                                       "mov r5, r8\n\t"
+                                                                       "mov r6, r9\n\t"
+                                                                       "mov r7, r10\n\t"
+                                                                       "stmia r4!, {r5, r6, r7}\n\t"
+                                                                       "mov r5, r11\n\t"
+                                                                       "str r5, [r4]\n\t"
+                                                                       "pop {r5, r6, r7}"
+                         : "+r"(r0), "+r"(r3), "+r"(r4)
+                         : "r"(r1)
+                         : "r2", "r8", "r9", "r10", "r11", "r12", "cc", "memory");
+        w = r0;
+        two->pairs += (uint32_t)even / 2;
+    }
+    if (even < n) {
+        fxp_one_more(two, (int32_t)w[0] * e[even], (int32_t)w[1] * e[even]);
+    }
+}
+
+/* Those of one column, whose rows are `step` apart, go to the first sum. */
+static inline void fxp_one_column16(const int16_t *w, int step, const int16_t *e, int n,
+                                    fxp_two_sums *two)
+{
+    const int even = n & ~1;
+    const int16_t *const end = e + even;
+    uint32_t low = two->low[0];
+    int32_t high = two->high[0], at = -2 * (int32_t)even, p, q, r;
+    if (even > 0) {
+        __asm__ volatile(".syntax unified\n"
+                         "1:\n\t"
+                         "ldrsh %[q], [%[end], %[at]]\n\t"
+                         "ldrh %[p], [%[w]]\n\t"
+                         "sxth %[p], %[p]\n\t"
+                         "muls %[p], %[q], %[p]\n\t"
+                         "add %[w], %[step]\n\t"
+                         "adds %[at], %[at], #2\n\t"
+                         "ldrsh %[q], [%[end], %[at]]\n\t"
+                         "ldrh %[r], [%[w]]\n\t"
+                         "sxth %[r], %[r]\n\t"
+                         "muls %[r], %[q], %[r]\n\t"
+                         "add %[w], %[step]\n\t"
+                         "adds %[p], %[p], %[r]\n\t" FXP_ADD_PAIR(
+                             "%[p]", "%[low]", "%[high]") "adds %[at], %[at], #2\n\t"
+                                                          "bne 1b"
+                         : [at] "+l"(at), [w] "+l"(w), [low] "+hr"(low), [high] "+hr"(high),
+                           [p] "=&l"(p), [q] "=&l"(q), [r] "=&l"(r)
+                         : [end] "l"(end), [step] "hr"(2 * (int32_t)step)
+                         : "cc", "memory");
+        two->pairs += (uint32_t)even / 2;
+    }
+    two->low[0] = low;
+    two->high[0] = high;
+    if (even < n) {
+        fxp_one_more(two, (int32_t)*w * *end, 0);
+    }
+}
+#undef FXP_ADD_PAIR
+#endif
+
 /* ---- sums of products ----------------------------------------------------------------------- */
 
 /* sum of a[i] * b[i], exact */
@@ -323,9 +537,11 @@ static inline int fxp_part(int left, int most)
 }
 
 #define FXP_SUM_ROWS(dot)                                                                          \
-    for (int j = 0; j < rows; j++, w += n) {                                                       \
-        sums[j] = (dot) + (b == NULL ? 0 : fxp_bias(b[j], f));                                     \
-    }
+    do {                                                                                           \
+        for (int j = 0; j < rows; j++, w += n) {                                                   \
+            sums[j] = (dot) + (b == NULL ? 0 : fxp_bias(b[j], f));                                 \
+        }                                                                                          \
+    } while (0)
 
 #if FXP_DSP
 /* A row begins with its bias, whose exponent grows by 0 to 31, and ends with its sum stored. All
@@ -412,7 +628,17 @@ static FXP_OUTLINE void fxp_rows16_anywhere(const int16_t *w, const int16_t *x, 
         return;
     }
 #endif
-    FXP_SUM_ROWS(fxp_dot16(w, x, n))
+#if FXP_SMALL_THUMB
+    fxp_two_sums two;
+    for (int j = 0; j < rows; j++, w += n) {
+        if (j % 2 == 0) {
+            fxp_two_rows16(w, j + 1 < rows ? w + n : w, x, n, &two);
+        }
+        sums[j] = fxp_whole_of(&two, j % 2) + (b == NULL ? 0 : fxp_bias(b[j], f));
+    }
+#else
+    FXP_SUM_ROWS(fxp_dot16(w, x, n));
+#endif
 }
 
 /* The same, faster where everything begins at a word. */
@@ -449,51 +675,69 @@ static FXP_OUTLINE void fxp_rows16(const int16_t *w, const int16_t *x, int n, co
 static FXP_OUTLINE void fxp_rows16x8(const int16_t *w, const int8_t *x, int n, const int32_t *b,
                                      int f, int rows, int64_t sums[FXP_ROWS])
 {
-    FXP_SUM_ROWS(fxp_dot16x8(w, x, n))
+    FXP_SUM_ROWS(fxp_dot16x8(w, x, n));
 }
 
 static FXP_OUTLINE void fxp_rows8x16(const int8_t *w, const int16_t *x, int n, const int32_t *b,
                                      int f, int rows, int64_t sums[FXP_ROWS])
 {
-    FXP_SUM_ROWS(fxp_dot16x8(x, w, n))
+    FXP_SUM_ROWS(fxp_dot16x8(x, w, n));
 }
 
 static FXP_OUTLINE void fxp_rows8(const int8_t *w, const int8_t *x, int n, const int32_t *b, int f,
-                                  int rows, int64_t sums[FXP_ROWS]){FXP_SUM_ROWS(fxp_dot8(w, x, n))}
+                                  int rows, int64_t sums[FXP_ROWS])
+{
+    FXP_SUM_ROWS(fxp_dot8(w, x, n));
+}
 
 #undef FXP_SUM_ROWS
 
 #define FXP_SUM_ROWS(dot)                                                                          \
-    for (int j = 0; j < rows; j++, w += n) {                                                       \
-        const int32_t sum = fxp_sum32(dot, shift);                                                 \
-        sums[j] = b == NULL ? sum : fxp_add32(sum, fxp_bias32(b[j], f));                           \
-    }
+    do {                                                                                           \
+        for (int j = 0; j < rows; j++, w += n) {                                                   \
+            const int32_t sum = fxp_sum32(dot, shift);                                             \
+            sums[j] = b == NULL ? sum : fxp_add32(sum, fxp_bias32(b[j], f));                       \
+        }                                                                                          \
+    } while (0)
 
 /* The same as 32 bits: every sum is rounded to `shift` bits less, and with its bias saturated. */
-static FXP_OUTLINE
-    void fxp_rows16_short(const int16_t *w, const int16_t *x, int n, const int32_t *b, int f,
-                          int rows, int shift, int32_t sums[FXP_ROWS])
+static FXP_OUTLINE void fxp_rows16_short(const int16_t *w, const int16_t *x, int n,
+                                         const int32_t *b, int f, int rows, int shift,
+                                         int32_t sums[FXP_ROWS])
 {
-    FXP_SUM_ROWS(fxp_dot16(w, x, n))
+#if FXP_SMALL_THUMB
+    fxp_two_sums two;
+    for (int j = 0; j < rows; j++, w += n) {
+        if (j % 2 == 0) {
+            fxp_two_rows16(w, j + 1 < rows ? w + n : w, x, n, &two);
+        }
+        const int32_t sum = fxp_short_of(&two, j % 2, shift);
+        sums[j] = b == NULL ? sum : fxp_add32(sum, fxp_bias32(b[j], f));
+    }
+#else
+    FXP_SUM_ROWS(fxp_dot16(w, x, n));
+#endif
 }
 
 static FXP_OUTLINE void fxp_rows16x8_short(const int16_t *w, const int8_t *x, int n,
                                            const int32_t *b, int f, int rows, int shift,
                                            int32_t sums[FXP_ROWS])
 {
-    FXP_SUM_ROWS(fxp_dot16x8(w, x, n))
+    FXP_SUM_ROWS(fxp_dot16x8(w, x, n));
 }
 
 static FXP_OUTLINE void fxp_rows8x16_short(const int8_t *w, const int16_t *x, int n,
                                            const int32_t *b, int f, int rows, int shift,
                                            int32_t sums[FXP_ROWS])
 {
-    FXP_SUM_ROWS(fxp_dot16x8(x, w, n))
+    FXP_SUM_ROWS(fxp_dot16x8(x, w, n));
 }
 
 static FXP_OUTLINE void fxp_rows8_short(const int8_t *w, const int8_t *x, int n, const int32_t *b,
-                                        int f, int rows, int shift,
-                                        int32_t sums[FXP_ROWS]){FXP_SUM_ROWS(fxp_dot8(w, x, n))}
+                                        int f, int rows, int shift, int32_t sums[FXP_ROWS])
+{
+    FXP_SUM_ROWS(fxp_dot8(w, x, n));
+}
 
 #undef FXP_SUM_ROWS
 
@@ -612,7 +856,29 @@ static FXP_OUTLINE void fxp_columns16(const int16_t *w, const int16_t *e, const 
     }
 #undef FXP_ROW
 #endif
-#ifdef __AVR__
+#if FXP_SMALL_THUMB
+    int j = 0;
+    for (; j + 2 <= columns && j + 2 <= FXP_COLUMNS; j += 2) {
+        const int16_t *line = &w[j], *run = e;
+        fxp_two_sums two;
+        fxp_begin(&two);
+        two.step = 2 * (int32_t)walk->step;
+        for (int row = walk->rows; row > 0; row--, line += walk->w_line, run += walk->e_line) {
+            fxp_two_columns16(line, run, walk->n, &two);
+        }
+        sums[j] += fxp_whole_of(&two, 0);
+        sums[j + 1] += fxp_whole_of(&two, 1);
+    }
+    if (j < columns && j < FXP_COLUMNS) {
+        const int16_t *line = &w[j], *run = e;
+        fxp_two_sums two;
+        fxp_begin(&two);
+        for (int row = walk->rows; row > 0; row--, line += walk->w_line, run += walk->e_line) {
+            fxp_one_column16(line, walk->step, run, walk->n, &two);
+        }
+        sums[j] += fxp_whole_of(&two, 0);
+    }
+#elif defined(__AVR__)
     for (int row = walk->rows; row > 0; row--, w += walk->w_line, e += walk->e_line) {
         for (int j = 0; j < columns && j < FXP_COLUMNS; j++) {
             fxp_avr_add(&sums[j], fxp_avr_dot16(&w[j], 2 * walk->step - 2, e, walk->n));
