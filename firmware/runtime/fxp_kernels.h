@@ -168,7 +168,6 @@ typedef struct {
     uint32_t low[2];
     int32_t high[2];
     uint32_t pairs;
-    int32_t step; /* bytes from row to row, where columns are summed */
 } fxp_two_sums;
 
 static inline void fxp_begin(fxp_two_sums *two)
@@ -275,74 +274,112 @@ static FXP_OUTLINE void fxp_two_rows16(const int16_t *w, const int16_t *v, const
     }
 }
 
-/* Products of a run of n errors with two columns. */
-static FXP_OUTLINE void fxp_two_columns16(const int16_t *w, const int16_t *e, int n,
-                                          fxp_two_sums *two)
+/* What sums of two columns need, in bytes: where they are, how far the next row of weights is, the
+ * next run of weights from the end of one, and the next of errors; then the even part of a run, less
+ * than 0, whether one product is left of it, and how many runs there are. */
+typedef struct {
+    const int16_t *w;
+    const int16_t *e;
+    int32_t step;
+    int32_t w_next;
+    int32_t e_next;
+    int32_t even;
+    int32_t odd;
+    int32_t rows;
+} fxp_two_columns;
+
+static FXP_OUTLINE void fxp_two_columns16(fxp_two_columns *columns, fxp_two_sums *two)
 {
-    const int even = n & ~1;
-    if (even > 0) {
-        register const int16_t *r0 __asm__("r0") = w;
-        register const int16_t *r1 __asm__("r1") = e + even;
-        register int32_t r3 __asm__("r3") = -2 * (int32_t)even;
-        register fxp_two_sums *r4 __asm__("r4") = two;
-        __asm__ volatile(".syntax unified\n\t"
-                         "push {r4, r5, r6, r7}\n\t"
-                         "ldr r5, [r4, #20]\n\t"
-                         "mov r12, r5\n\t"
-                         "ldmia r4!, {r5, r6, r7}\n\t"
-                         "mov r8, r5\n\t"
-                         "mov r9, r6\n\t"
-                         "mov r10, r7\n\t"
-                         "ldr r5, [r4]\n\t"
-                         "mov r11, r5\n\t"
-                         "movs r2, #2\n"
-                         "1:\n\t"
-                         "ldrsh r4, [r1, r3]\n\t"
-                         "ldrh r5, [r0]\n\t"
-                         "sxth r5, r5\n\t"
-                         "muls r5, r4, r5\n\t"
-                         "ldrsh r6, [r0, r2]\n\t"
-                         "muls r6, r4, r6\n\t"
-                         "add r0, r12\n\t"
-                         "adds r3, r3, #2\n\t"
-                         "ldrsh r4, [r1, r3]\n\t"
-                         "ldrh r7, [r0]\n\t"
-                         "sxth r7, r7\n\t"
-                         "muls r7, r4, r7\n\t"
-                         "adds r5, r5, r7\n\t" FXP_ADD_PAIR(
-                             "r5", "r8", "r10") "ldrsh r7, [r0, r2]\n\t"
-                                                "muls r7, r4, r7\n\t"
-                                                "adds r6, r6, r7\n\t" FXP_ADD_PAIR(
-                                                    "r6", "r9", "r11") "add r0, r12\n\t"
-                                                                       "adds r3, r3, #2\n\t"
-                                                                       "bne 1b\n\t"
-                                                                       "pop {r4}\n\t"
-                                                                       "mov r5, r8\n\t"
-                                                                       "mov r6, r9\n\t"
-                                                                       "mov r7, r10\n\t"
-                                                                       "stmia r4!, {r5, r6, r7}\n\t"
-                                                                       "mov r5, r11\n\t"
-                                                                       "str r5, [r4]\n\t"
-                                                                       "pop {r5, r6, r7}"
-                         : "+r"(r0), "+r"(r3), "+r"(r4)
-                         : "r"(r1)
-                         : "r2", "r8", "r9", "r10", "r11", "r12", "cc", "memory");
-        w = r0;
-        two->pairs += (uint32_t)even / 2;
-    }
-    if (even < n) {
-        fxp_one_more(two, (int32_t)w[0] * e[even], (int32_t)w[1] * e[even]);
-    }
+    register fxp_two_columns *r0 __asm__("r0") = columns;
+    register fxp_two_sums *r1 __asm__("r1") = two;
+    __asm__ volatile(".syntax unified\n\t"
+                     "push {r1, r4, r5, r6, r7}\n\t"
+                     "mov lr, r0\n\t"
+                     "ldr r4, [r0, #8]\n\t"
+                     "mov r12, r4\n\t"
+                     "movs r4, #0\n\t"
+                     "mov r8, r4\n\t"
+                     "mov r9, r4\n\t"
+                     "mov r10, r4\n\t"
+                     "mov r11, r4\n\t"
+                     "movs r2, #2\n\t"
+                     "mov r4, r0\n\t"
+                     "ldmia r4!, {r0, r1}\n"
+                     "1:\n\t"
+                     "mov r4, lr\n\t"
+                     "ldr r3, [r4, #20]\n\t"
+                     "cmp r3, #0\n\t"
+                     "beq 3f\n"
+                     "2:\n\t"
+                     "ldrsh r4, [r1, r3]\n\t"
+                     "ldrh r5, [r0]\n\t"
+                     "sxth r5, r5\n\t"
+                     "muls r5, r4, r5\n\t"
+                     "ldrsh r6, [r0, r2]\n\t"
+                     "muls r6, r4, r6\n\t"
+                     "add r0, r12\n\t"
+                     "adds r3, r3, #2\n\t"
+                     "ldrsh r4, [r1, r3]\n\t"
+                     "ldrh r7, [r0]\n\t"
+                     "sxth r7, r7\n\t"
+                     "muls r7, r4, r7\n\t"
+                     "adds r5, r5, r7\n\t" FXP_ADD_PAIR(
+                         "r5", "r8", "r10") "ldrsh r7, [r0, r2]\n\t"
+                                            "muls r7, r4, r7\n\t"
+                                            "adds r6, r6, r7\n\t" FXP_ADD_PAIR(
+                                                "r6", "r9", "r11") "add r0, r12\n\t"
+                                                                   "adds r3, r3, #2\n\t"
+                                                                   "bne 2b\n\t"
+                                                                   "mov r4, lr\n"
+                                                                   "3:\n\t"
+                                                                   "ldr r5, [r4, #24]\n\t"
+                                                                   "cmp r5, #0\n\t"
+                                                                   "beq 4f\n\t"
+                                                                   "ldrsh r7, [r1, r3]\n\t"
+                                                                   "ldrh r5, [r0]\n\t"
+                                                                   "sxth r5, r5\n\t"
+                                                                   "muls r5, r7, r5\n\t"
+                                                                   "add r8, r5\n\t"
+                                                                   "asrs r5, r5, #16\n\t"
+                                                                   "add r10, r5\n\t"
+                                                                   "ldrsh r6, [r0, r2]\n\t"
+                                                                   "muls r6, r7, r6\n\t"
+                                                                   "add r9, r6\n\t"
+                                                                   "asrs r6, r6, #16\n\t"
+                                                                   "add r11, r6\n\t"
+                                                                   "add r0, r12\n"
+                                                                   "4:\n\t"
+                                                                   "ldr r5, [r4, #12]\n\t"
+                                                                   "adds r0, r0, r5\n\t"
+                                                                   "ldr r5, [r4, #16]\n\t"
+                                                                   "adds r1, r1, r5\n\t"
+                                                                   "ldr r5, [r4, #28]\n\t"
+                                                                   "subs r5, r5, #1\n\t"
+                                                                   "str r5, [r4, #28]\n\t"
+                                                                   "bne 1b\n\t"
+                                                                   "pop {r4}\n\t"
+                                                                   "mov r5, r8\n\t"
+                                                                   "mov r6, r9\n\t"
+                                                                   "mov r7, r10\n\t"
+                                                                   "stmia r4!, {r5, r6, r7}\n\t"
+                                                                   "mov r5, r11\n\t"
+                                                                   "str r5, [r4]\n\t"
+                                                                   "pop {r4, r5, r6, r7}"
+                     : "+r"(r0), "+r"(r1)
+                     :
+                     : "r2", "r3", "r8", "r9", "r10", "r11", "r12", "lr", "cc", "memory");
 }
 
 /* Those of one column, whose rows are `step` apart, go to the first sum. */
-static inline void fxp_one_column16(const int16_t *w, int step, const int16_t *e, int n,
-                                    fxp_two_sums *two)
+static FXP_OUTLINE void fxp_one_column16(const int16_t *w, int step, const int16_t *e, int n,
+                                         fxp_two_sums *two)
 {
     const int even = n & ~1;
     const int16_t *const end = e + even;
-    uint32_t low = two->low[0];
-    int32_t high = two->high[0], at = -2 * (int32_t)even, p, q, r;
+    register uint32_t low __asm__("r8") = two->low[0];
+    register int32_t high __asm__("r9") = two->high[0];
+    register int32_t bytes __asm__("r10") = 2 * (int32_t)step;
+    int32_t at = -2 * (int32_t)even, p, q, r;
     if (even > 0) {
         __asm__ volatile(".syntax unified\n"
                          "1:\n\t"
@@ -360,9 +397,9 @@ static inline void fxp_one_column16(const int16_t *w, int step, const int16_t *e
                          "adds %[p], %[p], %[r]\n\t" FXP_ADD_PAIR(
                              "%[p]", "%[low]", "%[high]") "adds %[at], %[at], #2\n\t"
                                                           "bne 1b"
-                         : [at] "+l"(at), [w] "+l"(w), [low] "+hr"(low), [high] "+hr"(high),
+                         : [at] "+l"(at), [w] "+l"(w), [low] "+r"(low), [high] "+r"(high),
                            [p] "=&l"(p), [q] "=&l"(q), [r] "=&l"(r)
-                         : [end] "l"(end), [step] "hr"(2 * (int32_t)step)
+                         : [end] "l"(end), [step] "r"(bytes)
                          : "cc", "memory");
         two->pairs += (uint32_t)even / 2;
     }
@@ -858,14 +895,20 @@ static FXP_OUTLINE void fxp_columns16(const int16_t *w, const int16_t *e, const 
 #endif
 #if FXP_SMALL_THUMB
     int j = 0;
-    for (; j + 2 <= columns && j + 2 <= FXP_COLUMNS; j += 2) {
-        const int16_t *line = &w[j], *run = e;
+    const int even = walk->n & ~1;
+    for (; j + 2 <= columns && j + 2 <= FXP_COLUMNS && walk->n > 0 && walk->rows > 0; j += 2) {
         fxp_two_sums two;
-        fxp_begin(&two);
-        two.step = 2 * (int32_t)walk->step;
-        for (int row = walk->rows; row > 0; row--, line += walk->w_line, run += walk->e_line) {
-            fxp_two_columns16(line, run, walk->n, &two);
-        }
+        fxp_two_columns both;
+        both.w = &w[j];
+        both.e = e + even;
+        both.step = 2 * (int32_t)walk->step;
+        both.w_next = 2 * ((int32_t)walk->w_line - (int32_t)walk->n * walk->step);
+        both.e_next = 2 * (int32_t)walk->e_line;
+        both.even = -2 * (int32_t)even;
+        both.odd = walk->n & 1;
+        both.rows = walk->rows;
+        two.pairs = (uint32_t)walk->rows * ((uint32_t)even / 2);
+        fxp_two_columns16(&both, &two);
         sums[j] += fxp_whole_of(&two, 0);
         sums[j + 1] += fxp_whole_of(&two, 1);
     }
