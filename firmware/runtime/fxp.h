@@ -416,8 +416,11 @@ static FXP_OUTLINE int32_t fxp_sum32(int64_t v, int shift)
     }
     return (int32_t)sum;
 #else
-    const uint32_t half = shift == 0 ? 0 : (uint32_t)1 << (shift - 1);
-    return (int32_t)((v + (int64_t)half) >> shift);
+    const uint32_t low = (uint32_t)v, high = (uint32_t)((uint64_t)v >> 32);
+    if (shift == 0) {
+        return (int32_t)low;
+    }
+    return (int32_t)((high << (32 - shift)) + (low >> shift) + ((low >> (shift - 1)) & 1));
 #endif
 }
 

@@ -1209,34 +1209,40 @@ static FXP_OUTLINE void fxp_update16(int16_t *w, const int16_t *x, int n, int32_
                          : "r20", "r21", "memory");
     }
 #elif FXP_SMALL_THUMB
-    int32_t at = -2 * (int32_t)n, p, q;
+    /* The sum of the upper halves of a register overflows where the weight does. */
+#define FXP_UPDATE_1(place)                                                                        \
+    "ldrsh %[p], [%[x], %[at]]\n\t"                                                                \
+    "muls %[p], %[m], %[p]\n\t"                                                                    \
+    "add %[p], %[dither]\n\t"                                                                      \
+    "ldrh %[q], [%[w], %[at]]\n\t"                                                                 \
+    "lsls %[q], %[q], #16\n\t"                                                                     \
+    "adds %[q], %[q], %[p]\n\t"                                                                    \
+    "bvc " place "f\n\t"                                                                           \
+    "asrs %[q], %[q], #31\n\t" /* its sign is wrong */                                             \
+    "mvns %[q], %[q]\n\t"                                                                          \
+    "movs %[p], #1\n\t"                                                                            \
+    "lsls %[p], %[p], #31\n\t"                                                                     \
+    "eors %[q], %[q], %[p]\n\t"                                                                    \
+    "mvns %[q], %[q]\n" place ":\n\t"                                                              \
+    "lsrs %[q], %[q], #16\n\t"                                                                     \
+    "strh %[q], [%[w], %[at]]\n\t"                                                                 \
+    "adds %[at], %[at], #2\n\t"
+    int32_t p, q;
+    for (; n > 0 && (n & 3) != 0; n--, w++, x++) {
+        *w = fxp_sat16(*w + ((m * *x + dither) >> 16));
+    }
+    int32_t at = -2 * (int32_t)n;
     w += n;
     x += n;
     if (n > 0) {
         __asm__ volatile(".syntax unified\n"
-                         "1:\n\t"
-                         "ldrsh %[p], [%[x], %[at]]\n\t"
-                         "muls %[p], %[m], %[p]\n\t"
-                         "add %[p], %[dither]\n\t"
-                         "asrs %[p], %[p], #16\n\t"
-                         "ldrsh %[q], [%[w], %[at]]\n\t"
-                         "adds %[q], %[q], %[p]\n\t"
-                         "sxth %[p], %[q]\n\t"
-                         "cmp %[p], %[q]\n\t"
-                         "beq 2f\n\t"
-                         "asrs %[q], %[q], #31\n\t"
-                         "movs %[p], #128\n\t"
-                         "lsls %[p], %[p], #8\n\t"
-                         "subs %[p], %[p], #1\n\t"
-                         "eors %[q], %[q], %[p]\n"
-                         "2:\n\t"
-                         "strh %[q], [%[w], %[at]]\n\t"
-                         "adds %[at], %[at], #2\n\t"
-                         "bne 1b"
+                         "1:\n\t" FXP_UPDATE_1("2") FXP_UPDATE_1("3") FXP_UPDATE_1("4")
+                             FXP_UPDATE_1("5") "bne 1b"
                          : [at] "+l"(at), [p] "=&l"(p), [q] "=&l"(q)
                          : [w] "l"(w), [x] "l"(x), [m] "l"(m), [dither] "hr"(dither)
                          : "cc", "memory");
     }
+#undef FXP_UPDATE_1
 #else
 #if !FXP_DSP
     for (; n >= 4; n -= 4, w += 4, x += 4) {
