@@ -967,7 +967,17 @@ static FXP_OUTLINE int fxp_near_rail16(const int16_t *w, int32_t n)
         return 1;
     }
 #endif
-    return fxp_peak16(0, w, n) >= 32768 - 512;
+    int32_t room = 0; /* below 0 where one is near */
+    for (; n >= 4; n -= 4, w += 4) {
+        room |= 32768 - 512 - 1 - (w[0] ^ (w[0] >> 15));
+        room |= 32768 - 512 - 1 - (w[1] ^ (w[1] >> 15));
+        room |= 32768 - 512 - 1 - (w[2] ^ (w[2] >> 15));
+        room |= 32768 - 512 - 1 - (w[3] ^ (w[3] >> 15));
+    }
+    for (; n > 0; n--, w++) {
+        room |= 32768 - 512 - 1 - (*w ^ (*w >> 15));
+    }
+    return room < 0;
 }
 
 static inline int fxp_near_rail8(const int8_t *w, int32_t n)

@@ -220,6 +220,31 @@ static inline int64_t fxp_whole_of(const fxp_two_sums *two, int j)
     "asrs " pair ", " pair ", #16\n\t"                                                             \
     "add " high ", " pair "\n\t"
 
+/* A pair of products of each row, and the way of both sums to where the pushed r4 points. */
+#define FXP_TWO_PAIRS                                                                              \
+    "ldrsh r4, [r0, r3]\n\t"                                                                       \
+    "ldrsh r5, [r1, r3]\n\t"                                                                       \
+    "muls r5, r4, r5\n\t"                                                                          \
+    "ldrsh r6, [r2, r3]\n\t"                                                                       \
+    "muls r6, r4, r6\n\t"                                                                          \
+    "adds r3, r3, #2\n\t"                                                                          \
+    "ldrsh r4, [r0, r3]\n\t"                                                                       \
+    "ldrsh r7, [r1, r3]\n\t"                                                                       \
+    "muls r7, r4, r7\n\t"                                                                          \
+    "adds r5, r5, r7\n\t" FXP_ADD_PAIR("r5", "r8", "r10") "ldrsh r7, [r2, r3]\n\t"                 \
+                                                          "muls r7, r4, r7\n\t"                    \
+                                                          "adds r6, r6, r7\n\t" FXP_ADD_PAIR(      \
+                                                              "r6", "r9",                          \
+                                                              "r11") "adds r3, r3, #2\n\t"
+#define FXP_KEEP_TWO                                                                               \
+    "pop {r4}\n\t"                                                                                 \
+    "mov r5, r8\n\t"                                                                               \
+    "mov r6, r9\n\t"                                                                               \
+    "mov r7, r10\n\t"                                                                              \
+    "stmia r4!, {r5, r6, r7}\n\t"                                                                  \
+    "mov r5, r11\n\t"                                                                              \
+    "str r5, [r4]\n\t"
+
 /* Products of x with two rows of n. */
 static FXP_OUTLINE void fxp_two_rows16(const int16_t *w, const int16_t *v, const int16_t *x, int n,
                                        fxp_two_sums *two)
@@ -239,31 +264,11 @@ static FXP_OUTLINE void fxp_two_rows16(const int16_t *w, const int16_t *v, const
                          "mov r8, r4\n\t"
                          "mov r9, r4\n\t"
                          "mov r10, r4\n\t"
-                         "mov r11, r4\n"
-                         "1:\n\t"
-                         "ldrsh r4, [r0, r3]\n\t"
-                         "ldrsh r5, [r1, r3]\n\t"
-                         "muls r5, r4, r5\n\t"
-                         "ldrsh r6, [r2, r3]\n\t"
-                         "muls r6, r4, r6\n\t"
-                         "adds r3, r3, #2\n\t"
-                         "ldrsh r4, [r0, r3]\n\t"
-                         "ldrsh r7, [r1, r3]\n\t"
-                         "muls r7, r4, r7\n\t"
-                         "adds r5, r5, r7\n\t" FXP_ADD_PAIR(
-                             "r5", "r8", "r10") "ldrsh r7, [r2, r3]\n\t"
-                                                "muls r7, r4, r7\n\t"
-                                                "adds r6, r6, r7\n\t" FXP_ADD_PAIR(
-                                                    "r6", "r9", "r11") "adds r3, r3, #2\n\t"
-                                                                       "bne 1b\n\t"
-                                                                       "pop {r4}\n\t"
-                                                                       "mov r5, r8\n\t"
-                                                                       "mov r6, r9\n\t"
-                                                                       "mov r7, r10\n\t"
-                                                                       "stmia r4!, {r5, r6, r7}\n\t"
-                                                                       "mov r5, r11\n\t"
-                                                                       "str r5, [r4]\n\t"
-                                                                       "pop {r5, r6, r7}"
+                         "mov r11, r4\n\t"
+                         "lsls r4, r3, #29\n\t" /* pairs are an odd number */
+                         "bne 2f\n"
+                         "1:\n\t" FXP_TWO_PAIRS "2:\n\t" FXP_TWO_PAIRS "bne 1b\n\t" FXP_KEEP_TWO
+                         "pop {r5, r6, r7}"
                          : "+r"(r3), "+r"(r4)
                          : "r"(r0), "r"(r1), "r"(r2)
                          : "r8", "r9", "r10", "r11", "cc", "memory");
@@ -356,14 +361,7 @@ static FXP_OUTLINE void fxp_two_columns16(fxp_two_columns *columns, fxp_two_sums
                                                                    "ldr r5, [r4, #28]\n\t"
                                                                    "subs r5, r5, #1\n\t"
                                                                    "str r5, [r4, #28]\n\t"
-                                                                   "bne 1b\n\t"
-                                                                   "pop {r4}\n\t"
-                                                                   "mov r5, r8\n\t"
-                                                                   "mov r6, r9\n\t"
-                                                                   "mov r7, r10\n\t"
-                                                                   "stmia r4!, {r5, r6, r7}\n\t"
-                                                                   "mov r5, r11\n\t"
-                                                                   "str r5, [r4]\n\t"
+                                                                   "bne 1b\n\t" FXP_KEEP_TWO
                                                                    "pop {r4, r5, r6, r7}"
                      : "+r"(r0), "+r"(r1)
                      :
@@ -410,6 +408,8 @@ static FXP_OUTLINE void fxp_one_column16(const int16_t *w, int step, const int16
     }
 }
 #undef FXP_ADD_PAIR
+#undef FXP_TWO_PAIRS
+#undef FXP_KEEP_TWO
 #endif
 
 /* ---- sums of products ----------------------------------------------------------------------- */
@@ -744,12 +744,12 @@ static FXP_OUTLINE void fxp_rows16_short(const int16_t *w, const int16_t *x, int
 {
 #if FXP_SMALL_THUMB
     fxp_two_sums two;
-    for (int j = 0; j < rows; j++, w += n) {
-        if (j % 2 == 0) {
-            fxp_two_rows16(w, j + 1 < rows ? w + n : w, x, n, &two);
+    for (; rows > 0; rows -= 2, w += 2 * n, sums += 2) {
+        fxp_two_rows16(w, rows > 1 ? w + n : w, x, n, &two);
+        for (int j = 0; j < 2 && j < rows; j++) {
+            const int32_t sum = fxp_short_of(&two, j, shift);
+            sums[j] = b == NULL ? sum : fxp_add32(sum, fxp_bias32(*b++, f));
         }
-        const int32_t sum = fxp_short_of(&two, j % 2, shift);
-        sums[j] = b == NULL ? sum : fxp_add32(sum, fxp_bias32(b[j], f));
     }
 #else
     FXP_SUM_ROWS(fxp_dot16(w, x, n));
