@@ -294,8 +294,18 @@ class _StepView:
         return "fxp_store32" if self._is_short else "fxp_store"
 
     @property
+    def is_plain(self) -> bool:
+        """Accumulators of 32 bits are stored and nobody asks how large they were."""
+        return self._is_short and not self.returns_scale and not self.sticky
+
+    @property
     def settle(self) -> str:
-        return f"fxp_settle{self.bits}{'_of32' if self._is_short else ''}"
+        return f"fxp_settle{self.of_sums}"
+
+    @property
+    def of_sums(self) -> str:
+        """How functions are called that store accumulators."""
+        return f"{self.bits}_of32" if self._is_short else str(self.bits)
 
     @property
     def describe(self) -> str:

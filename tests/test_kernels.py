@@ -57,6 +57,7 @@ void t_settle(const int64_t *acc, int n, int shift, int32_t *out, uint64_t *peak
 void t_settle_sums(const int64_t *acc, const int32_t *n, int16_t *out, int8_t *bytes, uint64_t *peak);
 int32_t t_near_rail(const int16_t *w, int n);
 void t_settle32(const int32_t *acc, int n, int shift, int32_t *out, uint32_t *peak);
+void t_settle_sums32(const int32_t *acc, const int32_t *n, int16_t *out, int8_t *bytes, uint32_t *peak);
 void t_narrow32(const int32_t *v, int n, int shift, int bits, int32_t *out);
 void t_high32(const int32_t *a, const int32_t *b, int n, int32_t *out);
 void t_bias(const int32_t *b, int n, int f, int64_t *out);
@@ -84,6 +85,16 @@ void t_settle(const int64_t *acc, int n, int shift, int32_t *out, uint64_t *peak
         out[2 * i] = fxp_settle16(&wide, acc[i]);
         out[2 * i + 1] = fxp_settle8(&slim, acc[i]);
     }
+    peak[0] = wide.peak;
+    peak[1] = slim.peak;
+}
+void t_settle_sums32(const int32_t *acc, const int32_t *n, int16_t *out, int8_t *bytes, uint32_t *peak)
+{
+    fxp_store32 wide = fxp_store32_of(n[1]), slim = wide;
+    fxp_settle_sums16_of32(&wide, acc, n[0], out);
+    fxp_settle_sums8_of32(&slim, acc, n[0], bytes);
+    fxp_keep_positive16_of32(acc, n[0], out);
+    fxp_keep_positive8_of32(acc, n[0], bytes);
     peak[0] = wide.peak;
     peak[1] = slim.peak;
 }
@@ -312,6 +323,13 @@ def test_settling_32_bits_rounds_once_and_keeps_the_peak(program: Program) -> No
         program.call("t_settle32", acc, acc.size, shift, out, peak)
         for column, bits in ((0, 16), (1, 8)):
             assert (out[:, column] == narrow(integers(acc), shift, bits)).all(), shift
+        assert peak.tolist() == [int(np.bitwise_or.reduce(magnitude(acc)))] * 2
+        positive, few, many = acc > 0, np.zeros(acc.size, np.int8), np.zeros(acc.size, np.int16)
+        settings = np.array([acc.size, shift], np.int32)
+        program.call("t_settle_sums32", acc, settings, many, few, peak)
+        for column, sums in ((0, many), (1, few)):
+            kept = np.where((out[:, column] == 0) & positive, 1, out[:, column])
+            assert (sums == kept).all(), shift
         assert peak.tolist() == [int(np.bitwise_or.reduce(magnitude(acc)))] * 2
 
 

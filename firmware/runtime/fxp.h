@@ -446,6 +446,17 @@ static FXP_SHORT int32_t fxp_narrow32(int32_t v, int shift, int bits)
     return q < least ? least : (q > most ? most : q);
 }
 
+/* The same; usually the shift is a constant, 0 or 1. */
+static inline int32_t fxp_fit32(int32_t v, int shift, int bits)
+{
+    const int32_t most = (int32_t)(UINT32_MAX >> (33 - bits));
+    if (shift != 0 && shift != 1) {
+        return fxp_narrow32(v, shift, bits);
+    }
+    const int32_t q = shift == 0 ? v : (v >> 1) + (v & 1);
+    return q < -most - 1 ? -most - 1 : (q > most ? most : q);
+}
+
 /* The same as 32 bits; usually some are lost. */
 static inline int32_t fxp_change(int32_t v, int shift)
 {
@@ -543,7 +554,7 @@ static inline fxp_store32 fxp_store32_of(int shift)
 #endif
 
 /* v rounded to 32 bits, saturated at both ends of 17 bits where it is shifted left. */
-static FXP_SHARED int32_t fxp_settled32(fxp_store32 *store, int32_t v)
+static FXP_SHORT int32_t fxp_settled32(fxp_store32 *store, int32_t v)
 {
 #ifdef __AVR__
     __asm__ volatile("mov __tmp_reg__, %D[v]\n\t"

@@ -1069,24 +1069,47 @@ static FXP_OUTLINE void fxp_settle_sums8(fxp_store *store, const int64_t *sums, 
     }
 }
 
-/* Where a positive sum was rounded to 0 it becomes 1: the mask of backward is y > 0. */
-static FXP_OUTLINE void fxp_keep_positive16(const int64_t *sums, int count, int16_t *out)
-{
-    for (int j = 0; j < count; j++) {
-        if (out[j] == 0 && sums[j] > 0) {
-            out[j] = 1;
-        }
+/* The same of accumulators of 32 bits; the usual shifts leave room for the rounding. */
+#define FXP_SETTLE_SUMS(bits, stored)                                                              \
+    static FXP_OUTLINE void fxp_settle_sums##bits##_of32(fxp_store32 *store, const int32_t *sums,  \
+                                                         int count, stored *out)                   \
+    {                                                                                              \
+        const int last = store->shift - 1;                                                         \
+        uint32_t peak = store->peak;                                                               \
+        if (last < 1 || last > 30) {                                                               \
+            for (; count > 0; count--) {                                                           \
+                *out++ = (stored)fxp_settle##bits##_of32(store, *sums++);                          \
+            }                                                                                      \
+            return;                                                                                \
+        }                                                                                          \
+        for (; count > 0; count--) {                                                               \
+            const int32_t acc = *sums++;                                                           \
+            peak |= fxp_magnitude32(acc);                                                          \
+            *out++ = (stored)fxp_sat##bits((fxp_right32(acc, last) + 1) >> 1);                     \
+        }                                                                                          \
+        store->peak = peak;                                                                        \
     }
-}
 
-static FXP_OUTLINE void fxp_keep_positive8(const int64_t *sums, int count, int8_t *out)
-{
-    for (int j = 0; j < count; j++) {
-        if (out[j] == 0 && sums[j] > 0) {
-            out[j] = 1;
-        }
+FXP_SETTLE_SUMS(16, int16_t)
+FXP_SETTLE_SUMS(8, int8_t)
+#undef FXP_SETTLE_SUMS
+
+#define FXP_KEEP_POSITIVE(name, total, stored)                                                     \
+    static FXP_OUTLINE void fxp_keep_positive##name(const total *sums, int count, stored *out)     \
+    {                                                                                              \
+        for (int j = 0; j < count; j++) {                                                          \
+            if (out[j] == 0 && sums[j] > 0) {                                                      \
+                out[j] = 1;                                                                        \
+            }                                                                                      \
+        }                                                                                          \
     }
-}
+
+/* Where a positive sum was rounded to 0 it becomes 1: the mask of backward is y > 0. */
+FXP_KEEP_POSITIVE(16, int64_t, int16_t)
+FXP_KEEP_POSITIVE(8, int64_t, int8_t)
+FXP_KEEP_POSITIVE(16_of32, int32_t, int16_t)
+FXP_KEEP_POSITIVE(8_of32, int32_t, int8_t)
+#undef FXP_KEEP_POSITIVE
 
 /* ---- copies --------------------------------------------------------------------------------- */
 
