@@ -360,10 +360,16 @@ class _StepView:
             return f"{name}_short({arguments}{self._sum_shift}, sums)"
         return f"{name}({arguments}sums)"
 
-    def down_columns(self, a: str, place: str, b: str, errors: str, columns: str) -> str:
-        """Adds to `sums` products of arguments a and b, which lie at these places, by a `walk`."""
-        arguments = ", ".join([place, errors, "&walk", columns])
-        return f"{self.kernel_of('fxp_columns', a, b)}({arguments}, sums)"
+    def down_columns(
+        self, a: str, place: str, b: str, errors: str, columns: str, is_all: bool = False
+    ) -> str:
+        """Adds to `sums` products of arguments a and b, which lie at these places, by a `walk`;
+        where those are all, `sums` become accumulators.
+        """
+        name, arguments = self.kernel_of("fxp_columns", a, b), f"{place}, {errors}, &walk, {columns}"
+        if is_all and self._accumulator.is_short:
+            return f"{name}_short({arguments}, {self._sum_shift}, sums)"
+        return f"{name}({arguments}, sums)"
 
     @property
     def sums_type(self) -> str:
