@@ -452,6 +452,8 @@ class _StepView:
 
     def change(self, g: str) -> str:
         """-rate * g as 32 bits; the product of a short gradient fits them."""
+        if self._accumulator.terms == 1 and self._accumulator.gradient_bits <= 15:
+            return f"fxp_change(-fxp_times16({g}, rate.m), shift)"
         if self._accumulator.gradient_bits <= _SHORT_GRADIENT:
             return f"fxp_change((int32_t){g} * -(int32_t)rate.m, shift)"
         return f"(int32_t)fxp_narrow((int64_t){g} * -(int32_t)rate.m, shift, 32)"

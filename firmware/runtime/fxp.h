@@ -124,6 +124,33 @@ static FXP_INLINE uint32_t fxp_product16(uint16_t a, uint16_t b)
 #endif
 }
 
+static FXP_INLINE int32_t fxp_times16(int16_t a, uint16_t b)
+{
+#ifdef __AVR__
+    int32_t p;
+    __asm__("mul %A1, %A2\n\t"
+            "movw %A0, r0\n\t"
+            "mulsu %B1, %B2\n\t"
+            "movw %C0, r0\n\t"
+            "mul %A1, %B2\n\t"
+            "add %B0, r0\n\t"
+            "adc %C0, r1\n\t"
+            "clr r1\n\t"
+            "adc %D0, r1\n\t"
+            "mulsu %B1, %A2\n\t"
+            "sbci %D0, 0\n\t"
+            "add %B0, r0\n\t"
+            "adc %C0, r1\n\t"
+            "clr r1\n\t"
+            "adc %D0, r1"
+            : "=&d"(p)
+            : "a"(a), "a"(b));
+    return p;
+#else
+    return (int32_t)a * b;
+#endif
+}
+
 /* ---- rounding and saturation ---------------------------------------------------------------- */
 
 /* |v|, one less below zero, so that it exists for every integer. */
@@ -815,7 +842,7 @@ static inline int32_t fxp_fold(int32_t error, fxp_rate rate, int k, uint32_t *ra
     /* Twice as large so often that only whole bytes are lost. */
     const uint8_t bytes = (uint8_t)((uint8_t)(k + 7) >> 3);
     const uint16_t m = (uint16_t)(rate.m << (uint8_t)(8 * bytes - (uint8_t)k));
-    const int32_t product = -((int16_t)error * (int32_t)m);
+    const int32_t product = -fxp_times16((int16_t)error, m);
     const uint32_t draw = fxp_draw(random);
     switch (bytes) {
     case 1:

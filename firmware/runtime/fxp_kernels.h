@@ -102,7 +102,7 @@ static inline int fxp_are_words(const void *a, const void *b)
  * lifted by 2^31, so that they have no sign; what that adds is taken off first. */
 #define FXP_AVR_SUM(a, b, n)                                                                       \
     uint32_t low = (n) & 1 ? 0x80000000u : 0;                                                      \
-    int16_t high = (int16_t)-(((n) + 1) / 2);                                                      \
+    int16_t high = (int16_t)-(((n) + 1) >> 1);                                                     \
     int32_t p;                                                                                     \
     register const int16_t *x __asm__("r26") = a;                                                  \
     register const int16_t *z __asm__("r30") = b;                                                  \
@@ -166,7 +166,26 @@ static FXP_OUTLINE int32_t fxp_avr_dot16_short(const int16_t *a, int gap, const 
                 "2:\n\t"
                 "subi %A[n], 8\n\t"
                 "brcc 1b\n\t"
-                "subi %A[n], 247\n" /* the last one that is lost rounds */
+                "subi %A[n], 247\n\t" /* 1 to 8 are left; the last one that is lost rounds */
+                "cpi %A[n], 5\n\t"
+                "brlo 3f\n\t"
+                "rjmp 5f\n" /* rather to the left, and a byte to the right */
+                "4:\n\t"
+                "lsl %A[low]\n\t"
+                "rol %B[low]\n\t"
+                "rol %C[low]\n\t"
+                "rol %D[low]\n\t"
+                "rol %A[high]\n\t"
+                "inc %A[n]\n"
+                "5:\n\t"
+                "cpi %A[n], 8\n\t"
+                "brne 4b\n\t"
+                "lsl %A[low]\n\t"
+                "mov %A[low], %B[low]\n\t"
+                "mov %B[low], %C[low]\n\t"
+                "mov %C[low], %D[low]\n\t"
+                "mov %D[low], %A[high]\n\t"
+                "rjmp 6f\n"
                 "3:\n\t"
                 "asr %B[high]\n\t"
                 "ror %A[high]\n\t"
@@ -175,7 +194,8 @@ static FXP_OUTLINE int32_t fxp_avr_dot16_short(const int16_t *a, int gap, const 
                 "ror %B[low]\n\t"
                 "ror %A[low]\n\t"
                 "dec %A[n]\n\t"
-                "brne 3b\n\t"
+                "brne 3b\n"
+                "6:\n\t"
                 "adc %A[low], __zero_reg__\n\t"
                 "adc %B[low], __zero_reg__\n\t"
                 "adc %C[low], __zero_reg__\n\t"
@@ -796,10 +816,11 @@ static FXP_OUTLINE void fxp_rows16_short(const int16_t *w, const int16_t *x, int
     }
 #elif defined(__AVR__)
     for (; rows > 0; rows--, w += n, sums++) {
-        *sums = fxp_avr_dot16_short(w, 0, x, n, shift);
+        int32_t sum = fxp_avr_dot16_short(w, 0, x, n, shift);
         if (b != NULL) {
-            *sums = fxp_add32(*sums, fxp_bias32(*b++, f));
+            sum = fxp_add32(sum, fxp_bias32(*b++, f));
         }
+        *sums = sum;
     }
 #else
     FXP_SUM_ROWS(fxp_dot16(w, x, n));
