@@ -758,7 +758,7 @@ static inline int fxp_end(int start, int step, int n, int size)
 /* ---- learning ------------------------------------------------------------------------------- */
 
 /* The next random word (xorshift32); the state is never 0. */
-static FXP_SHORT uint32_t fxp_draw(uint32_t *state)
+static FXP_INLINE uint32_t fxp_draw_in_line(uint32_t *state)
 {
     uint32_t v = *state;
 #ifdef __AVR__ /* products with 2^5 shift by five places */
@@ -796,6 +796,11 @@ static FXP_SHORT uint32_t fxp_draw(uint32_t *state)
 #endif
     *state = v;
     return v;
+}
+
+static FXP_SHORT uint32_t fxp_draw(uint32_t *state)
+{
+    return fxp_draw_in_line(state);
 }
 
 /* A rate with `fraction` fraction bits as m * 2^-s with 128 <= m <= 255, or 0. */
@@ -843,17 +848,17 @@ static inline int32_t fxp_fold(int32_t error, fxp_rate rate, int k, uint32_t *ra
     const uint8_t bytes = (uint8_t)((uint8_t)(k + 7) >> 3);
     const uint16_t m = (uint16_t)(rate.m << (uint8_t)(8 * bytes - (uint8_t)k));
     const int32_t product = -fxp_times16((int16_t)error, m);
-    const uint32_t draw = fxp_draw(random);
-    switch (bytes) {
-    case 1:
+    const uint32_t draw = fxp_draw_in_line(random);
+    if (bytes == 1) {
         return fxp_sat16((product + (int32_t)(draw >> 24)) >> 8);
-    case 2:
-        return fxp_sat16((product + (int32_t)(draw >> 16)) >> 16);
-    case 3:
-        return (product + (int32_t)(draw >> 8)) >> 24;
-    default:
-        return (product < 0 ? -1 : 0) + ((uint32_t)product + draw < draw ? 1 : 0);
     }
+    if (bytes == 2) {
+        return (int16_t)((product + (int32_t)(draw >> 16)) >> 16);
+    }
+    if (bytes == 3) {
+        return (int8_t)((product + (int32_t)(draw >> 8)) >> 24);
+    }
+    return (product < 0 ? -1 : 0) + ((uint32_t)product + draw < draw ? 1 : 0);
 #else
     const int32_t product = -error * (int32_t)rate.m;
     return fxp_sat16((product + (int32_t)(fxp_draw(random) >> (32 - k))) >> k);
