@@ -1152,14 +1152,15 @@ static inline int fxp_renormalise16(int16_t *w, int32_t n, int8_t *f)
 /* tanh(x * 2^-15) with 15 fraction bits; the table has tanh(i / 32) with 15 fraction bits. */
 static FXP_SHARED int32_t fxp_tanh_of(const FXP_FLASH uint16_t table[257], int32_t x)
 {
-    uint32_t size = x < 0 ? 0u - (uint32_t)x : (uint32_t)x;
+    const uint8_t is_negative = x < 0;
+    uint32_t size = is_negative ? 0u - (uint32_t)x : (uint32_t)x;
     size = size < 262144 ? size : 262143;
     /* Shifts by whole bytes come first: cores of 8 bits have no others of one step. */
     const FXP_FLASH uint16_t *const at = &table[(uint16_t)(size >> 8) >> 2];
     const uint16_t low = at[0], rest = (uint16_t)(size & 1023);
     const uint32_t part = fxp_product16((uint16_t)(at[1] - low), rest) + 512;
     const int32_t y = (int32_t)(uint16_t)(low + ((uint16_t)(part >> 8) >> 2));
-    return x < 0 ? -y : y;
+    return is_negative ? -y : y;
 }
 
 /* tanh(v * 2^-f) with 15 fraction bits */
