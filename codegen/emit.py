@@ -367,10 +367,16 @@ class _StepView:
             return f"{name}_short({arguments}{self._sum_shift}, sums)"
         return f"{name}({arguments}sums)"
 
-    def down_columns(self, a: str, place: str, b: str, errors: str, columns: str) -> str:
-        """Adds to `sums` products of arguments a and b, which lie at these places, by a `walk`."""
-        arguments = ", ".join([place, errors, "&walk", columns])
-        return f"{self.kernel_of('fxp_columns', a, b)}({arguments}, sums)"
+    def down_columns(
+        self, a: str, place: str, b: str, errors: str, columns: str, is_all: bool = False
+    ) -> str:
+        """Adds to `sums` products of arguments a and b, which lie at these places, by a `walk`;
+        where those are all, `sums` become accumulators.
+        """
+        name, arguments = self.kernel_of("fxp_columns", a, b), f"{place}, {errors}, &walk, {columns}"
+        if is_all and self._accumulator.is_short:
+            return f"{name}_short({arguments}, {self._sum_shift}, sums)"
+        return f"{name}({arguments}, sums)"
 
     @property
     def sums_type(self) -> str:
@@ -461,6 +467,8 @@ class _StepView:
 
     def change(self, g: str) -> str:
         """-rate * g as 32 bits; the product of a short gradient fits them."""
+        if self._accumulator.terms == 1 and self._accumulator.gradient_bits <= 15:
+            return f"fxp_change(-fxp_times16({g}, rate.m), shift)"
         if self._accumulator.gradient_bits <= _SHORT_GRADIENT:
             return f"fxp_change((int32_t){g} * -(int32_t)rate.m, shift)"
         return f"(int32_t)fxp_narrow((int64_t){g} * -(int32_t)rate.m, shift, 32)"

@@ -51,6 +51,13 @@
 #define FXP_STEP
 #endif
 
+/* What is shorter than its call. */
+#if defined(__GNUC__)
+#define FXP_INLINE inline __attribute__((always_inline))
+#else
+#define FXP_INLINE inline
+#endif
+
 /* What is a few instructions on most cores is a function of its own where shifts are loops. */
 #ifdef __AVR__
 #define FXP_SHORT FXP_OUTLINE
@@ -96,6 +103,59 @@ static inline void fxp_load(void *to, const FXP_FLASH void *from, size_t bytes)
     }
 #else
     memcpy(to, from, bytes);
+#endif
+}
+
+static FXP_INLINE uint32_t fxp_product16(uint16_t a, uint16_t b)
+{
+#ifdef __AVR__
+    uint32_t p;
+    __asm__("mul %A1, %A2\n\t"
+            "movw %A0, r0\n\t"
+            "mul %B1, %B2\n\t"
+            "movw %C0, r0\n\t"
+            "mul %B1, %A2\n\t"
+            "add %B0, r0\n\t"
+            "adc %C0, r1\n\t"
+            "clr r1\n\t"
+            "adc %D0, r1\n\t"
+            "mul %A1, %B2\n\t"
+            "add %B0, r0\n\t"
+            "adc %C0, r1\n\t"
+            "clr r1\n\t"
+            "adc %D0, r1"
+            : "=&r"(p)
+            : "r"(a), "r"(b));
+    return p;
+#else
+    return (uint32_t)a * b;
+#endif
+}
+
+static FXP_INLINE int32_t fxp_times16(int16_t a, uint16_t b)
+{
+#ifdef __AVR__
+    int32_t p;
+    __asm__("mul %A1, %A2\n\t"
+            "movw %A0, r0\n\t"
+            "mulsu %B1, %B2\n\t"
+            "movw %C0, r0\n\t"
+            "mul %A1, %B2\n\t"
+            "add %B0, r0\n\t"
+            "adc %C0, r1\n\t"
+            "clr r1\n\t"
+            "adc %D0, r1\n\t"
+            "mulsu %B1, %A2\n\t"
+            "sbci %D0, 0\n\t"
+            "add %B0, r0\n\t"
+            "adc %C0, r1\n\t"
+            "clr r1\n\t"
+            "adc %D0, r1"
+            : "=&d"(p)
+            : "a"(a), "a"(b));
+    return p;
+#else
+    return (int32_t)a * b;
 #endif
 }
 
@@ -424,10 +484,10 @@ static FXP_OUTLINE int32_t fxp_bias32(int32_t b, int f)
     return down > 31 ? 0 : fxp_round32(b, down);
 }
 
-/* v * 2^-shift as at most 32 bits, for every shift. */
-static FXP_SHORT int32_t fxp_narrow32(int32_t v, int shift, int bits)
+/* v * 2^-shift as at most 32 bits, of which `most` is the largest, for every shift. */
+static FXP_SHORT int32_t fxp_narrow32_to(int32_t v, int shift, int bits, int32_t most)
 {
-    const int32_t most = (int32_t)(UINT32_MAX >> (33 - bits)), least = -most - 1;
+    const int32_t least = -most - 1;
     if (shift < 0) {
         const int up = -shift < bits ? -shift : bits - 1;
         if (v > fxp_right32(most, up)) {
@@ -437,6 +497,11 @@ static FXP_SHORT int32_t fxp_narrow32(int32_t v, int shift, int bits)
     }
     const int32_t q = shift > 31 ? 0 : fxp_round32(v, shift);
     return q < least ? least : (q > most ? most : q);
+}
+
+static inline int32_t fxp_narrow32(int32_t v, int shift, int bits)
+{
+    return fxp_narrow32_to(v, shift, bits, (int32_t)(UINT32_MAX >> (33 - bits)));
 }
 
 /* The same; usually the shift is a constant, 0 or 1. */
@@ -523,6 +588,12 @@ static FXP_SHARED int32_t fxp_high32(int32_t a, int32_t b)
     const int32_t other = (int32_t)a0 * b1 + (int32_t)((uint32_t)middle & 0xFFFF);
     return a1 * b1 + (middle >> 16) + ((((other >> 15) + 1) >> 1));
 #endif
+}
+
+/* The same for a shift that fits v exactly. */
+static inline int32_t fxp_exact32(int32_t v, int shift, int bits)
+{
+    return shift < 0 ? (int32_t)((uint32_t)v << -shift) : fxp_narrow32(v, shift, bits);
 }
 
 /* How a tensor's accumulators of 32 bits are shortened, and their magnitudes, joined by or. */
@@ -680,7 +751,7 @@ static inline int fxp_end(int start, int step, int n, int size)
 /* ---- learning ------------------------------------------------------------------------------- */
 
 /* The next random word (xorshift32); the state is never 0. */
-static FXP_SHORT uint32_t fxp_draw(uint32_t *state)
+static FXP_INLINE uint32_t fxp_draw_in_line(uint32_t *state)
 {
     uint32_t v = *state;
 #ifdef __AVR__ /* products with 2^5 shift by five places */
@@ -720,6 +791,11 @@ static FXP_SHORT uint32_t fxp_draw(uint32_t *state)
     return v;
 }
 
+static FXP_SHORT uint32_t fxp_draw(uint32_t *state)
+{
+    return fxp_draw_in_line(state);
+}
+
 /* A rate with `fraction` fraction bits as m * 2^-s with 128 <= m <= 255, or 0. */
 static inline fxp_rate fxp_encode_rate(uint64_t wide, int fraction)
 {
@@ -745,18 +821,41 @@ static inline fxp_rate fxp_scale_rate(fxp_rate rate, uint32_t factor)
     return fxp_encode_rate((uint64_t)rate.m * factor, rate.s + 16);
 }
 
+/* Where none are lost. */
+static FXP_OUTLINE int32_t fxp_fold_up(int32_t error, fxp_rate rate, int k)
+{
+    return fxp_narrow32(-error * (int32_t)rate.m, k, 16);
+}
+
 /* -error * rate as 16 bits, k bits shorter than the product, stochastically rounded. */
 static inline int32_t fxp_fold(int32_t error, fxp_rate rate, int k, uint32_t *random)
 {
-    const int32_t product = -((int32_t)(int16_t)error * (int16_t)rate.m);
     if (error == 0 || k > 30) {
         return 0;
     }
     if (k <= 0) {
-        return fxp_narrow32(product, k, 16);
+        return fxp_fold_up(error, rate, k);
     }
-    const int32_t dither = fxp_right32((int32_t)(fxp_draw(random) >> 1), 31 - k);
-    return fxp_sat16(fxp_right32(product + dither, k));
+#ifdef __AVR__
+    /* Twice as large so often that only whole bytes are lost. */
+    const uint8_t bytes = (uint8_t)((uint8_t)(k + 7) >> 3);
+    const uint16_t m = (uint16_t)(rate.m << (uint8_t)(8 * bytes - (uint8_t)k));
+    const int32_t product = -fxp_times16((int16_t)error, m);
+    const uint32_t draw = fxp_draw_in_line(random);
+    if (bytes == 1) {
+        return fxp_sat16((product + (int32_t)(draw >> 24)) >> 8);
+    }
+    if (bytes == 2) {
+        return (int16_t)((product + (int32_t)(draw >> 16)) >> 16);
+    }
+    if (bytes == 3) {
+        return (int8_t)((product + (int32_t)(draw >> 8)) >> 24);
+    }
+    return (product < 0 ? -1 : 0) + ((uint32_t)product + draw < draw ? 1 : 0);
+#else
+    const int32_t product = -error * (int32_t)rate.m;
+    return fxp_sat16((product + (int32_t)(fxp_draw(random) >> (32 - k))) >> k);
+#endif
 }
 
 /* -gradient with k bits less, rounded to nearest, as 24 bits; |gradient| <= 2^30. */
@@ -1046,14 +1145,15 @@ static inline int fxp_renormalise16(int16_t *w, int32_t n, int8_t *f)
 /* tanh(x * 2^-15) with 15 fraction bits; the table has tanh(i / 32) with 15 fraction bits. */
 static FXP_SHARED int32_t fxp_tanh_of(const FXP_FLASH uint16_t table[257], int32_t x)
 {
-    uint32_t size = x < 0 ? 0u - (uint32_t)x : (uint32_t)x;
+    const uint8_t is_negative = x < 0;
+    uint32_t size = is_negative ? 0u - (uint32_t)x : (uint32_t)x;
     size = size < 262144 ? size : 262143;
     /* Shifts by whole bytes come first: cores of 8 bits have no others of one step. */
     const FXP_FLASH uint16_t *const at = &table[(uint16_t)(size >> 8) >> 2];
     const uint16_t low = at[0], rest = (uint16_t)(size & 1023);
-    const uint32_t part = (uint32_t)(uint16_t)(at[1] - low) * rest + 512;
+    const uint32_t part = fxp_product16((uint16_t)(at[1] - low), rest) + 512;
     const int32_t y = (int32_t)(uint16_t)(low + ((uint16_t)(part >> 8) >> 2));
-    return x < 0 ? -y : y;
+    return is_negative ? -y : y;
 }
 
 /* tanh(v * 2^-f) with 15 fraction bits */

@@ -98,38 +98,42 @@ static inline int fxp_are_words(const void *a, const void *b)
     "adc %C[p], r1\n\t"                                                                            \
     "adc %D[p], %[zero]\n\t"
 
+/* Adds products of n numbers from X, 2 + `gap` bytes apart, and from Z to `low` and `high`. They are
+ * lifted by 2^31, so that they have no sign; what that adds is taken off first. */
+#define FXP_AVR_SUM(a, b, n)                                                                       \
+    uint32_t low = (n) & 1 ? 0x80000000u : 0;                                                      \
+    int16_t high = (int16_t)-(((n) + 1) >> 1);                                                     \
+    int32_t p;                                                                                     \
+    register const int16_t *x __asm__("r26") = a;                                                  \
+    register const int16_t *z __asm__("r30") = b;                                                  \
+    register int count __asm__("r24") = n;                                                         \
+    if (count > 0) {                                                                               \
+        __asm__ volatile("1:\n\t"                                                                  \
+                         "ld r20, X+\n\t"                                                          \
+                         "ld r21, X+\n\t"                                                          \
+                         "add r26, %A[gap]\n\t"                                                    \
+                         "adc r27, %B[gap]\n\t"                                                    \
+                         "ld r18, Z+\n\t"                                                          \
+                         "ld r19, Z+\n\t" FXP_AVR_PRODUCT "add %D[p], %[lift]\n\t"                 \
+                         "add %A[low], %A[p]\n\t"                                                  \
+                         "adc %B[low], %B[p]\n\t"                                                  \
+                         "adc %C[low], %C[p]\n\t"                                                  \
+                         "adc %D[low], %D[p]\n\t"                                                  \
+                         "adc %A[high], %[zero]\n\t"                                               \
+                         "adc %B[high], %[zero]\n\t"                                               \
+                         "sbiw r24, 1\n\t"                                                         \
+                         "brne 1b\n\t"                                                             \
+                         "clr r1"                                                                  \
+                         : "+r"(x), "+r"(z),                                                       \
+                           "+r"(count), [low] "+r"(low), [high] "+r"(high), [p] "=&r"(p)           \
+                         : [gap] "r"(gap), [zero] "r"((uint8_t)0), [lift] "r"((uint8_t)128)        \
+                         : "r18", "r19", "r20", "r21", "memory");                                  \
+    }
+
 /* sum of a * b[i] over n numbers a that are 2 + `gap` bytes apart, exact */
 static FXP_OUTLINE int64_t fxp_avr_dot16(const int16_t *a, int gap, const int16_t *b, int n)
 {
-    /* Products are lifted by 2^31, so that they have no sign; what that adds is taken off first. */
-    uint32_t low = n & 1 ? 0x80000000u : 0;
-    int16_t high = (int16_t)-((n + 1) / 2);
-    int32_t p;
-    register const int16_t *x __asm__("r26") = a;
-    register const int16_t *z __asm__("r30") = b;
-    register int count __asm__("r24") = n;
-    if (count > 0) {
-        __asm__ volatile("1:\n\t"
-                         "ld r20, X+\n\t"
-                         "ld r21, X+\n\t"
-                         "add r26, %A[gap]\n\t"
-                         "adc r27, %B[gap]\n\t"
-                         "ld r18, Z+\n\t"
-                         "ld r19, Z+\n\t" FXP_AVR_PRODUCT "add %D[p], %[lift]\n\t"
-                         "add %A[low], %A[p]\n\t"
-                         "adc %B[low], %B[p]\n\t"
-                         "adc %C[low], %C[p]\n\t"
-                         "adc %D[low], %D[p]\n\t"
-                         "adc %A[high], %[zero]\n\t"
-                         "adc %B[high], %[zero]\n\t"
-                         "sbiw r24, 1\n\t"
-                         "brne 1b\n\t"
-                         "clr r1"
-                         : "+r"(x), "+r"(z),
-                           "+r"(count), [low] "+r"(low), [high] "+r"(high), [p] "=&r"(p)
-                         : [gap] "r"(gap), [zero] "r"((uint8_t)0), [lift] "r"((uint8_t)128)
-                         : "r18", "r19", "r20", "r21", "memory");
-    }
+    FXP_AVR_SUM(a, b, n)
     register int64_t sum __asm__("r18");
     __asm__("movw r18, %A[low]\n\t"
             "movw r20, %C[low]\n\t"
@@ -142,6 +146,65 @@ static FXP_OUTLINE int64_t fxp_avr_dot16(const int16_t *a, int gap, const int16_
             : [low] "r"(low), [high] "r"(high));
     return sum;
 }
+
+/* The same rounded to 32 bits. */
+static FXP_OUTLINE int32_t fxp_avr_dot16_short(const int16_t *a, int gap, const int16_t *b, int n,
+                                               int shift)
+{
+    FXP_AVR_SUM(a, b, n)
+    if (shift > 0) {
+        __asm__("dec %A[n]\n\t"
+                "rjmp 2f\n"
+                "1:\n\t"
+                "mov %A[low], %B[low]\n\t"
+                "mov %B[low], %C[low]\n\t"
+                "mov %C[low], %D[low]\n\t"
+                "mov %D[low], %A[high]\n\t"
+                "mov %A[high], %B[high]\n\t"
+                "lsl %B[high]\n\t"
+                "sbc %B[high], %B[high]\n"
+                "2:\n\t"
+                "subi %A[n], 8\n\t"
+                "brcc 1b\n\t"
+                "subi %A[n], 247\n\t" /* 1 to 8 are left; the last one that is lost rounds */
+                "cpi %A[n], 5\n\t"
+                "brlo 3f\n\t"
+                "rjmp 5f\n" /* rather to the left, and a byte to the right */
+                "4:\n\t"
+                "lsl %A[low]\n\t"
+                "rol %B[low]\n\t"
+                "rol %C[low]\n\t"
+                "rol %D[low]\n\t"
+                "rol %A[high]\n\t"
+                "inc %A[n]\n"
+                "5:\n\t"
+                "cpi %A[n], 8\n\t"
+                "brne 4b\n\t"
+                "lsl %A[low]\n\t"
+                "mov %A[low], %B[low]\n\t"
+                "mov %B[low], %C[low]\n\t"
+                "mov %C[low], %D[low]\n\t"
+                "mov %D[low], %A[high]\n\t"
+                "rjmp 6f\n"
+                "3:\n\t"
+                "asr %B[high]\n\t"
+                "ror %A[high]\n\t"
+                "ror %D[low]\n\t"
+                "ror %C[low]\n\t"
+                "ror %B[low]\n\t"
+                "ror %A[low]\n\t"
+                "dec %A[n]\n\t"
+                "brne 3b\n"
+                "6:\n\t"
+                "adc %A[low], __zero_reg__\n\t"
+                "adc %B[low], __zero_reg__\n\t"
+                "adc %C[low], __zero_reg__\n\t"
+                "adc %D[low], __zero_reg__"
+                : [low] "+r"(low), [high] "+r"(high), [n] "+d"(shift));
+    }
+    return (int32_t)low;
+}
+#undef FXP_AVR_SUM
 
 /* *sum += v */
 static inline void fxp_avr_add(int64_t *sum, int64_t v)
@@ -699,6 +762,14 @@ static FXP_OUTLINE void fxp_rows16_short(const int16_t *w, const int16_t *x, int
             sums[j] = b == NULL ? sum : fxp_add32(sum, fxp_bias32(*b++, f));
         }
     }
+#elif defined(__AVR__)
+    for (; rows > 0; rows--, w += n, sums++) {
+        int32_t sum = fxp_avr_dot16_short(w, 0, x, n, shift);
+        if (b != NULL) {
+            sum = fxp_add32(sum, fxp_bias32(*b++, f));
+        }
+        *sums = sum;
+    }
 #else
     FXP_SUM_ROWS(fxp_dot16(w, x, n));
 #endif
@@ -780,6 +851,26 @@ static inline void fxp_clear(int64_t sums[FXP_COLUMNS])
         }                                                                                          \
     }
 
+#if FXP_SMALL_THUMB
+/* Two columns of a walk that is not empty. */
+static inline void fxp_down_two_columns(const int16_t *w, const int16_t *e, const fxp_walk *walk,
+                                        fxp_two_sums *two)
+{
+    const int even = walk->n & ~1;
+    fxp_two_columns both;
+    both.w = w;
+    both.e = e + even;
+    both.step = 2 * (int32_t)walk->step;
+    both.w_next = 2 * ((int32_t)walk->w_line - (int32_t)walk->n * walk->step);
+    both.e_next = 2 * (int32_t)walk->e_line;
+    both.even = -2 * (int32_t)even;
+    both.odd = walk->n & 1;
+    both.rows = walk->rows;
+    two->pairs = (uint32_t)walk->rows * ((uint32_t)even / 2);
+    fxp_two_columns16(&both, two);
+}
+#endif
+
 /* sums[j] += sum of w * e over the walk that begins at w[j] and e, exact, for j < columns */
 static FXP_OUTLINE void fxp_columns16(const int16_t *w, const int16_t *e, const fxp_walk *walk,
                                       int columns, int64_t sums[FXP_COLUMNS])
@@ -843,20 +934,9 @@ static FXP_OUTLINE void fxp_columns16(const int16_t *w, const int16_t *e, const 
 #endif
 #if FXP_SMALL_THUMB
     int j = 0;
-    const int even = walk->n & ~1;
     for (; j + 2 <= columns && j + 2 <= FXP_COLUMNS && walk->n > 0 && walk->rows > 0; j += 2) {
         fxp_two_sums two;
-        fxp_two_columns both;
-        both.w = &w[j];
-        both.e = e + even;
-        both.step = 2 * (int32_t)walk->step;
-        both.w_next = 2 * ((int32_t)walk->w_line - (int32_t)walk->n * walk->step);
-        both.e_next = 2 * (int32_t)walk->e_line;
-        both.even = -2 * (int32_t)even;
-        both.odd = walk->n & 1;
-        both.rows = walk->rows;
-        two.pairs = (uint32_t)walk->rows * ((uint32_t)even / 2);
-        fxp_two_columns16(&both, &two);
+        fxp_down_two_columns(&w[j], e, walk, &two);
         sums[j] += fxp_whole_of(&two, 0);
         sums[j + 1] += fxp_whole_of(&two, 1);
     }
@@ -989,6 +1069,55 @@ static FXP_OUTLINE void fxp_columns8(const int8_t *w, const int8_t *e, const fxp
     FXP_SUM_COLUMNS(int8_t, int8_t);
 }
 #undef FXP_SUM_COLUMNS
+
+/* The same where nothing else is added, as 32 bits: every sum is rounded to `shift` bits less. */
+static FXP_OUTLINE void fxp_columns16_short(const int16_t *w, const int16_t *e,
+                                            const fxp_walk *walk, int columns, int shift,
+                                            int32_t sums[FXP_COLUMNS])
+{
+#if FXP_SMALL_THUMB
+    if (columns % 2 == 0 && walk->n > 0 && walk->rows > 0) {
+        for (int j = 0; j < columns && j < FXP_COLUMNS; j += 2) {
+            fxp_two_sums two;
+            fxp_down_two_columns(&w[j], e, walk, &two);
+            sums[j] = fxp_short_of(&two, 0, shift);
+            sums[j + 1] = fxp_short_of(&two, 1, shift);
+        }
+        return;
+    }
+#elif defined(__AVR__)
+    if (walk->rows == 1) {
+        for (int j = 0; j < columns && j < FXP_COLUMNS; j++) {
+            sums[j] = fxp_avr_dot16_short(&w[j], 2 * walk->step - 2, e, walk->n, shift);
+        }
+        return;
+    }
+#endif
+    int64_t exact[FXP_COLUMNS];
+    fxp_clear(exact);
+    fxp_columns16(w, e, walk, columns, exact);
+    for (int j = 0; j < columns && j < FXP_COLUMNS; j++) {
+        sums[j] = fxp_sum32(exact[j], shift);
+    }
+}
+
+#define FXP_SHORT_COLUMNS(name, weight, error)                                                     \
+    static FXP_OUTLINE void fxp_columns##name##_short(const weight *w, const error *e,             \
+                                                      const fxp_walk *walk, int columns,           \
+                                                      int shift, int32_t sums[FXP_COLUMNS])        \
+    {                                                                                              \
+        int64_t exact[FXP_COLUMNS];                                                                \
+        fxp_clear(exact);                                                                          \
+        fxp_columns##name(w, e, walk, columns, exact);                                             \
+        for (int j = 0; j < columns && j < FXP_COLUMNS; j++) {                                     \
+            sums[j] = fxp_sum32(exact[j], shift);                                                  \
+        }                                                                                          \
+    }
+
+FXP_SHORT_COLUMNS(16x8, int16_t, int8_t)
+FXP_SHORT_COLUMNS(8x16, int8_t, int16_t)
+FXP_SHORT_COLUMNS(8, int8_t, int8_t)
+#undef FXP_SHORT_COLUMNS
 
 /* ---- storing neighbouring sums -------------------------------------------------------------- */
 

@@ -88,7 +88,7 @@ static FXP_STEP void step_update_dense2_b(const int16_t dy[3], int dy_f, int32_t
 {
     const int shift = dy_f + rate.s - FXP_BIAS_FRACTION - 4;
     for (int o = 0; o < 3; o++) {
-        const int32_t change = fxp_change((int32_t)dy[o] * -(int32_t)rate.m, shift);
+        const int32_t change = fxp_change(-fxp_times16(dy[o], rate.m), shift);
         const int64_t decayed = ((int64_t)v[o] * 16384 + 16384) >> 15;
         v[o] = fxp_sat32(decayed + change);
         b[o] = fxp_sat32((int64_t)b[o] + fxp_rescale(v[o], 4));
