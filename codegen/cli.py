@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from codegen import VERSION, show
-from codegen.board import Board, all_boards, load_board
+from codegen.board import POLICIES, Board, all_boards, load_board
 from codegen.data import Data
 from codegen.errors import UserError
 from codegen.firmware import (
@@ -321,7 +322,7 @@ def link_command(
 ) -> None:
     """Let a board learn from samples over a serial line; without data, only ask it."""
     from host_sim.line_training import LineResult
-    from host_sim.link import Link
+    from host_sim.link import link_to_any
 
     spec, board = load_spec(network), _find_board(board_name)
     if emulate == (port is not None):
@@ -335,10 +336,13 @@ def link_command(
         raise UserError(f"{table}: without samples there is no curve; add --data FILE")
     loaded = None if data is None else _load(spec, data, seed)
     samples = None if loaded is None else quantize_samples(spec, loaded.x, loaded.y)
-    plan, parameters = make_plan(spec, board), _weights(spec, start)
-    state = make_state(spec, plan, samples, seed, parameters)
-    with _line(spec, plan, state, port, baud, board) as (place, line):
-        link = Link(line, spec, plan, state, place=place)
+    parameters = _weights(spec, start)
+    # Without the name of the board its sums may be of either kind: the device knows.
+    plans = [make_plan(spec, board, accumulate=kind) for kind in POLICIES[: 1 if board else None]]
+    ways = ((plan, make_state(spec, plan, samples, seed, parameters)) for plan in plans)
+    first = next(ways)
+    with _line(spec, *first, port, baud, board) as (place, line):
+        link = link_to_any(line, spec, chain([first], ways), place=place)
         curve = _train_over_line(link, spec, loaded, epochs, seed, quiet=as_json)
         if keep:
             link.save()
@@ -690,9 +694,11 @@ def _find_tools(board: Board, toolchain: Toolchain | None, run: bool) -> Toolcha
 
 
 def _build(folder: Path, project: Project, toolchain: Toolchain, as_json: bool) -> None:
-    from host_sim.firmware import build_firmware
+    from host_sim.firmware import build_firmware, write_uf2
 
     built = build_firmware(folder, project, toolchain)
+    if family := firmware_of(project.board).uf2_family:
+        write_uf2(built.elf, family)
     click.echo(json.dumps(built.as_json()) if as_json else show.built_lines(built))
 
 

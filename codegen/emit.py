@@ -241,8 +241,16 @@ class _StepView:
 
     @property
     def types(self) -> dict[str, str]:
-        types = {key: C_TYPES[self._format(n).bits] for key, n in self.step.reads.items()}
+        types = {key: self._type(name) for key, name in self.step.reads.items()}
         return {**types, "out": C_TYPES[self.bits]}
+
+    def _type(self, name: str) -> str:
+        """With the memory that it is in, where that is not RAM."""
+        memory = "FXP_FLASH " if self._is_constant(name) else ""
+        return memory + C_TYPES[self._format(name).bits]
+
+    def _is_constant(self, name: str) -> bool:
+        return self._tensor(name).role in PARAMETER_ROLES and self._tensor(name).frozen
 
     @property
     def bits_of(self) -> dict[str, int]:
@@ -257,7 +265,7 @@ class _StepView:
         }
 
     def _constant_f(self, name: str) -> int | None:
-        if self._tensor(name).role in PARAMETER_ROLES and self._tensor(name).frozen:
+        if self._is_constant(name):
             return self.state.f[name]
         tensor_format = self._format(name)
         return tensor_format.f if tensor_format.policy == "fixed" else None
@@ -355,17 +363,31 @@ class _StepView:
         return scratches(self.plan.quantized, self.step)[0].bits
 
     def along_rows(
-        self, place: str, other: str, widths: tuple[int, int], n: Any, first: str = ""
+        self,
+        place: str,
+        other: str,
+        widths: tuple[int, int],
+        n: Any,
+        first: str = "",
+        of: str = "",
     ) -> str:
         """Fills `sums` with `count` accumulators: rows of products of elements at two places, n
-        each, as wide as `widths` says, and biases, beginning with that of index `first`.
+        each, as wide as `widths` says, and biases, beginning with that of index `first`. The first
+        place is in argument `of`, or in scratch.
         """
+        name, memory = f"fxp_rows{_widths(*widths)}", self._memory(of)
+        if memory and "b" in self.step.reads and not self._memory("b"):
+            memory += "_w"
         bias, f = (f"&b[{first}]", "f0") if "b" in self.step.reads else ("NULL", "0")
         arguments = f"{place}, {other}, {n}, {bias}, {f}, count, "
-        name = f"fxp_rows{_widths(*widths)}"
         if self._accumulator.is_short:
-            return f"{name}_short({arguments}{self._sum_shift}, sums)"
-        return f"{name}({arguments}sums)"
+            return f"{name}_short{memory}({arguments}{self._sum_shift}, sums)"
+        return f"{name}{memory}({arguments}sums)"
+
+    def _memory(self, key: str) -> str:
+        """What kernels are called for an argument that is in flash."""
+        name = self.step.reads.get(key)
+        return "_flash" if name is not None and self._is_constant(name) else ""
 
     def down_columns(
         self, a: str, place: str, b: str, errors: str, columns: str, is_all: bool = False
@@ -373,10 +395,11 @@ class _StepView:
         """Adds to `sums` products of arguments a and b, which lie at these places, by a `walk`;
         where those are all, `sums` become accumulators.
         """
-        name, arguments = self.kernel_of("fxp_columns", a, b), f"{place}, {errors}, &walk, {columns}"
+        name, memory = self.kernel_of("fxp_columns", a, b), self._memory(a)
+        arguments = f"{place}, {errors}, &walk, {columns}"
         if is_all and self._accumulator.is_short:
-            return f"{name}_short({arguments}, {self._sum_shift}, sums)"
-        return f"{name}({arguments}, sums)"
+            return f"{name}_short{memory}({arguments}, {self._sum_shift}, sums)"
+        return f"{name}{memory}({arguments}, sums)"
 
     @property
     def sums_type(self) -> str:
@@ -614,7 +637,7 @@ class _StepView:
 
     def _pointer(self, const: str, key: str, name: str) -> tuple[str, str]:
         tensor = self._tensor(name)
-        declaration = f"{const}{C_TYPES[self._format(name).bits]} {key}[{tensor.size}]"
+        declaration = f"{const}{self._type(name)} {key}[{tensor.size}]"
         return declaration, self._place(tensor)
 
     def _updated(self) -> Iterator[tuple[str, str]]:

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from codegen.board import Board
+from codegen.board import Board, Policy
 from codegen.data import Data, load_data
 from codegen.emit import Options, declared, emit
 from codegen.errors import UserError
 from codegen.fixedpoint import Floats, Ints, Q, learning_rate, quantize
 from codegen.graph import (
+    PARAMETER_ROLES,
     NameTakenError,
     Numbers,
     Plan,
@@ -40,12 +41,21 @@ CALIBRATION_MACS = 2**27  # multiplications that calibration may take; 2 samples
 _WIDTHS = {"int16": (16, 16, 16), "int8": (16, 8, 8), "int8_compact": (8, 8, 8)}
 
 
-def make_plan(spec: Spec, board: Board | None = None, gradient: bool = False) -> Plan:
-    """All passes. `gradient`: gradients are stored and every tensor keeps its bytes."""
+def make_plan(
+    spec: Spec,
+    board: Board | None = None,
+    gradient: bool = False,
+    accumulate: Policy = "wide",
+) -> Plan:
+    """All passes. `gradient`: gradients are stored and every tensor keeps its bytes.
+
+    `accumulate` says how where there is no board that says it.
+    """
+    policy = accumulate if board is None else board.accumulate
     training = fuse_elementwise(freeze(_differentiated(spec)))
     if not gradient:
         training = _fused(spec, training)
-    quantized = _quantized(spec, leave_out(schedule(training)), board)
+    quantized = _quantized(spec, leave_out(schedule(training)), policy)
     _check_names(spec, quantized.training)
     plan = plan_memory(quantized, keep=gradient)
     if board is not None:
@@ -67,9 +77,9 @@ def _fused(spec: Spec, training: TrainingGraph) -> TrainingGraph:
         raise _taken(spec, str(taken)) from None
 
 
-def _quantized(spec: Spec, training: TrainingGraph, board: Board | None) -> QuantizedGraph:
+def _quantized(spec: Spec, training: TrainingGraph, accumulate: Policy) -> QuantizedGraph:
     try:
-        return quantize_graph(training, _numbers(spec, board))
+        return quantize_graph(training, _numbers(spec, accumulate))
     except TooManyBitsError as step:
         number, layer = _layer_of(spec, str(step))
         narrower = "" if spec.mode != "int16" else " or mode = 'int8'"
@@ -103,7 +113,7 @@ def _taken(spec: Spec, name: str) -> UserError:
     )
 
 
-def _numbers(spec: Spec, board: Board | None) -> Numbers:
+def _numbers(spec: Spec, accumulate: Policy) -> Numbers:
     weights, activations, errors = _WIDTHS[spec.mode]
     return Numbers(
         mode=spec.mode,
@@ -112,13 +122,17 @@ def _numbers(spec: Spec, board: Board | None) -> Numbers:
         error_bits=errors,
         rounding=spec.rounding,
         batch=spec.batch,
-        accumulate="wide" if board is None else board.accumulate,
+        accumulate=accumulate,
     )
 
 
 def _check_address_space(spec: Spec, plan: Plan, board: Board) -> None:
     limit = 2 ** (board.address_bits - 1) - 1
     parts = {"parameters": struct_bytes(parameter_fields(plan)), "work area": work_bytes(plan)}
+    for tensor in plan.training.tensors.values():
+        if tensor.role in PARAMETER_ROLES and tensor.frozen:
+            bits = plan.quantized.formats[tensor.name].bits
+            parts[f"constant {tensor.name}"] = tensor.size * bits // 8
     for what, size in parts.items():
         if size > limit:
             raise UserError(

@@ -15,7 +15,8 @@
 #error "fxp.h needs arithmetic right shifts of negative numbers"
 #endif
 
-/* Where tables are: in flash. On AVR that is not memory like RAM; gcc reads it with -std=gnu99. */
+/* Where tables and weights that do not learn are: in flash. On AVR that is not memory like RAM; gcc
+ * reads it with -std=gnu99. */
 #ifdef __FLASH
 #define FXP_FLASH __flash
 #else

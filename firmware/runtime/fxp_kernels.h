@@ -98,8 +98,8 @@ static inline int fxp_are_words(const void *a, const void *b)
     "adc %C[p], r1\n\t"                                                                            \
     "adc %D[p], %[zero]\n\t"
 
-/* Adds products of n numbers from X, 2 + `gap` bytes apart, and from Z to `low` and `high`. They are
- * lifted by 2^31, so that they have no sign; what that adds is taken off first. */
+/* Adds products of n numbers from X, 2 + `gap` bytes apart, and from Z to `low` and `high`. They
+ * are lifted by 2^31, so that they have no sign; what that adds is taken off first. */
 #define FXP_AVR_SUM(a, b, n)                                                                       \
     uint32_t low = (n) & 1 ? 0x80000000u : 0;                                                      \
     int16_t high = (int16_t)-(((n) + 1) >> 1);                                                     \
@@ -513,15 +513,29 @@ static inline int64_t fxp_dot16(const int16_t *a, const int16_t *b, int n)
 #endif
 }
 
+/* The same where one of both has 8 bits, in plain C. */
+#define FXP_SUM_BLOCKS                                                                             \
+    int64_t sum = 0;                                                                               \
+    while (n > 0) {                                                                                \
+        int block = n < FXP_BLOCK ? n : FXP_BLOCK;                                                 \
+        int32_t part = 0;                                                                          \
+        n -= block;                                                                                \
+        for (; block > 0; block--, a++, b++) {                                                     \
+            part += (int32_t)*a * *b;                                                              \
+        }                                                                                          \
+        sum += part;                                                                               \
+    }                                                                                              \
+    return sum
+
 /* sum of a[i] * b[i], exact */
 static inline int64_t fxp_dot16x8(const int16_t *a, const int8_t *b, int n)
 {
+#if FXP_DSP
     int64_t sum = 0;
     while (n > 0) {
         int block = n < FXP_BLOCK ? n : FXP_BLOCK;
         int32_t part = 0;
         n -= block;
-#if FXP_DSP
         for (; block >= 8; block -= 8, a += 8, b += 8) {
             const int8x4_t quad = fxp_quad(b);
             const int16x2_t even = __sxtb16(quad), odd = fxp_odd(quad);
@@ -538,24 +552,26 @@ static inline int64_t fxp_dot16x8(const int16_t *a, const int8_t *b, int n)
             part = __smlad(fxp_pair(a), fxp_lower(even, odd), part);
             part = __smlad(fxp_pair(a + 2), fxp_upper(even, odd), part);
         }
-#endif
         for (; block > 0; block--, a++, b++) {
             part += (int32_t)*a * *b;
         }
         sum += part;
     }
     return sum;
+#else
+    FXP_SUM_BLOCKS;
+#endif
 }
 
 /* sum of a[i] * b[i], exact */
 static inline int64_t fxp_dot8(const int8_t *a, const int8_t *b, int n)
 {
+#if FXP_DSP
     int64_t sum = 0;
     while (n > 0) {
         int block = n < FXP_BLOCK ? n : FXP_BLOCK;
         int32_t part = 0;
         n -= block;
-#if FXP_DSP
         for (; block >= 8; block -= 8, a += 8, b += 8) {
             const int8x4_t p = fxp_quad(a), q = fxp_quad(b);
             part = __smlad(__sxtb16(p), __sxtb16(q), part);
@@ -569,13 +585,15 @@ static inline int64_t fxp_dot8(const int8_t *a, const int8_t *b, int n)
             part = __smlad(__sxtb16(p), __sxtb16(q), part);
             part = __smlad(fxp_odd(p), fxp_odd(q), part);
         }
-#endif
         for (; block > 0; block--, a++, b++) {
             part += (int32_t)*a * *b;
         }
         sum += part;
     }
     return sum;
+#else
+    FXP_SUM_BLOCKS;
+#endif
 }
 
 /* ---- sums of products along rows ------------------------------------------------------------ */
@@ -592,7 +610,7 @@ static inline int fxp_part(int left, int most)
 #define FXP_SUM_ROWS(dot)                                                                          \
     do {                                                                                           \
         for (int j = 0; j < rows; j++, w += n) {                                                   \
-            sums[j] = (dot) + (b == NULL ? 0 : fxp_bias(b[j], f));                                 \
+            sums[j] = (dot) + (b ? fxp_bias(b[j], f) : 0);                                         \
         }                                                                                          \
     } while (0)
 
@@ -738,13 +756,11 @@ static FXP_OUTLINE void fxp_rows8(const int8_t *w, const int8_t *x, int n, const
     FXP_SUM_ROWS(fxp_dot8(w, x, n));
 }
 
-#undef FXP_SUM_ROWS
-
-#define FXP_SUM_ROWS(dot)                                                                          \
+#define FXP_SUM_ROWS_SHORT(dot)                                                                    \
     do {                                                                                           \
         for (int j = 0; j < rows; j++, w += n) {                                                   \
             const int32_t sum = fxp_sum32(dot, shift);                                             \
-            sums[j] = b == NULL ? sum : fxp_add32(sum, fxp_bias32(b[j], f));                       \
+            sums[j] = b ? fxp_add32(sum, fxp_bias32(b[j], f)) : sum;                               \
         }                                                                                          \
     } while (0)
 
@@ -771,7 +787,7 @@ static FXP_OUTLINE void fxp_rows16_short(const int16_t *w, const int16_t *x, int
         *sums = sum;
     }
 #else
-    FXP_SUM_ROWS(fxp_dot16(w, x, n));
+    FXP_SUM_ROWS_SHORT(fxp_dot16(w, x, n));
 #endif
 }
 
@@ -779,23 +795,21 @@ static FXP_OUTLINE void fxp_rows16x8_short(const int16_t *w, const int8_t *x, in
                                            const int32_t *b, int f, int rows, int shift,
                                            int32_t sums[FXP_ROWS])
 {
-    FXP_SUM_ROWS(fxp_dot16x8(w, x, n));
+    FXP_SUM_ROWS_SHORT(fxp_dot16x8(w, x, n));
 }
 
 static FXP_OUTLINE void fxp_rows8x16_short(const int8_t *w, const int16_t *x, int n,
                                            const int32_t *b, int f, int rows, int shift,
                                            int32_t sums[FXP_ROWS])
 {
-    FXP_SUM_ROWS(fxp_dot16x8(x, w, n));
+    FXP_SUM_ROWS_SHORT(fxp_dot16x8(x, w, n));
 }
 
 static FXP_OUTLINE void fxp_rows8_short(const int8_t *w, const int8_t *x, int n, const int32_t *b,
                                         int f, int rows, int shift, int32_t sums[FXP_ROWS])
 {
-    FXP_SUM_ROWS(fxp_dot8(w, x, n));
+    FXP_SUM_ROWS_SHORT(fxp_dot8(w, x, n));
 }
-
-#undef FXP_SUM_ROWS
 
 /* ---- sums of products down columns ---------------------------------------------------------- */
 
@@ -1068,7 +1082,6 @@ static FXP_OUTLINE void fxp_columns8(const int8_t *w, const int8_t *e, const fxp
 #endif
     FXP_SUM_COLUMNS(int8_t, int8_t);
 }
-#undef FXP_SUM_COLUMNS
 
 /* The same where nothing else is added, as 32 bits: every sum is rounded to `shift` bits less. */
 static FXP_OUTLINE void fxp_columns16_short(const int16_t *w, const int16_t *e,
@@ -1101,22 +1114,90 @@ static FXP_OUTLINE void fxp_columns16_short(const int16_t *w, const int16_t *e,
     }
 }
 
-#define FXP_SHORT_COLUMNS(name, weight, error)                                                     \
-    static FXP_OUTLINE void fxp_columns##name##_short(const weight *w, const error *e,             \
-                                                      const fxp_walk *walk, int columns,           \
-                                                      int shift, int32_t sums[FXP_COLUMNS])        \
+#define FXP_SHORT_COLUMNS(short, exact_sums, weight, error)                                        \
+    static FXP_OUTLINE void short(const weight *w, const error *e, const fxp_walk *walk,           \
+                                  int columns, int shift, int32_t sums[FXP_COLUMNS])               \
     {                                                                                              \
         int64_t exact[FXP_COLUMNS];                                                                \
         fxp_clear(exact);                                                                          \
-        fxp_columns##name(w, e, walk, columns, exact);                                             \
+        exact_sums(w, e, walk, columns, exact);                                                    \
         for (int j = 0; j < columns && j < FXP_COLUMNS; j++) {                                     \
             sums[j] = fxp_sum32(exact[j], shift);                                                  \
         }                                                                                          \
     }
 
-FXP_SHORT_COLUMNS(16x8, int16_t, int8_t)
-FXP_SHORT_COLUMNS(8x16, int8_t, int16_t)
-FXP_SHORT_COLUMNS(8, int8_t, int8_t)
+FXP_SHORT_COLUMNS(fxp_columns16x8_short, fxp_columns16x8, int16_t, int8_t)
+FXP_SHORT_COLUMNS(fxp_columns8x16_short, fxp_columns8x16, int8_t, int16_t)
+FXP_SHORT_COLUMNS(fxp_columns8_short, fxp_columns8, int8_t, int8_t)
+
+/* ---- the same for weights in program memory ------------------------------------------------- */
+
+/* Weights that do not learn have 8 bits; their biases are there too, or (_w) in RAM, or none. */
+#ifdef __FLASH
+static inline int64_t fxp_dot16x8_flash(const int16_t *a, const FXP_FLASH int8_t *b, int n)
+{
+    FXP_SUM_BLOCKS;
+}
+
+static inline int64_t fxp_dot8_flash(const FXP_FLASH int8_t *a, const int8_t *b, int n)
+{
+    FXP_SUM_BLOCKS;
+}
+
+#define FXP_FLASH_ROWS(width, x_type, memory, b_memory, dot)                                       \
+    static FXP_OUTLINE void fxp_rows##width##memory(const FXP_FLASH int8_t *w, const x_type *x,    \
+                                                    int n, const b_memory int32_t *b, int f,       \
+                                                    int rows, int64_t sums[FXP_ROWS])              \
+    {                                                                                              \
+        FXP_SUM_ROWS(dot);                                                                         \
+    }                                                                                              \
+    static FXP_OUTLINE void fxp_rows##width##_short##memory(                                       \
+        const FXP_FLASH int8_t *w, const x_type *x, int n, const b_memory int32_t *b, int f,       \
+        int rows, int shift, int32_t sums[FXP_ROWS])                                               \
+    {                                                                                              \
+        FXP_SUM_ROWS_SHORT(dot);                                                                   \
+    }
+
+FXP_FLASH_ROWS(8x16, int16_t, _flash, FXP_FLASH, fxp_dot16x8_flash(x, w, n))
+FXP_FLASH_ROWS(8x16, int16_t, _flash_w, , fxp_dot16x8_flash(x, w, n))
+FXP_FLASH_ROWS(8, int8_t, _flash, FXP_FLASH, fxp_dot8_flash(w, x, n))
+FXP_FLASH_ROWS(8, int8_t, _flash_w, , fxp_dot8_flash(w, x, n))
+#undef FXP_FLASH_ROWS
+
+static FXP_OUTLINE void fxp_columns8x16_flash(const FXP_FLASH int8_t *w, const int16_t *e,
+                                              const fxp_walk *walk, int columns,
+                                              int64_t sums[FXP_COLUMNS])
+{
+    FXP_SUM_COLUMNS(FXP_FLASH int8_t, int16_t);
+}
+
+static FXP_OUTLINE void fxp_columns8_flash(const FXP_FLASH int8_t *w, const int8_t *e,
+                                           const fxp_walk *walk, int columns,
+                                           int64_t sums[FXP_COLUMNS])
+{
+    FXP_SUM_COLUMNS(FXP_FLASH int8_t, int8_t);
+}
+
+FXP_SHORT_COLUMNS(fxp_columns8x16_short_flash, fxp_columns8x16_flash, FXP_FLASH int8_t, int16_t)
+FXP_SHORT_COLUMNS(fxp_columns8_short_flash, fxp_columns8_flash, FXP_FLASH int8_t, int8_t)
+#else
+#define fxp_rows8x16_flash fxp_rows8x16
+#define fxp_rows8x16_flash_w fxp_rows8x16
+#define fxp_rows8_flash fxp_rows8
+#define fxp_rows8_flash_w fxp_rows8
+#define fxp_rows8x16_short_flash fxp_rows8x16_short
+#define fxp_rows8x16_short_flash_w fxp_rows8x16_short
+#define fxp_rows8_short_flash fxp_rows8_short
+#define fxp_rows8_short_flash_w fxp_rows8_short
+#define fxp_columns8x16_flash fxp_columns8x16
+#define fxp_columns8_flash fxp_columns8
+#define fxp_columns8x16_short_flash fxp_columns8x16_short
+#define fxp_columns8_short_flash fxp_columns8_short
+#endif
+#undef FXP_SUM_BLOCKS
+#undef FXP_SUM_ROWS
+#undef FXP_SUM_ROWS_SHORT
+#undef FXP_SUM_COLUMNS
 #undef FXP_SHORT_COLUMNS
 
 /* ---- storing neighbouring sums -------------------------------------------------------------- */
