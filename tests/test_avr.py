@@ -136,15 +136,15 @@ def test_tables_take_no_ram(tmp_path: Path) -> None:
     assert firmware.data_bytes < report.total + 200
 
 
-def test_a_step_takes_fewer_cycles_than_in_floats(tmp_path: Path) -> None:
-    """AIfES in floats needs 67 221 for this network, less than half of that is asked for."""
+def test_a_step_takes_far_fewer_cycles_than_in_floats(tmp_path: Path) -> None:
+    """AIfES in floats needs 67 221 for this network."""
     spec = named("xor_gate")
     firmware = built(spec, "arduino_mega", tmp_path)
     samples = synthetic_samples(spec, make_plan(spec, firmware.board), 100, seed=3)
     with running(spec, firmware, tmp_path, "count=xor_gate_train") as run:
         run.link.train_samples(samples, range(100))
     assert run.figures["calls"] == 100
-    assert run.figures["inside"] / 100 < 67_221 / 2
+    assert run.figures["inside"] / 100 < 8_000
 
 
 # ---------------------------------------------------------------- power cuts

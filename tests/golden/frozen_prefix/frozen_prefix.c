@@ -43,7 +43,7 @@ static FXP_STEP fxp_scale step_loss(const int16_t x[3], const int16_t t[3], int3
 {
     uint64_t total = 0;
     for (int i = 0; i < 3; i++) {
-        const int64_t difference = (int64_t)x[i] * 4 - t[i];
+        const int64_t difference = (int32_t)x[i] * 4 - t[i];
         const uint64_t part = (uint64_t)(difference * difference);
         total = total + part > (uint64_t)1 << 62 ? (uint64_t)1 << 62 : total + part;
     }
@@ -51,12 +51,12 @@ static FXP_STEP fxp_scale step_loss(const int16_t x[3], const int16_t t[3], int3
     const int f0 = 14;
     uint64_t peak = 0;
     for (int i = 0; i < 3; i++) {
-        int64_t acc = (int64_t)x[i] * 4 - t[i];
+        int64_t acc = (int32_t)x[i] * 4 - t[i];
         peak |= fxp_magnitude(acc);
     }
     const int shift = fxp_exact_shift(peak, 16);
     for (int i = 0; i < 3; i++) {
-        int64_t acc = (int64_t)x[i] * 4 - t[i];
+        int64_t acc = (int32_t)x[i] * 4 - t[i];
         out[i] = (int16_t)fxp_narrow(acc, shift, 16);
     }
     return fxp_describe(0, 0, 16, f0 - shift);
@@ -88,7 +88,7 @@ static FXP_STEP void step_update_dense2_b(const int16_t dy[3], int dy_f, int32_t
 {
     const int shift = dy_f + rate.s - FXP_BIAS_FRACTION - 4;
     for (int o = 0; o < 3; o++) {
-        const int32_t change = fxp_change((int32_t)dy[o] * -(int32_t)rate.m, shift);
+        const int32_t change = fxp_change(-fxp_times16(dy[o], rate.m), shift);
         const int64_t decayed = ((int64_t)v[o] * 16384 + 16384) >> 15;
         v[o] = fxp_sat32(decayed + change);
         b[o] = fxp_sat32((int64_t)b[o] + fxp_rescale(v[o], 4));

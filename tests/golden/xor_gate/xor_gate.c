@@ -75,26 +75,28 @@ static FXP_STEP void step_sigmoid2(const int8_t x[3], const int16_t w[3], int w_
 static FXP_STEP fxp_scale step_loss(const int16_t x[1], const int16_t t[1], const int16_t y[1],
                                     int32_t *loss, int8_t out[1])
 {
-    uint64_t total = 0;
+    uint32_t whole = 0, rest = 0;
     for (int i = 0; i < 1; i++) {
-        const int64_t difference = (int64_t)x[i] * 1 - t[i];
-        const uint64_t part = (uint64_t)(difference * difference);
-        total = total + part > (uint64_t)1 << 62 ? (uint64_t)1 << 62 : total + part;
+        const int32_t difference = (int32_t)x[i] * 1 - t[i];
+        const uint16_t size = (uint16_t)(difference < 0 ? -difference : difference);
+        const uint32_t part = fxp_product16(size, size);
+        whole += part >> 8; /* bytes are cut off more easily than ten bits */
+        rest += part & 255;
     }
-    *loss = fxp_sat32(fxp_rescale((int64_t)total, 10));
+    *loss = (int32_t)((whole + ((rest + 512) >> 8)) >> 2);
     const int f0 = 14;
     const int f1 = f0 + 30;
     uint64_t peak = 0;
     for (int i = 0; i < 1; i++) {
-        int64_t acc = (int64_t)x[i] * 1 - t[i];
-        const int32_t slope = (int32_t)y[i] * ((int32_t)32768 - y[i]);
+        int64_t acc = (int32_t)x[i] * 1 - t[i];
+        const int32_t slope = (int32_t)fxp_product16((uint16_t)y[i], (uint16_t)(32768 - y[i]));
         acc = fxp_rescale(acc, 0) * ((int64_t)slope * 1);
         peak |= fxp_magnitude(acc);
     }
     const int shift = fxp_exact_shift(peak, 8);
     for (int i = 0; i < 1; i++) {
-        int64_t acc = (int64_t)x[i] * 1 - t[i];
-        const int32_t slope = (int32_t)y[i] * ((int32_t)32768 - y[i]);
+        int64_t acc = (int32_t)x[i] * 1 - t[i];
+        const int32_t slope = (int32_t)fxp_product16((uint16_t)y[i], (uint16_t)(32768 - y[i]));
         acc = fxp_rescale(acc, 0) * ((int64_t)slope * 1);
         out[i] = (int8_t)fxp_narrow(acc, shift, 8);
     }
@@ -106,7 +108,7 @@ static FXP_STEP void step_update_dense2_b(const int8_t dy[1], int dy_f, int32_t 
 {
     const int shift = dy_f + rate.s - FXP_BIAS_FRACTION;
     for (int o = 0; o < 1; o++) {
-        const int32_t change = fxp_change((int32_t)dy[o] * -(int32_t)rate.m, shift);
+        const int32_t change = fxp_change(-fxp_times16(dy[o], rate.m), shift);
         b[o] = fxp_add32(b[o], change);
     }
 }
@@ -127,7 +129,7 @@ static FXP_STEP fxp_scale step_d_dense1(const int8_t dy[1], int dy_f, const int1
         fxp_columns16x8(&w[first], dy, &walk, count, sums);
         for (int j = 0; j < count; j++) {
             int64_t acc = sums[j];
-            const int32_t slope = (int32_t)y[first + j] * ((int32_t)128 - y[first + j]);
+            const int32_t slope = (int32_t)fxp_product16((uint16_t)y[first + j], (uint16_t)(128 - y[first + j]));
             acc = fxp_rescale(acc, 0) * ((int64_t)slope * 65536);
             sums[j] = acc;
         }
@@ -173,7 +175,7 @@ static FXP_STEP void step_update_dense1_b(const int8_t dy[3], int dy_f, int32_t 
 {
     const int shift = dy_f + rate.s - FXP_BIAS_FRACTION;
     for (int o = 0; o < 3; o++) {
-        const int32_t change = fxp_change((int32_t)dy[o] * -(int32_t)rate.m, shift);
+        const int32_t change = fxp_change(-fxp_times16(dy[o], rate.m), shift);
         b[o] = fxp_add32(b[o], change);
     }
 }
