@@ -48,16 +48,26 @@ void t_columns{name}(const {a} *w, const {b} *e, const int32_t *walk, int n, int
     fxp_columns{name}(w, e + walk[5], &way, n, sums);
 }}
 """
+_SETTLE = """
+void t_settle_{how}{of}(const int{b}_t *acc, const int32_t *n, int16_t *out, int8_t *few, uint64_t *peak);
+void t_settle_{how}{of}(const int{b}_t *acc, const int32_t *n, int16_t *out, int8_t *few, uint64_t *peak)
+{{
+    fxp_store{store} wide = fxp_store{store}_of(n[1]), slim = wide;
+    fxp_settle_{how}16{of}(&wide, acc, n[0], out{mask});
+    fxp_settle_{how}8{of}(&slim, acc, n[0], few{mask_few});
+    peak[0] = wide.peak;
+    peak[1] = slim.peak;
+}}
+"""
 _OTHERS = """
 void t_update16_odd(int16_t *w, const int16_t *x, int n, const int32_t *m);
 void t_copy(int8_t *out, const int8_t *from, int n);
+void t_zero(int8_t *out, int n);
 void t_update16(int16_t *w, const int16_t *x, int n, const int32_t *m);
 void t_update16x8(int16_t *w, const int8_t *x, int n, const int32_t *m);
 void t_settle(const int64_t *acc, int n, int shift, int32_t *out, uint64_t *peak);
-void t_settle_sums(const int64_t *acc, const int32_t *n, int16_t *out, int8_t *bytes, uint64_t *peak);
 int32_t t_near_rail(const int16_t *w, int n);
 void t_settle32(const int32_t *acc, int n, int shift, int32_t *out, uint32_t *peak);
-void t_settle_sums32(const int32_t *acc, const int32_t *n, int16_t *out, int8_t *bytes, uint32_t *peak);
 void t_narrow32(const int32_t *v, int n, int shift, int bits, int32_t *out);
 void t_high32(const int32_t *a, const int32_t *b, int n, int32_t *out);
 void t_bias(const int32_t *b, int n, int f, int64_t *out);
@@ -65,6 +75,10 @@ void t_short(const int64_t *sums, const int32_t *b, int n, int shift, int f, int
 void t_update16_odd(int16_t *w, const int16_t *x, int n, const int32_t *m)
 {
     fxp_update16(w + 1, x, n, m[0], m[1]);
+}
+void t_zero(int8_t *out, int n)
+{
+    fxp_zero(out, n);
 }
 void t_copy(int8_t *out, const int8_t *from, int n)
 {
@@ -85,16 +99,6 @@ void t_settle(const int64_t *acc, int n, int shift, int32_t *out, uint64_t *peak
         out[2 * i] = fxp_settle16(&wide, acc[i]);
         out[2 * i + 1] = fxp_settle8(&slim, acc[i]);
     }
-    peak[0] = wide.peak;
-    peak[1] = slim.peak;
-}
-void t_settle_sums32(const int32_t *acc, const int32_t *n, int16_t *out, int8_t *bytes, uint32_t *peak)
-{
-    fxp_store32 wide = fxp_store32_of(n[1]), slim = wide;
-    fxp_settle_sums16_of32(&wide, acc, n[0], out);
-    fxp_settle_sums8_of32(&slim, acc, n[0], bytes);
-    fxp_keep_positive16_of32(acc, n[0], out);
-    fxp_keep_positive8_of32(acc, n[0], bytes);
     peak[0] = wide.peak;
     peak[1] = slim.peak;
 }
@@ -126,16 +130,6 @@ void t_short(const int64_t *sums, const int32_t *b, int n, int shift, int f, int
         out[i] = fxp_add32(fxp_sum32(sums[i], shift), fxp_bias32(b[i], f));
     }
 }
-void t_settle_sums(const int64_t *acc, const int32_t *n, int16_t *out, int8_t *bytes, uint64_t *peak)
-{
-    fxp_store wide = fxp_store_of(n[1]), slim = wide;
-    fxp_settle_sums16(&wide, acc, n[0], out);
-    fxp_settle_sums8(&slim, acc, n[0], bytes);
-    fxp_keep_positive16(acc, n[0], out);
-    fxp_keep_positive8(acc, n[0], bytes);
-    peak[0] = wide.peak;
-    peak[1] = slim.peak;
-}
 void t_bias(const int32_t *b, int n, int f, int64_t *out)
 {
     for (int i = 0; i < n; i++) {
@@ -154,6 +148,11 @@ def harness() -> dict[str, str]:
     for name, (a, b) in TYPES.items():
         facts = {"name": name, "a": f"int{a}_t", "b": f"int{b}_t"}
         text += _ROWS.format(**facts) + _COLUMNS.format(**facts)
+    for how in ("sums", "positive", "masked"):
+        mask, few = (", out", ", few") if how == "masked" else ("", "")
+        for of, store, b in (("", "", 64), ("_of32", "32", 32)):
+            facts = {"how": how, "of": of, "store": store, "b": str(b)}
+            text += _SETTLE.format(mask=mask, mask_few=few, **facts)
     headers = {
         name: (paths.RUNTIME / name).read_text(encoding="utf-8")
         for name in ("fxp.h", "fxp_kernels.h")
@@ -205,7 +204,7 @@ def test_rows_are_sums_of_products_and_biases(program: Program, name: str) -> No
         w, x = drawn(random, TYPES[name][0], rows * n + first), drawn(random, TYPES[name][1], n)
         b = drawn(random, 32, rows)
         products = integers(w[first:]).reshape(rows, n) * integers(x)
-        for f in (-1, 0, 3, BIAS_FRACTION, BIAS_FRACTION + 9, BIAS_FRACTION + 31):
+        for f in (-1, 0, 3, BIAS_FRACTION, BIAS_FRACTION + 9, BIAS_FRACTION + 30):
             wide, shape = np.zeros(rows + 1, np.int64), np.array([n, rows, first, f], np.int32)
             program.call(f"t_rows{name}", w, x, shape, b, wide)
             more = 0 if f < 0 else rescale(integers(b), BIAS_FRACTION - f)
@@ -294,6 +293,9 @@ def test_copy(program: Program) -> None:
         program.call("t_copy", out, source, n)
         assert (out[:n] == source).all()
         assert out[n] == 99
+        program.call("t_zero", out, n)
+        assert not out[:n].any()
+        assert out[n] == 99
 
 
 def test_settling_rounds_once_and_keeps_the_peak(program: Program) -> None:
@@ -308,12 +310,28 @@ def test_settling_rounds_once_and_keeps_the_peak(program: Program) -> None:
         for column, bits in ((0, 16), (1, 8)):
             assert (out[:, column] == narrow(integers(acc), shift, bits)).all(), shift
         assert peak.tolist() == [int(np.bitwise_or.reduce(acc ^ (acc >> 63)))] * 2
-        positive, few, many = acc > 0, np.zeros(acc.size, np.int8), np.zeros(acc.size, np.int16)
-        program.call("t_settle_sums", acc, np.array([acc.size, shift], np.int32), many, few, peak)
-        for column, sums in ((0, many), (1, few)):
-            kept = np.where((out[:, column] == 0) & positive, 1, out[:, column])
-            assert (sums == kept).all(), shift
-        assert peak.tolist() == [int(np.bitwise_or.reduce(acc ^ (acc >> 63)))] * 2
+
+
+@pytest.mark.parametrize("of", ["", "_of32"])
+@pytest.mark.parametrize("how", ["sums", "positive", "masked"])
+def test_neighbouring_sums_settle_as_one_by_one(program: Program, how: str, of: str) -> None:
+    """The mask is what lies in the output before."""
+    random = np.random.RandomState(8)
+    acc = random.randint(-(2**40), 2**40, 60) >> random.randint(0, 40, 60)
+    acc = saturate(acc << 8, 32).astype(np.int32) if of else acc
+    for shift in (-9, 0, 1, 9, 16, 31, 32, 40):
+        mask = random.randint(-1, 2, acc.size)
+        many, few = mask.astype(np.int16), mask.astype(np.int8)
+        peak = np.zeros(2, np.uint64)
+        settings = np.array([acc.size, shift], np.int32)
+        program.call(f"t_settle_{how}{of}", acc, settings, many, few, peak)
+        taken = {"sums": acc == acc, "positive": acc > 0, "masked": mask > 0}[how]
+        for stored, bits in ((many, 16), (few, 8)):
+            want = np.where(taken, narrow(integers(acc), shift, bits), 0)
+            want = np.where((want == 0) & taken, 1, want) if how == "positive" else want
+            assert (stored == want).all(), shift
+        magnitudes = np.where(taken, magnitude(acc), 0)
+        assert peak.tolist() == [int(np.bitwise_or.reduce(magnitudes))] * 2
 
 
 def test_settling_32_bits_rounds_once_and_keeps_the_peak(program: Program) -> None:
@@ -323,13 +341,6 @@ def test_settling_32_bits_rounds_once_and_keeps_the_peak(program: Program) -> No
         program.call("t_settle32", acc, acc.size, shift, out, peak)
         for column, bits in ((0, 16), (1, 8)):
             assert (out[:, column] == narrow(integers(acc), shift, bits)).all(), shift
-        assert peak.tolist() == [int(np.bitwise_or.reduce(magnitude(acc)))] * 2
-        positive, few, many = acc > 0, np.zeros(acc.size, np.int8), np.zeros(acc.size, np.int16)
-        settings = np.array([acc.size, shift], np.int32)
-        program.call("t_settle_sums32", acc, settings, many, few, peak)
-        for column, sums in ((0, many), (1, few)):
-            kept = np.where((out[:, column] == 0) & positive, 1, out[:, column])
-            assert (sums == kept).all(), shift
         assert peak.tolist() == [int(np.bitwise_or.reduce(magnitude(acc)))] * 2
 
 

@@ -37,7 +37,7 @@
 #endif
 
 /* What is called for each element is a function of its own where registers are scarce. */
-#if UINTPTR_MAX > 0xFFFFFFFFu
+#if UINTPTR_MAX > 0xFFFFFFFFu || FXP_DSP
 #define FXP_SHARED inline
 #else
 #define FXP_SHARED FXP_OUTLINE
@@ -55,6 +55,14 @@
 #define FXP_SHORT FXP_OUTLINE
 #else
 #define FXP_SHORT inline
+#endif
+
+/* The steps of a network are functions of their own where the stack is short: what one needs is
+ * free again in the next. */
+#if defined(__arm__) || defined(__riscv)
+#define FXP_STEP FXP_OUTLINE
+#else
+#define FXP_STEP
 #endif
 
 /* A static assertion for C99: an array of negative size where the condition fails. */
@@ -286,34 +294,19 @@ static inline fxp_store fxp_store_of(int shift)
     return store;
 }
 
-static FXP_OUTLINE int32_t fxp_settle8_any(fxp_store *store, int64_t acc)
-{
-    store->peak |= fxp_magnitude(acc);
-    return (int32_t)fxp_narrow_any(acc, store->shift, 8);
-}
-
-static FXP_OUTLINE int32_t fxp_settle16_any(fxp_store *store, int64_t acc)
-{
-    store->peak |= fxp_magnitude(acc);
-    return (int32_t)fxp_narrow_any(acc, store->shift, 16);
-}
-
-/* v rounded to 32 bits, for a store of the usual shifts. */
-static inline int32_t fxp_settled(fxp_store *store, int64_t v)
-{
-    store->peak |= fxp_magnitude(v);
-    return fxp_cut(v + (int64_t)store->half, store->shift);
-}
-
 /* An accumulator as a tensor of 8, or of 16, bits has it. */
 static FXP_SHARED int32_t fxp_settle8(fxp_store *store, int64_t acc)
 {
-    return store->half == 0 ? fxp_settle8_any(store, acc) : fxp_sat8(fxp_settled(store, acc));
+    store->peak |= fxp_magnitude(acc);
+    return store->half == 0 ? (int32_t)fxp_narrow_any(acc, store->shift, 8)
+                            : fxp_sat8(fxp_cut(acc + (int64_t)store->half, store->shift));
 }
 
 static FXP_SHARED int32_t fxp_settle16(fxp_store *store, int64_t acc)
 {
-    return store->half == 0 ? fxp_settle16_any(store, acc) : fxp_sat16(fxp_settled(store, acc));
+    store->peak |= fxp_magnitude(acc);
+    return store->half == 0 ? (int32_t)fxp_narrow_any(acc, store->shift, 16)
+                            : fxp_sat16(fxp_cut(acc + (int64_t)store->half, store->shift));
 }
 
 /* A bias with f fraction bits. */

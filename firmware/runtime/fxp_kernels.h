@@ -484,52 +484,6 @@ static inline int64_t fxp_dot16(const int16_t *a, const int16_t *b, int n)
     return fxp_avr_dot16(a, 0, b, n);
 #else
     int64_t sum = 0;
-#if FXP_DSP
-#define FXP_DOT_8                                                                                  \
-    "ldmia %[a]!, {r3, r4, r5, r6}\n\t"                                                            \
-    "ldmia %[b]!, {r8, r9, r10, r12}\n\t"                                                          \
-    "smlald %Q[sum], %R[sum], r3, r8\n\t"                                                          \
-    "smlald %Q[sum], %R[sum], r4, r9\n\t"                                                          \
-    "smlald %Q[sum], %R[sum], r5, r10\n\t"                                                         \
-    "smlald %Q[sum], %R[sum], r6, r12\n\t"
-    if (fxp_are_words(a, b)) {
-        __asm__ volatile("subs %[n], %[n], #32\n\t"
-                         "blt 2f\n"
-                         "1:\n\t" FXP_DOT_8 FXP_DOT_8 FXP_DOT_8 FXP_DOT_8 "subs %[n], %[n], #32\n\t"
-                         "bge 1b\n"
-                         "2:\n\t"
-                         "adds %[n], %[n], #24\n\t"
-                         "blt 4f\n"
-                         "3:\n\t" FXP_DOT_8 "subs %[n], %[n], #8\n\t"
-                         "bge 3b\n"
-                         "4:\n\t"
-                         "add %[n], %[n], #8"
-                         : [a] "+r"(a), [b] "+r"(b), [n] "+r"(n), [sum] "+r"(sum)
-                         :
-                         : "r3", "r4", "r5", "r6", "r8", "r9", "r10", "r12", "cc", "memory");
-    }
-#undef FXP_DOT_8
-#define FXP_DOT_2                                                                                  \
-    "ldr r3, [%[a]], #4\n\t"                                                                       \
-    "ldr r4, [%[b]], #4\n\t"                                                                       \
-    "smlald %Q[sum], %R[sum], r3, r4\n\t"
-    __asm__ volatile("subs %[n], %[n], #8\n\t"
-                     "blt 2f\n"
-                     "1:\n\t" FXP_DOT_2 FXP_DOT_2 FXP_DOT_2 FXP_DOT_2 "subs %[n], %[n], #8\n\t"
-                     "bge 1b\n"
-                     "2:\n\t"
-                     "adds %[n], %[n], #6\n\t"
-                     "blt 4f\n"
-                     "3:\n\t" FXP_DOT_2 "subs %[n], %[n], #2\n\t"
-                     "bge 3b\n"
-                     "4:\n\t"
-                     "add %[n], %[n], #2"
-                     : [a] "+r"(a), [b] "+r"(b), [n] "+r"(n), [sum] "+r"(sum)
-                     :
-                     : "r3", "r4", "cc", "memory");
-#undef FXP_DOT_2
-    return n > 0 ? sum + (int32_t)*a * *b : sum;
-#else
 #if FXP_SSE2
     /* Two products sum to -2^31 + 2^16 .. 2^31, which this addend makes 32 bits without a sign. */
     const __m128i lift = _mm_set1_epi32(0x7FFF0000), zero = _mm_setzero_si128();
@@ -556,7 +510,6 @@ static inline int64_t fxp_dot16(const int16_t *a, const int16_t *b, int n)
         sum += (int32_t)*a * *b;
     }
     return sum;
-#endif
 #endif
 }
 
@@ -644,50 +597,24 @@ static inline int fxp_part(int left, int most)
     } while (0)
 
 #if FXP_DSP
-/* A row begins with its bias, whose exponent grows by 0 to 31, and ends with its sum stored. All
- * registers are needed: what begins a row is kept on the stack, x, n, b, the shifts of the two
- * words, and the end of the sums; r7 has the place of the next sum, r12 and lr are the sum. */
-#define FXP_ROWS_BEGIN                                                                             \
-    "push {r1, r2, r3, r4, r5, r6, r7}\n\t"                                                        \
-    "mov r7, r8\n"                                                                                 \
-    "1:\n\t"                                                                                       \
-    "ldm sp, {r1, r2, r3, r4, r5}\n\t"                                                             \
+/* Biases of rows that have none. */
+static const FXP_FLASH int32_t fxp_no_biases[8] = {
+    0, 0, 0, 0, 0, 0, 0, 0,
+};
+FXP_ASSERT(a_bias_for_every_row, sizeof fxp_no_biases == FXP_ROWS * sizeof(int32_t));
+
+/* A row begins with its bias times r4, and ends with its sum stored. All registers are needed: the
+ * stack has x, n, the place of the bias, its factor, the end of the sums; r7 has the place of
+ * the next sum, r12 and lr are the sum. */
+#define FXP_ROW_BEGIN                                                                              \
+    "ldm sp, {r1, r2, r3, r4}\n\t"                                                                 \
     "ldr r6, [r3], #4\n\t"                                                                         \
     "str r3, [sp, #8]\n\t"                                                                         \
-    "lsl r12, r6, r4\n\t"                                                                          \
-    "asr lr, r6, r5\n\t"
-#define FXP_ROWS_END                                                                               \
+    "smull r12, lr, r6, r4\n\t"
+#define FXP_ROW_END                                                                                \
     "strd r12, lr, [r7], #8\n\t"                                                                   \
-    "ldr r3, [sp, #20]\n\t"                                                                        \
-    "cmp r7, r3\n\t"                                                                               \
-    "bne 1b\n\t"                                                                                   \
-    "add sp, sp, #24\n\t"                                                                          \
-    "pop {r7}"
-/* The steps of 2 products that are left when r2 is what is left less 2. */
-#define FXP_ROWS_PAIRS                                                                             \
-    "blt 6f\n"                                                                                     \
-    "5:\n\t"                                                                                       \
-    "ldr r3, [r1], #4\n\t"                                                                         \
-    "ldr r4, [r0], #4\n\t"                                                                         \
-    "smlald r12, lr, r3, r4\n\t"                                                                   \
-    "subs r2, r2, #2\n\t"                                                                          \
-    "bge 5b\n"                                                                                     \
-    "6:\n\t"
-#define FXP_ROWS_RUN(body)                                                                         \
-    static const int32_t none[FXP_ROWS] = {0};                                                     \
-    register const int16_t *r0 __asm__("r0") = w;                                                  \
-    register const int16_t *r1 __asm__("r1") = x;                                                  \
-    register int r2 __asm__("r2") = n;                                                             \
-    register const int32_t *r3 __asm__("r3") = b == NULL ? none : b;                               \
-    register int r4 __asm__("r4") = f - FXP_BIAS_FRACTION;                                         \
-    register int r5 __asm__("r5") = 32 + FXP_BIAS_FRACTION - f; /* 32 leaves the sign */           \
-    register int64_t *r6 __asm__("r6") = sums + rows;                                              \
-    register int64_t *r8 __asm__("r8") = sums;                                                     \
-    __asm__ volatile(FXP_ROWS_BEGIN body FXP_ROWS_END                                              \
-                     : "+r"(r0), "+r"(r1), "+r"(r2), "+r"(r3), "+r"(r4), "+r"(r5), "+r"(r6),       \
-                       "+r"(r8)                                                                    \
-                     :                                                                             \
-                     : "r9", "r10", "r11", "r12", "lr", "cc", "memory")
+    "ldr r3, [sp, #16]\n\t"                                                                        \
+    "cmp r7, r3\n\t"
 #define FXP_ROW_2                                                                                  \
     "ldr r3, [r1], #4\n\t"                                                                         \
     "ldr r4, [r0], #4\n\t"                                                                         \
@@ -699,55 +626,42 @@ static inline int fxp_part(int left, int most)
     "smlald r12, lr, r4, r9\n\t"                                                                   \
     "smlald r12, lr, r5, r10\n\t"                                                                  \
     "smlald r12, lr, r6, r11\n\t"
-
-/* Whether the exponent of biases is one that those loops take. */
-static inline int fxp_takes_bias(const int32_t *b, int f)
-{
-    return b == NULL || (f >= FXP_BIAS_FRACTION && f <= FXP_BIAS_FRACTION + 31);
-}
 #endif
 
 /* sums[j] = b[j] with f fraction bits (0 without b) + sum of w[j * n + i] * x[i], exact, for
- * j < rows; they begin anywhere. */
-static FXP_OUTLINE void fxp_rows16_anywhere(const int16_t *w, const int16_t *x, int n,
-                                            const int32_t *b, int f, int rows, int64_t *sums)
-{
-#if FXP_DSP
-    if (fxp_takes_bias(b, f) && rows > 0) {
-        FXP_ROWS_RUN("subs r2, r2, #8\n\t"
-                     "blt 4f\n"
-                     "3:\n\t" FXP_ROW_2 FXP_ROW_2 FXP_ROW_2 FXP_ROW_2 "subs r2, r2, #8\n\t"
-                     "bge 3b\n"
-                     "4:\n\t"
-                     "adds r2, r2, #6\n\t" FXP_ROWS_PAIRS "adds r2, r2, #1\n\t"
-                     "blt 7f\n\t"
-                     "ldrsh r3, [r1]\n\t"
-                     "ldrsh r4, [r0], #2\n\t"
-                     "smlalbb r12, lr, r3, r4\n"
-                     "7:\n\t");
-        return;
-    }
-#endif
-#if FXP_SMALL_THUMB
-    fxp_two_sums two;
-    for (int j = 0; j < rows; j++, w += n) {
-        if (j % 2 == 0) {
-            fxp_two_rows16(w, j + 1 < rows ? w + n : w, x, n, &two);
-        }
-        sums[j] = fxp_whole_of(&two, j % 2) + (b == NULL ? 0 : fxp_bias(b[j], f));
-    }
-#else
-    FXP_SUM_ROWS(fxp_dot16(w, x, n));
-#endif
-}
-
-/* The same, faster where everything begins at a word. */
+ * j < rows; f is at most 30 more than biases have */
 static FXP_OUTLINE void fxp_rows16(const int16_t *w, const int16_t *x, int n, const int32_t *b,
                                    int f, int rows, int64_t sums[FXP_ROWS])
 {
 #if FXP_DSP
-    if (fxp_takes_bias(b, f) && fxp_are_words(w, x) && (n & 1) == 0 && rows > 0) {
-        FXP_ROWS_RUN("subs r2, r2, #32\n\t"
+    int up = b == NULL ? 0 : f - FXP_BIAS_FRACTION;
+    const int32_t *first = b == NULL ? fxp_no_biases : b;
+    if (rows == 0) {
+        return;
+    }
+    if (up < 0) { /* biases that are shortened lie where sums have not been stored yet */
+        int8_t *const place = (int8_t *)(sums + rows) - 4 * rows;
+        for (int j = 0; j < rows; j++) {
+            const int32_t rounded = (int32_t)fxp_bias_any(b[j], f);
+            memcpy(&place[4 * j], &rounded, 4);
+        }
+        first = (const int32_t *)(const void *)place;
+        up = 0;
+    }
+    register const int16_t *r0 __asm__("r0") = w;
+    register const int16_t *r1 __asm__("r1") = x;
+    register int r2 __asm__("r2") = n;
+    register const int32_t *r3 __asm__("r3") = first;
+    register int32_t r4 __asm__("r4") = (int32_t)1 << up;
+    register int64_t *r5 __asm__("r5") = sums + rows;
+    register int64_t *r6 __asm__("r6") = sums;
+    register int r8 __asm__("r8") = fxp_are_words(w, x) && (n & 1) == 0;
+    __asm__ volatile("push {r1, r2, r3, r4, r5, r7}\n\t"
+                     "mov r7, r6\n\t"
+                     "cmp r8, #0\n\t"
+                     "beq 5f\n"
+                     "1:\n\t" /* rows that begin at words */
+                     FXP_ROW_BEGIN "subs r2, r2, #32\n\t"
                      "blt 3f\n"
                      "2:\n\t" FXP_ROW_8 FXP_ROW_8 FXP_ROW_8 FXP_ROW_8 "subs r2, r2, #32\n\t"
                      "bge 2b\n"
@@ -757,17 +671,51 @@ static FXP_OUTLINE void fxp_rows16(const int16_t *w, const int16_t *x, int n, co
                      "3:\n\t" FXP_ROW_8 "subs r2, r2, #8\n\t"
                      "bge 3b\n"
                      "4:\n\t"
-                     "adds r2, r2, #6\n\t" FXP_ROWS_PAIRS);
-        return;
+                     "adds r2, r2, #6\n\t"
+                     "blt 4f\n"
+                     "3:\n\t" FXP_ROW_2 "subs r2, r2, #2\n\t"
+                     "bge 3b\n"
+                     "4:\n\t" FXP_ROW_END "bne 1b\n\t"
+                     "b 9f\n"
+                     "5:\n\t" /* rows that begin anywhere */
+                     FXP_ROW_BEGIN "subs r2, r2, #8\n\t"
+                     "blt 7f\n"
+                     "6:\n\t" FXP_ROW_2 FXP_ROW_2 FXP_ROW_2 FXP_ROW_2 "subs r2, r2, #8\n\t"
+                     "bge 6b\n"
+                     "7:\n\t"
+                     "adds r2, r2, #6\n\t"
+                     "blt 7f\n"
+                     "6:\n\t" FXP_ROW_2 "subs r2, r2, #2\n\t"
+                     "bge 6b\n"
+                     "7:\n\t"
+                     "adds r2, r2, #1\n\t"
+                     "blt 8f\n\t"
+                     "ldrsh r3, [r1]\n\t"
+                     "ldrsh r4, [r0], #2\n\t"
+                     "smlalbb r12, lr, r3, r4\n"
+                     "8:\n\t" FXP_ROW_END "bne 5b\n"
+                     "9:\n\t"
+                     "add sp, sp, #20\n\t"
+                     "pop {r7}"
+                     : "+r"(r0), "+r"(r1), "+r"(r2), "+r"(r3), "+r"(r4), "+r"(r5), "+r"(r6),
+                       "+r"(r8)
+                     :
+                     : "r9", "r10", "r11", "r12", "lr", "cc", "memory");
+#elif FXP_SMALL_THUMB
+    fxp_two_sums two;
+    for (; rows > 0; rows -= 2, w += 2 * n, sums += 2) {
+        fxp_two_rows16(w, rows > 1 ? w + n : w, x, n, &two);
+        for (int j = 0; j < 2 && j < rows; j++) {
+            sums[j] = fxp_whole_of(&two, j) + (b == NULL ? 0 : fxp_bias(*b++, f));
+        }
     }
+#else
+    FXP_SUM_ROWS(fxp_dot16(w, x, n));
 #endif
-    fxp_rows16_anywhere(w, x, n, b, f, rows, sums);
 }
 #if FXP_DSP
-#undef FXP_ROWS_BEGIN
-#undef FXP_ROWS_END
-#undef FXP_ROWS_PAIRS
-#undef FXP_ROWS_RUN
+#undef FXP_ROW_BEGIN
+#undef FXP_ROW_END
 #undef FXP_ROW_2
 #undef FXP_ROW_8
 #endif
@@ -887,21 +835,24 @@ static inline void fxp_clear(int64_t sums[FXP_COLUMNS])
 /* What those of narrow factors compute, for weights and errors of these types: the products of a
  * block fit 32 bits. */
 #define FXP_SUM_COLUMNS(weight, error)                                                             \
-    for (int j = 0; j < columns && j < FXP_COLUMNS; j++) {                                         \
-        const weight *line = &w[j];                                                                \
-        const error *run = e;                                                                      \
-        for (int row = 0; row < walk->rows; row++, line += walk->w_line, run += walk->e_line) {    \
-            const weight *column = line;                                                           \
-            const error *const end = run + walk->n;                                                \
-            for (const error *at = run; at < end;) {                                               \
-                int32_t part = 0;                                                                  \
-                for (int n = 0; n < FXP_BLOCK && at < end; n++, column += walk->step) {            \
-                    part += (int32_t)*column * *at++;                                              \
+    do {                                                                                           \
+        for (int j = 0; j < columns && j < FXP_COLUMNS; j++) {                                     \
+            const weight *line = &w[j];                                                            \
+            const error *run = e;                                                                  \
+            for (int row = 0; row < walk->rows;                                                    \
+                 row++, line += walk->w_line, run += walk->e_line) {                               \
+                const weight *column = line;                                                       \
+                const error *const end = run + walk->n;                                            \
+                for (const error *at = run; at < end;) {                                           \
+                    int32_t part = 0;                                                              \
+                    for (int n = 0; n < FXP_BLOCK && at < end; n++, column += walk->step) {        \
+                        part += (int32_t)*column * *at++;                                          \
+                    }                                                                              \
+                    sums[j] += part;                                                               \
                 }                                                                                  \
-                sums[j] += part;                                                                   \
             }                                                                                      \
         }                                                                                          \
-    }
+    } while (0)
 
 #if FXP_SMALL_THUMB
 /* Two columns of a walk that is not empty. */
@@ -1082,14 +1033,14 @@ static FXP_OUTLINE void fxp_columns16x8(const int16_t *w, const int8_t *e, const
         return;
     }
 #endif
-    FXP_SUM_COLUMNS(int16_t, int8_t)
+    FXP_SUM_COLUMNS(int16_t, int8_t);
 }
 
 /* sums[j] += sum of w * e over the walk that begins at w[j] and e, exact, for j < columns */
 static FXP_OUTLINE void fxp_columns8x16(const int8_t *w, const int16_t *e, const fxp_walk *walk,
                                         int columns, int64_t sums[FXP_COLUMNS])
 {
-    FXP_SUM_COLUMNS(int8_t, int16_t)
+    FXP_SUM_COLUMNS(int8_t, int16_t);
 }
 
 /* sums[j] += sum of w * e over the walk that begins at w[j] and e, exact, for j < columns */
@@ -1118,7 +1069,7 @@ static FXP_OUTLINE void fxp_columns8(const int8_t *w, const int8_t *e, const fxp
         return;
     }
 #endif
-    FXP_SUM_COLUMNS(int8_t, int8_t)
+    FXP_SUM_COLUMNS(int8_t, int8_t);
 }
 #undef FXP_SUM_COLUMNS
 
@@ -1171,78 +1122,87 @@ FXP_SHORT_COLUMNS(8x16, int8_t, int16_t)
 FXP_SHORT_COLUMNS(8, int8_t, int8_t)
 #undef FXP_SHORT_COLUMNS
 
-/* ---- storing neighbouring sums ----------------------------------------------------------------- */
+/* ---- storing neighbouring sums -------------------------------------------------------------- */
 
-/* As 16, or as 8, bits. */
-static FXP_OUTLINE void fxp_settle_sums16(fxp_store *store, const int64_t *sums, int count,
-                                          int16_t *out)
-{
-    fxp_store own = *store;
-    if (own.half == 0) {
-        for (int j = 0; j < count; j++) {
-            out[j] = (int16_t)fxp_settle16(store, sums[j]);
-        }
-        return;
-    }
-    for (; count > 0; count--) {
-        *out++ = (int16_t)fxp_sat16(fxp_settled(&own, *sums++));
-    }
-    store->peak = own.peak;
-}
-
-static FXP_OUTLINE void fxp_settle_sums8(fxp_store *store, const int64_t *sums, int count,
-                                         int8_t *out)
-{
-    for (int j = 0; j < count; j++) {
-        out[j] = (int8_t)fxp_settle8(store, sums[j]);
-    }
-}
-
-/* The same of accumulators of 32 bits; the usual shifts leave room for the rounding. */
-#define FXP_SETTLE_SUMS(bits, stored)                                                              \
-    static FXP_OUTLINE void fxp_settle_sums##bits##_of32(fxp_store32 *store, const int32_t *sums,  \
-                                                         int count, stored *out)                   \
+/* fxp_settle_sums rounds each sum. fxp_settle_positive rounds those above 0, but not to 0, as the
+ * mask of backward is y > 0; the others become 0. fxp_settle_masked rounds those where y > 0; the
+ * others become 0. */
+#define FXP_SETTLE(bits, of, kind, total)                                                          \
+    static FXP_OUTLINE void fxp_settle_sums##bits##of(kind *store, const total *sums, int count,   \
+                                                      int##bits##_t *out)                          \
     {                                                                                              \
-        const int last = store->shift - 1;                                                         \
-        uint32_t peak = store->peak;                                                               \
-        if (last < 1 || last > 30) {                                                               \
-            for (; count > 0; count--) {                                                           \
-                *out++ = (stored)fxp_settle##bits##_of32(store, *sums++);                          \
-            }                                                                                      \
-            return;                                                                                \
-        }                                                                                          \
+        kind own = *store;                                                                         \
         for (; count > 0; count--) {                                                               \
-            const int32_t acc = *sums++;                                                           \
-            peak |= fxp_magnitude32(acc);                                                          \
-            *out++ = (stored)fxp_sat##bits((fxp_right32(acc, last) + 1) >> 1);                     \
+            *out++ = (int##bits##_t)fxp_settle##bits##of(&own, *sums++);                           \
         }                                                                                          \
-        store->peak = peak;                                                                        \
-    }
-
-FXP_SETTLE_SUMS(16, int16_t)
-FXP_SETTLE_SUMS(8, int8_t)
-#undef FXP_SETTLE_SUMS
-
-#define FXP_KEEP_POSITIVE(name, total, stored)                                                     \
-    static FXP_OUTLINE void fxp_keep_positive##name(const total *sums, int count, stored *out)     \
+        store->peak = own.peak;                                                                    \
+    }                                                                                              \
+                                                                                                   \
+    static FXP_OUTLINE void fxp_settle_positive##bits##of(kind *store, const total *sums,          \
+                                                          int count, int##bits##_t *out)           \
     {                                                                                              \
-        for (int j = 0; j < count; j++) {                                                          \
-            if (out[j] == 0 && sums[j] > 0) {                                                      \
-                out[j] = 1;                                                                        \
+        kind own = *store;                                                                         \
+        for (; count > 0; count--) {                                                               \
+            const total sum = *sums++;                                                             \
+            int32_t q = 0;                                                                         \
+            if (sum > 0) {                                                                         \
+                q = fxp_settle##bits##of(&own, sum);                                               \
+                q = q == 0 ? 1 : q;                                                                \
             }                                                                                      \
+            *out++ = (int##bits##_t)q;                                                             \
         }                                                                                          \
-    }
+        store->peak = own.peak;                                                                    \
+    }                                                                                              \
+                                                                                                   \
+    static FXP_OUTLINE void fxp_settle_masked##bits##of(                                           \
+        kind *store, const total *sums, int count, int##bits##_t *out, const int##bits##_t *y)     \
+    {                                                                                              \
+        kind own = *store;                                                                         \
+        for (; count > 0; count--, sums++) {                                                       \
+            *out++ = *y++ > 0 ? (int##bits##_t)fxp_settle##bits##of(&own, *sums) : 0;              \
+        }                                                                                          \
+        store->peak = own.peak;                                                                    \
+    }                                                                                              \
+    FXP_ASSERT(a_sum_is_longer_than_##bits##of, sizeof(total) > sizeof(int##bits##_t))
 
-/* Where a positive sum was rounded to 0 it becomes 1: the mask of backward is y > 0. */
-FXP_KEEP_POSITIVE(16, int64_t, int16_t)
-FXP_KEEP_POSITIVE(8, int64_t, int8_t)
-FXP_KEEP_POSITIVE(16_of32, int32_t, int16_t)
-FXP_KEEP_POSITIVE(8_of32, int32_t, int8_t)
-#undef FXP_KEEP_POSITIVE
+FXP_SETTLE(16, , fxp_store, int64_t);
+FXP_SETTLE(8, , fxp_store, int64_t);
+FXP_SETTLE(16, _of32, fxp_store32, int32_t);
+FXP_SETTLE(8, _of32, fxp_store32, int32_t);
+#undef FXP_SETTLE
 
 /* ---- copies --------------------------------------------------------------------------------- */
 
-/* A library's memcpy may go byte by byte. */
+/* A library's memset and memcpy may go byte by byte. */
+static FXP_OUTLINE void fxp_zero(void *out, int bytes)
+{
+#if FXP_DSP
+    __asm__ volatile("mov r3, #0\n\t"
+                     "subs %[n], %[n], #16\n\t"
+                     "blt 2f\n"
+                     "1:\n\t"
+                     "str r3, [%[out]], #4\n\t"
+                     "str r3, [%[out]], #4\n\t"
+                     "str r3, [%[out]], #4\n\t"
+                     "str r3, [%[out]], #4\n\t"
+                     "subs %[n], %[n], #16\n\t"
+                     "bge 1b\n"
+                     "2:\n\t"
+                     "adds %[n], %[n], #15\n\t"
+                     "blt 4f\n"
+                     "3:\n\t"
+                     "strb r3, [%[out]], #1\n\t"
+                     "subs %[n], %[n], #1\n\t"
+                     "bge 3b\n"
+                     "4:"
+                     : [out] "+r"(out), [n] "+r"(bytes)
+                     :
+                     : "r3", "cc", "memory");
+#else
+    memset(out, 0, (size_t)bytes);
+#endif
+}
+
 static FXP_OUTLINE void fxp_copy(void *out, const void *from, int bytes)
 {
 #if FXP_DSP

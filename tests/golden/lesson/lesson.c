@@ -32,8 +32,8 @@ static const FXP_FLASH uint16_t tanh_table[257] = {
 };
 
 /* sigmoid1: forward of dense, forward of sigmoid; |product| <= 2^30 */
-static void step_sigmoid1(const int16_t x[1], const int16_t w[1], int w_f, const int32_t b[1],
-                          int16_t out[1])
+static FXP_STEP void step_sigmoid1(const int16_t x[1], const int16_t w[1], int w_f,
+                                   const int32_t b[1], int16_t out[1])
 {
     const int f0 = w_f + 15;
     const int f1 = 16;
@@ -52,31 +52,31 @@ static void step_sigmoid1(const int16_t x[1], const int16_t w[1], int w_f, const
 }
 
 /* d_dense2: loss of squared_error, grad_x of sigmoid */
-static fxp_scale step_loss(const int16_t x[1], const int16_t t[1], const int16_t y[1],
-                           int32_t *loss, int16_t out[1])
+static FXP_STEP fxp_scale step_loss(const int16_t x[1], const int16_t t[1], const int16_t y[1],
+                                    int32_t *loss, int16_t out[1])
 {
-    uint64_t total = 0;
+    uint32_t whole = 0, rest = 0;
     for (int i = 0; i < 1; i++) {
-        const int64_t difference = (int32_t)x[i] * 1 - t[i];
-        const uint64_t part = (uint64_t)(difference * difference);
-        total = total + part > (uint64_t)1 << 62 ? (uint64_t)1 << 62 : total + part;
+        const int32_t difference = (int32_t)x[i] * 1 - t[i];
+        const uint16_t size = (uint16_t)(difference < 0 ? -difference : difference);
+        const uint32_t part = fxp_product16(size, size);
+        whole += part >> 8; /* bytes are cut off more easily than ten bits */
+        rest += part & 255;
     }
-    *loss = fxp_sat32(fxp_rescale((int64_t)total, 10));
+    *loss = (int32_t)((whole + ((rest + 512) >> 8)) >> 2);
     const int f0 = 14;
     const int f1 = f0 + 30;
     uint64_t peak = 0;
     for (int i = 0; i < 1; i++) {
         int64_t acc = (int32_t)x[i] * 1 - t[i];
-        const uint32_t rest = (uint16_t)(32768 - y[i]);
-        const int32_t slope = (int32_t)((uint16_t)y[i] * rest);
+        const int32_t slope = (int32_t)fxp_product16((uint16_t)y[i], (uint16_t)(32768 - y[i]));
         acc = fxp_rescale(acc, 0) * ((int64_t)slope * 1);
         peak |= fxp_magnitude(acc);
     }
     const int shift = fxp_exact_shift(peak, 16);
     for (int i = 0; i < 1; i++) {
         int64_t acc = (int32_t)x[i] * 1 - t[i];
-        const uint32_t rest = (uint16_t)(32768 - y[i]);
-        const int32_t slope = (int32_t)((uint16_t)y[i] * rest);
+        const int32_t slope = (int32_t)fxp_product16((uint16_t)y[i], (uint16_t)(32768 - y[i]));
         acc = fxp_rescale(acc, 0) * ((int64_t)slope * 1);
         out[i] = (int16_t)fxp_narrow(acc, shift, 16);
     }
@@ -84,18 +84,19 @@ static fxp_scale step_loss(const int16_t x[1], const int16_t t[1], const int16_t
 }
 
 /* dense2_b: grad_b of dense, updates dense2_b; |product| <= 2^15 */
-static void step_update_dense2_b(const int16_t dy[1], int dy_f, int32_t b[1], fxp_rate rate)
+static FXP_STEP void step_update_dense2_b(const int16_t dy[1], int dy_f, int32_t b[1],
+                                          fxp_rate rate)
 {
     const int shift = dy_f + rate.s - FXP_BIAS_FRACTION;
     for (int o = 0; o < 1; o++) {
-        const int32_t change = fxp_change((int32_t)dy[o] * -(int32_t)rate.m, shift);
+        const int32_t change = fxp_change(-fxp_times16(dy[o], rate.m), shift);
         b[o] = fxp_add32(b[o], change);
     }
 }
 
 /* d_dense1: grad_x of dense, grad_x of sigmoid; |product| <= 2^30 */
-static fxp_scale step_d_dense1(const int16_t dy[1], int dy_f, const int16_t w[1], int w_f,
-                               const int16_t y[1], int range_f, int16_t out[1])
+static FXP_STEP fxp_scale step_d_dense1(const int16_t dy[1], int dy_f, const int16_t w[1], int w_f,
+                                        const int16_t y[1], int range_f, int16_t out[1])
 {
     const int f0 = w_f + dy_f;
     const int f1 = f0 + 30;
@@ -109,8 +110,7 @@ static fxp_scale step_d_dense1(const int16_t dy[1], int dy_f, const int16_t w[1]
         fxp_columns16(&w[first], dy, &walk, count, sums);
         for (int j = 0; j < count; j++) {
             int64_t acc = sums[j];
-            const uint32_t rest = (uint16_t)(32768 - y[first + j]);
-            const int32_t slope = (int32_t)((uint16_t)y[first + j] * rest);
+            const int32_t slope = (int32_t)fxp_product16((uint16_t)y[first + j], (uint16_t)(32768 - y[first + j]));
             acc = fxp_rescale(acc, 0) * ((int64_t)slope * 1);
             sums[j] = acc;
         }
@@ -120,8 +120,8 @@ static fxp_scale step_d_dense1(const int16_t dy[1], int dy_f, const int16_t w[1]
 }
 
 /* dense2_w: grad_w of dense, updates dense2_w; |product| <= 2^30 */
-static void step_update_dense2_w(const int16_t dy[1], int dy_f, const int16_t x[1], int16_t w[1],
-                                 int w_f, fxp_rate rate, uint32_t *random)
+static FXP_STEP void step_update_dense2_w(const int16_t dy[1], int dy_f, const int16_t x[1],
+                                          int16_t w[1], int w_f, fxp_rate rate, uint32_t *random)
 {
     const int k = dy_f + 15 + rate.s - w_f - 16;
     for (int o = 0; o < 1; o++, w += 1) {
