@@ -406,22 +406,41 @@ static inline int fxp_sum_shift(int f, int least)
 /* v * 2^-shift, rounded half up, for 0 <= shift <= 31. */
 static FXP_SHORT int32_t fxp_round32(int32_t v, int shift)
 {
+#ifdef __AVR__
+    register int32_t q __asm__("r22") = v; /* where it comes and goes */
+    if (shift == 0) {
+        return q;
+    }
+    __asm__("dec %A[n]\n\t"
+            "rjmp 2f\n"
+            "1:\n\t"
+            "mov %A[v], %B[v]\n\t"
+            "mov %B[v], %C[v]\n\t"
+            "mov %C[v], %D[v]\n\t"
+            "lsl %D[v]\n\t"
+            "sbc %D[v], %D[v]\n"
+            "2:\n\t"
+            "subi %A[n], 8\n\t"
+            "brcc 1b\n\t"
+            "subi %A[n], 247\n" /* 1 to 8 are left; the last one that is lost rounds */
+            "3:\n\t"
+            "asr %D[v]\n\t"
+            "ror %C[v]\n\t"
+            "ror %B[v]\n\t"
+            "ror %A[v]\n\t"
+            "dec %A[n]\n\t"
+            "brne 3b\n\t"
+            "adc %A[v], __zero_reg__\n\t"
+            "adc %B[v], __zero_reg__\n\t"
+            "adc %C[v], __zero_reg__\n\t"
+            "adc %D[v], __zero_reg__"
+            : [v] "+r"(q), [n] "+d"(shift));
+    return q;
+#else
     if (shift == 0) {
         return v;
     }
-    int32_t twice = fxp_right32(v, shift - 1); /* to which 1 could not always be added */
-#ifdef __AVR__
-    __asm__("asr %D0\n\t"
-            "ror %C0\n\t"
-            "ror %B0\n\t"
-            "ror %A0\n\t"
-            "adc %A0, __zero_reg__\n\t"
-            "adc %B0, __zero_reg__\n\t"
-            "adc %C0, __zero_reg__\n\t"
-            "adc %D0, __zero_reg__"
-            : "+r"(twice));
-    return twice;
-#else
+    const int32_t twice = v >> (shift - 1); /* to which 1 could not always be added */
     return (twice >> 1) + (twice & 1);
 #endif
 }
@@ -823,13 +842,13 @@ static inline fxp_rate fxp_scale_rate(fxp_rate rate, uint32_t factor)
 }
 
 /* Where none are lost. */
-static FXP_OUTLINE int32_t fxp_fold_up(int32_t error, fxp_rate rate, int k)
+static FXP_OUTLINE int32_t fxp_fold_up(int16_t error, fxp_rate rate, int k)
 {
-    return fxp_narrow32(-error * (int32_t)rate.m, k, 16);
+    return fxp_narrow32(-(int32_t)error * rate.m, k, 16);
 }
 
 /* -error * rate as 16 bits, k bits shorter than the product, stochastically rounded. */
-static inline int32_t fxp_fold(int32_t error, fxp_rate rate, int k, uint32_t *random)
+static inline int32_t fxp_fold(int16_t error, fxp_rate rate, int k, uint32_t *random)
 {
     if (error == 0 || k > 30) {
         return 0;
@@ -841,7 +860,7 @@ static inline int32_t fxp_fold(int32_t error, fxp_rate rate, int k, uint32_t *ra
     /* Twice as large so often that only whole bytes are lost. */
     const uint8_t bytes = (uint8_t)((uint8_t)(k + 7) >> 3);
     const uint16_t m = (uint16_t)(rate.m << (uint8_t)(8 * bytes - (uint8_t)k));
-    const int32_t product = -fxp_times16((int16_t)error, m);
+    const int32_t product = -fxp_times16(error, m);
     const uint32_t draw = fxp_draw_in_line(random);
     if (bytes == 1) {
         return fxp_sat16((product + (int32_t)(draw >> 24)) >> 8);
@@ -854,7 +873,7 @@ static inline int32_t fxp_fold(int32_t error, fxp_rate rate, int k, uint32_t *ra
     }
     return (product < 0 ? -1 : 0) + ((uint32_t)product + draw < draw ? 1 : 0);
 #else
-    const int32_t product = -error * (int32_t)rate.m;
+    const int32_t product = -(int32_t)error * rate.m;
     return fxp_sat16((product + (int32_t)(fxp_draw(random) >> (32 - k))) >> k);
 #endif
 }
