@@ -196,10 +196,10 @@ def program_of(spec: Spec, core: Core) -> EmulatedProgram:
 def test_counts_equal_those_of_a_hook_on_every_instruction(name: str) -> None:
     device = EmulatedDevice(named("xor_gate"), find_core(name))
     seen: list[int] = []
-    device.program._engine.hook_add(
+    device.program.machine.engine.hook_add(
         unicorn.UC_HOOK_CODE, lambda uc, address, size, data: seen.append(address)
     )
-    device.program._engine.ctl_flush_tb()
+    device.program.machine.engine.ctl_flush_tb()
     seen.clear()
     device.reset_counts()
     device.train([[1, 0], [1, 1]], [[1], [0]])
