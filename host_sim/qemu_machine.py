@@ -60,8 +60,8 @@ class QemuMachine:
     _RAM_BYTES: ClassVar[int] = 1 << 28
 
     def __init__(self, qemu: Qemu, start: int, code: bytes):
-        self._folder = tempfile.TemporaryDirectory(prefix="mcugrad-qemu-")
-        table = Path(self._folder.name) / "blocks"
+        folder = tempfile.mkdtemp(prefix="mcugrad-qemu-")
+        table = Path(folder) / "blocks"
         self._table: Any = np.memmap(table, BLOCK, "w+", shape=block_table(len(code)))
         plugin = f"{_counting_library(qemu.command)},table={table}"
         words = [qemu.command, "-M", qemu.board, "-S", "-gdb", "stdio", "-display", "none"]
@@ -70,7 +70,7 @@ class QemuMachine:
         self._process = subprocess.Popen(
             words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
-        weakref.finalize(self, _end, self._process)
+        weakref.finalize(self, _end, self._process, folder)
         self._prepare(start, code)
 
     def _prepare(self, start: int, code: bytes) -> None:
@@ -141,8 +141,11 @@ class QemuMachine:
         sent, received = self._process.stdin, self._process.stdout
         assert sent is not None
         assert received is not None
-        sent.write(f"${packet}#{sum(packet.encode()) & 255:02x}".encode())
-        sent.flush()
+        try:
+            sent.write(f"${packet}#{sum(packet.encode()) & 255:02x}".encode())
+            sent.flush()
+        except BrokenPipeError:
+            raise StoppedError("the emulator has stopped", self.RETURN) from None
         reply = b""
         while not reply.endswith(b"#"):
             byte = received.read(1)
@@ -151,12 +154,14 @@ class QemuMachine:
             reply += byte
         received.read(2)
         sent.write(b"+")
+        sent.flush()
         return reply[reply.index(b"$") + 1 : -1].decode()
 
 
-def _end(process: "subprocess.Popen[bytes]") -> None:
+def _end(process: "subprocess.Popen[bytes]", folder: str) -> None:
     process.kill()
     process.communicate()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @cache
