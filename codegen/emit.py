@@ -279,17 +279,20 @@ class _StepView:
         bits = self.bits_of | {"w": self.bits_of.get("w", self.weight_bits)}
         return f"{name}{_widths(bits[a], bits[b])}"
 
-    def dot(self, a: str, b: str, count: Any, places: tuple[str, str] | None = None) -> str:
-        """The sum of products of `count` elements of arguments a and b, which lie at `places`."""
-        accumulator = self.plan.quantized.accumulators[self.step.name]
-        shift, (first, second) = accumulator.shift, places or (a, b)
-        if self.bits_of[a] < self.bits_of[b]:
-            a, b, first, second = b, a, second, first
-        name = self.kernel_of("fxp_dot", a, b)
+    def along_rows(self, a: str, place: str, b: str, other: str, n: int, first: str) -> str:
+        """Fills `sums` with `count` rows of products of arguments a and b, n each, which lie at
+        these places; exact sums take up biases, beginning with that of index `first`.
+        """
+        shift = self.plan.quantized.accumulators[self.step.name].shift
+        name = self.kernel_of("fxp_rows", a, b)
         if shift:
-            return f"{name}_shifted({first}, {second}, {count}, {shift})"
-        cast = "(int32_t)" if accumulator.type == "int32_t" else ""
-        return f"{cast}{name}({first}, {second}, {count})"
+            return f"{name}_shifted({place}, {other}, {n}, count, {shift}, sums)"
+        bias = f"&b[{first}], f0" if "b" in self.step.reads else "NULL, 0"
+        return f"{name}({place}, {other}, {n}, {bias}, count, sums)"
+
+    def biased(self, sum: str, at: str) -> str:
+        """A sum of shifted products with its bias."""
+        return f"{sum} + fxp_bias(b[{at}], f0)" if "b" in self.step.reads else sum
 
     def down_columns(self, a: str, place: str, b: str, errors: str, columns: str) -> str:
         """Adds to `sums` products of arguments a and b, which lie at these places, by a `walk`."""
@@ -305,8 +308,8 @@ class _StepView:
         return f"fxp_clear{'_shifted' if self.minus_shift else ''}(sums)"
 
     @property
-    def column_type(self) -> str:
-        """Of a sum down a column: exact ones have 64 bits."""
+    def sums_type(self) -> str:
+        """Of neighbouring sums: exact ones have 64 bits."""
         return "int32_t" if self.minus_shift else "int64_t"
 
     @property

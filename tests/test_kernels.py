@@ -19,16 +19,17 @@ TYPES = {"16": (16, 16), "16x8": (16, 8), "8x16": (8, 16), "8": (8, 8)}
 SHIFT = 9
 
 # Wrappers with arguments of one kind: pointers, and words.
-_DOT = """
-void t_dot{name}(const {a} *a, const {b} *b, int n, int64_t *out);
-void t_dot{name}_shifted(const {a} *a, const {b} *b, int n, int32_t *out);
-void t_dot{name}(const {a} *a, const {b} *b, int n, int64_t *out)
+_ROWS = """
+void t_rows{name}(const {a} *w, const {b} *x, const int32_t *shape, const int32_t *b, int64_t *out);
+void t_rows{name}_shifted(const {a} *w, const {b} *x, const int32_t *shape, int32_t *out);
+void t_rows{name}(const {a} *w, const {b} *x, const int32_t *shape, const int32_t *b, int64_t *out)
 {{
-    *out = fxp_dot{name}(a, b, n);
+    const int32_t *bias = shape[3] < 0 ? NULL : b;
+    fxp_rows{name}(w + shape[2], x, shape[0], bias, shape[3], shape[1], out);
 }}
-void t_dot{name}_shifted(const {a} *a, const {b} *b, int n, int32_t *out)
+void t_rows{name}_shifted(const {a} *w, const {b} *x, const int32_t *shape, int32_t *out)
 {{
-    *out = fxp_dot{name}_shifted(a, b, n, {shift});
+    fxp_rows{name}_shifted(w + shape[2], x, shape[0], shape[1], {shift}, out);
 }}
 """
 _COLUMNS = """
@@ -46,19 +47,15 @@ void t_columns{name}_shifted(const {a} *w, const {b} *e, const int32_t *walk, in
 }}
 """
 _OTHERS = """
-void t_dot16_odd(const int16_t *a, const int16_t *b, int n, int64_t *out);
 void t_update16_odd(int16_t *w, const int16_t *x, int n, const int32_t *m);
 void t_copy(int8_t *out, const int8_t *from, int n);
 void t_update16(int16_t *w, const int16_t *x, int n, const int32_t *m);
 void t_update16x8(int16_t *w, const int8_t *x, int n, const int32_t *m);
 void t_settle(const int64_t *acc, int n, int shift, int32_t *out, uint64_t *peak);
+void t_settle_sums(const int64_t *acc, const int32_t *n, int16_t *out, int8_t *bytes, uint64_t *peak);
 int32_t t_near_rail(const int16_t *w, int n);
 void t_bias(const int32_t *b, int n, int f, int64_t *out);
 void t_narrow(const int64_t *v, int n, int shift, int32_t *out);
-void t_dot16_odd(const int16_t *a, const int16_t *b, int n, int64_t *out)
-{
-    *out = fxp_dot16(a + 1, b, n);
-}
 void t_update16_odd(int16_t *w, const int16_t *x, int n, const int32_t *m)
 {
     fxp_update16(w + 1, x, n, m[0], m[1]);
@@ -94,6 +91,16 @@ void t_narrow(const int64_t *v, int n, int shift, int32_t *out)
         out[4 * i + 3] = fxp_change((int32_t)v[i], shift);
     }
 }
+void t_settle_sums(const int64_t *acc, const int32_t *n, int16_t *out, int8_t *bytes, uint64_t *peak)
+{
+    fxp_store wide = fxp_store_of(n[1]), slim = wide;
+    fxp_settle_sums16(&wide, acc, n[0], out);
+    fxp_settle_sums8(&slim, acc, n[0], bytes);
+    fxp_keep_positive16(acc, n[0], out);
+    fxp_keep_positive8(acc, n[0], bytes);
+    peak[0] = wide.peak;
+    peak[1] = slim.peak;
+}
 void t_bias(const int32_t *b, int n, int f, int64_t *out)
 {
     for (int i = 0; i < n; i++) {
@@ -111,7 +118,7 @@ def harness() -> dict[str, str]:
     text = '#include "fxp_kernels.h"\n'
     for name, (a, b) in TYPES.items():
         facts = {"name": name, "a": f"int{a}_t", "b": f"int{b}_t", "shift": SHIFT}
-        text += ("" if a < b else _DOT.format(**facts)) + _COLUMNS.format(**facts)
+        text += _ROWS.format(**facts) + _COLUMNS.format(**facts)
     headers = {
         name: (paths.RUNTIME / name).read_text(encoding="utf-8")
         for name in ("fxp.h", "fxp_kernels.h")
@@ -151,41 +158,47 @@ def drawn(random: np.random.RandomState, bits: int, *shape: int) -> np.ndarray:
     return np.where(random.rand(*shape) < 0.2, rails, numbers).astype(f"int{bits}")
 
 
-@pytest.mark.parametrize("name", ["16", "16x8", "8"])
-def test_dot_is_the_sum_of_products(program: Program, name: str) -> None:
+# n, rows, where the first row begins: where it is not at a word, cores with DSP instructions take
+# another loop, as they do for rows of odd lengths.
+SHAPES = [(n, n % 8 + 1, 0) for n in LENGTHS] + [(n, 3, 1) for n in LENGTHS] + [(40, 0, 0)]
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_rows_are_sums_of_products_and_biases(program: Program, name: str) -> None:
     random = np.random.RandomState(1)
-    for n in LENGTHS:
-        a, b = (drawn(random, bits, n) for bits in TYPES[name])
-        products = integers(a) * integers(b)
-        wide, slim = np.zeros(1, np.int64), np.zeros(1, np.int32)
-        program.call(f"t_dot{name}", a, b, n, wide)
-        program.call(f"t_dot{name}_shifted", a, b, n, slim)
-        assert wide[0] == products.sum(), n
-        assert slim[0] == (products >> SHIFT).sum(), n
+    for n, rows, first in SHAPES:
+        w, x = drawn(random, TYPES[name][0], rows * n + first), drawn(random, TYPES[name][1], n)
+        b = drawn(random, 32, rows)
+        products = integers(w[first:]).reshape(rows, n) * integers(x)
+        for f in (-1, 0, 3, BIAS_FRACTION, BIAS_FRACTION + 9, BIAS_FRACTION + 31):
+            wide, shape = np.zeros(rows + 1, np.int64), np.array([n, rows, first, f], np.int32)
+            program.call(f"t_rows{name}", w, x, shape, b, wide)
+            bias = 0 if f < 0 else rescale(integers(b), BIAS_FRACTION - f)
+            assert (wide[:rows] == products.sum(axis=1) + bias).all(), (n, rows, first, f)
+            assert wide[rows] == 0
+        slim = np.zeros(rows + 1, np.int32)
+        program.call(f"t_rows{name}_shifted", w, x, shape, slim)
+        assert (slim[:rows] == (products >> SHIFT).sum(axis=1)).all(), (n, rows, first)
 
 
-def test_addresses_need_not_be_those_of_words(program: Program) -> None:
-    """Where one is not, cores with DSP instructions take another loop."""
+def test_updates_need_not_begin_at_a_word(program: Program) -> None:
     random = np.random.RandomState(6)
     for n in LENGTHS:
-        a, b = drawn(random, 16, n + 1), drawn(random, 16, n)
-        out = np.zeros(1, np.int64)
-        program.call("t_dot16_odd", a, b, n, out)
-        assert out[0] == (integers(a[1:]) * integers(b)).sum(), n
-        want = saturate(integers(a[1:]) + ((integers(b) * 1000 + 77) >> 16), 16)
-        program.call("t_update16_odd", a, b, n, np.array([1000, 77], np.int32))
-        assert (a[1:] == want).all(), n
+        w, x = drawn(random, 16, n + 1), drawn(random, 16, n)
+        want = saturate(integers(w[1:]) + ((integers(x) * 1000 + 77) >> 16), 16)
+        program.call("t_update16_odd", w, x, n, np.array([1000, 77], np.int32))
+        assert (w[1:] == want).all(), n
 
 
-def test_dot_of_the_largest_products(program: Program) -> None:
+def test_rows_of_the_largest_products(program: Program) -> None:
     """Sums that need more than 32 bits, of both signs."""
     low, high = np.full(300, -32768, np.int16), np.full(300, 32767, np.int16)
-    for b in (low, high):
-        out = np.zeros(1, np.int64)
-        program.call("t_dot16", low, b, 300, out)
-        assert out[0] == (integers(low) * integers(b)).sum()
-    bytes_ = np.full(300, -128, np.int8)
-    program.call("t_dot16x8", low, bytes_, 300, out)
+    out, b = np.zeros(1, np.int64), np.zeros(1, np.int32)
+    shape = np.array([300, 1, 0, -1], np.int32)
+    for x in (low, high):
+        program.call("t_rows16", low, x, shape, b, out)
+        assert out[0] == (integers(low) * integers(x)).sum()
+    program.call("t_rows16x8", low, np.full(300, -128, np.int8), shape, b, out)
     assert out[0] == 300 << 22
 
 
@@ -258,6 +271,12 @@ def test_settling_rounds_once_and_keeps_the_peak(program: Program) -> None:
         program.call("t_settle", acc, acc.size, shift, out, peak)
         for column, bits in ((0, 16), (1, 8)):
             assert (out[:, column] == narrow(integers(acc), shift, bits)).all(), shift
+        assert peak.tolist() == [int(np.bitwise_or.reduce(acc ^ (acc >> 63)))] * 2
+        positive, few, many = acc > 0, np.zeros(acc.size, np.int8), np.zeros(acc.size, np.int16)
+        program.call("t_settle_sums", acc, np.array([acc.size, shift], np.int32), many, few, peak)
+        for column, sums in ((0, many), (1, few)):
+            kept = np.where((out[:, column] == 0) & positive, 1, out[:, column])
+            assert (sums == kept).all(), shift
         assert peak.tolist() == [int(np.bitwise_or.reduce(acc ^ (acc >> 63)))] * 2
 
 

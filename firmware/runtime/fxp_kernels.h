@@ -98,8 +98,7 @@ static inline int fxp_are_words(const void *a, const void *b)
                      : [n] "r"(n)                                                                  \
                      : "lr", "q0", "q1", "memory");
 
-/* sums[j] += sum of w[j * n + i] * x[i], for four rows; where the sums of `block` products fit 32
- * bits. */
+/* sums[j] += sum of w[j * n + i] * x[i], for four rows; the sums of `block` products fit 32 bits. */
 #define FXP_FOUR_ROWS(weight, load_w, value, load_x, lanes, add, block)                            \
     {                                                                                              \
         const weight *w0 = w, *w1 = w + n, *w2 = w1 + n, *w3 = w2 + n;                             \
@@ -123,8 +122,17 @@ static inline int fxp_are_words(const void *a, const void *b)
         }                                                                                          \
     }
 
+static inline void fxp_four_rows16x8(const int16_t *w, const int8_t *x, int n, int64_t sums[4])
+FXP_FOUR_ROWS(int16_t, FXP_EIGHT16, int8_t, FXP_EIGHT8, "16", "vmladava.s16", FXP_BLOCK)
+
+static inline void fxp_four_rows8x16(const int8_t *w, const int16_t *x, int n, int64_t sums[4])
+FXP_FOUR_ROWS(int8_t, FXP_EIGHT8, int16_t, FXP_EIGHT16, "16", "vmladava.s16", FXP_BLOCK)
+
+static inline void fxp_four_rows8(const int8_t *w, const int8_t *x, int n, int64_t sums[4])
+FXP_FOUR_ROWS(int8_t, FXP_SIXTEEN8, int8_t, FXP_SIXTEEN8, "8", "vmladava.s8", 16384)
+
 /* The same for products of 16 by 16 bits, whose sums need pairs of registers. */
-static FXP_OUTLINE void fxp_four_rows16(const int16_t *w, const int16_t *x, int n, int64_t sums[4])
+static inline void fxp_four_rows16(const int16_t *w, const int16_t *x, int n, int64_t sums[4])
 {
     register const int16_t *r8 __asm__("r8") = w;
     register int r9 __asm__("r9") = n;
@@ -150,6 +158,38 @@ static FXP_OUTLINE void fxp_four_rows16(const int16_t *w, const int16_t *x, int 
                      :
                      : "r0", "r1", "r2", "r3", "r4", "r5", "r6", "r11", "lr", "q0", "q1", "memory");
 }
+
+/* sums[j] = b[j] with f fraction bits, or 0 without b, for j < rows */
+static inline void fxp_begin(const int32_t *b, int f, int rows, int64_t *sums)
+{
+    const int shift = fxp_near_shift(FXP_BIAS_FRACTION - f);
+    if (b == NULL) {
+        for (int j = 0; j < rows; j++) {
+            sums[j] = 0;
+        }
+    } else if (rows > 0) {
+        __asm__ volatile("dls lr, %[rows]\n"
+                         "1:\n\t"
+                         "ldr r4, [%[b]], #4\n\t"
+                         "asrs r5, r4, #31\n\t"
+                         "sqrshrl r4, r5, #64, %[shift]\n\t"
+                         "strd r4, r5, [%[sums]], #8\n\t"
+                         "le lr, 1b"
+                         : [b] "+r"(b), [sums] "+r"(sums)
+                         : [rows] "r"(rows), [shift] "r"(shift)
+                         : "r4", "r5", "lr", "cc", "memory");
+    }
+}
+
+/* Rows, four at a time, after their biases. */
+#define FXP_ROWS_MVE(four_rows, dot)                                                               \
+    fxp_begin(b, f, rows, sums);                                                                   \
+    for (; rows >= 4; rows -= 4, w += 4 * n, sums += 4) {                                          \
+        four_rows(w, x, n, sums);                                                                  \
+    }                                                                                              \
+    for (; rows > 0; rows--, w += n, sums++) {                                                     \
+        *sums += dot;                                                                              \
+    }
 
 /* The places of four columns: lanes are rows, q2 to q5 their distances, 16 bits without a sign. */
 #define FXP_FAR 9000 /* the longest step: 7 steps and 3 fit */
@@ -247,7 +287,7 @@ FXP_FOUR_COLUMNS(int8_t, FXP_GATHER8, int8_t, FXP_EIGHT8)
 /* ---- sums of products ----------------------------------------------------------------------- */
 
 /* sum of a[i] * b[i], exact */
-static FXP_OUTLINE int64_t fxp_dot16(const int16_t *a, const int16_t *b, int n)
+static inline int64_t fxp_dot16(const int16_t *a, const int16_t *b, int n)
 {
     int64_t sum = 0;
 #if FXP_MVE
@@ -329,7 +369,7 @@ static FXP_OUTLINE int64_t fxp_dot16(const int16_t *a, const int16_t *b, int n)
 }
 
 /* sum of a[i] * b[i], exact */
-static FXP_OUTLINE int64_t fxp_dot16x8(const int16_t *a, const int8_t *b, int n)
+static inline int64_t fxp_dot16x8(const int16_t *a, const int8_t *b, int n)
 {
     int64_t sum = 0;
 #if FXP_MVE
@@ -367,7 +407,7 @@ static FXP_OUTLINE int64_t fxp_dot16x8(const int16_t *a, const int8_t *b, int n)
 }
 
 /* sum of a[i] * b[i], exact */
-static FXP_OUTLINE int64_t fxp_dot8(const int8_t *a, const int8_t *b, int n)
+static inline int64_t fxp_dot8(const int8_t *a, const int8_t *b, int n)
 {
     int64_t sum = 0;
 #if FXP_MVE
@@ -402,7 +442,7 @@ static FXP_OUTLINE int64_t fxp_dot8(const int8_t *a, const int8_t *b, int n)
 }
 
 /* sum of (a[i] * b[i]) >> shift, which the caller knows to fit */
-static FXP_OUTLINE int32_t fxp_dot16_shifted(const int16_t *a, const int16_t *b, int n, int shift)
+static inline int32_t fxp_dot16_shifted(const int16_t *a, const int16_t *b, int n, int shift)
 {
     int32_t sum = 0;
 #if FXP_SMALL_THUMB
@@ -438,7 +478,7 @@ static FXP_OUTLINE int32_t fxp_dot16_shifted(const int16_t *a, const int16_t *b,
 }
 
 /* sum of (a[i] * b[i]) >> shift, which the caller knows to fit */
-static FXP_OUTLINE int32_t fxp_dot16x8_shifted(const int16_t *a, const int8_t *b, int n, int shift)
+static inline int32_t fxp_dot16x8_shifted(const int16_t *a, const int8_t *b, int n, int shift)
 {
     int32_t sum = 0;
     for (; n > 0; n--, a++, b++) {
@@ -448,7 +488,7 @@ static FXP_OUTLINE int32_t fxp_dot16x8_shifted(const int16_t *a, const int8_t *b
 }
 
 /* sum of (a[i] * b[i]) >> shift, which the caller knows to fit */
-static FXP_OUTLINE int32_t fxp_dot8_shifted(const int8_t *a, const int8_t *b, int n, int shift)
+static inline int32_t fxp_dot8_shifted(const int8_t *a, const int8_t *b, int n, int shift)
 {
     int32_t sum = 0;
     for (; n > 0; n--, a++, b++) {
@@ -456,6 +496,207 @@ static FXP_OUTLINE int32_t fxp_dot8_shifted(const int8_t *a, const int8_t *b, in
     }
     return sum;
 }
+
+/* ---- sums of products along rows ------------------------------------------------------------ */
+
+/* How many neighbouring sums are computed at once, at the most. */
+#define FXP_ROWS 8
+
+/* How many that is where `left` are left. */
+static inline int fxp_part(int left, int most)
+{
+    return left < most ? left : most;
+}
+
+#define FXP_SUM_ROWS(dot)                                                                          \
+    for (int j = 0; j < rows; j++, w += n) {                                                       \
+        sums[j] = (dot) + (b == NULL ? 0 : fxp_bias(b[j], f));                                     \
+    }
+
+#if FXP_DSP && !FXP_MVE
+/* A row begins with its bias, whose exponent grows by 0 to 31, and ends with its sum stored. All
+ * registers are needed: what begins a row is kept on the stack, x, n, b, the shifts of the two
+ * words, and the end of the sums; r7 has the place of the next sum, r12 and lr are the sum. */
+#define FXP_ROWS_BEGIN                                                                             \
+    "push {r1, r2, r3, r4, r5, r6, r7}\n\t"                                                        \
+    "mov r7, r8\n"                                                                                 \
+    "1:\n\t"                                                                                       \
+    "ldm sp, {r1, r2, r3, r4, r5}\n\t"                                                             \
+    "ldr r6, [r3], #4\n\t"                                                                         \
+    "str r3, [sp, #8]\n\t"                                                                         \
+    "lsl r12, r6, r4\n\t"                                                                          \
+    "asr lr, r6, r5\n\t"
+#define FXP_ROWS_END                                                                               \
+    "strd r12, lr, [r7], #8\n\t"                                                                   \
+    "ldr r3, [sp, #20]\n\t"                                                                        \
+    "cmp r7, r3\n\t"                                                                               \
+    "bne 1b\n\t"                                                                                   \
+    "add sp, sp, #24\n\t"                                                                          \
+    "pop {r7}"
+/* The steps of 2 products that are left when r2 is what is left less 2. */
+#define FXP_ROWS_PAIRS                                                                             \
+    "blt 6f\n"                                                                                     \
+    "5:\n\t"                                                                                       \
+    "ldr r3, [r1], #4\n\t"                                                                         \
+    "ldr r4, [r0], #4\n\t"                                                                         \
+    "smlald r12, lr, r3, r4\n\t"                                                                   \
+    "subs r2, r2, #2\n\t"                                                                          \
+    "bge 5b\n"                                                                                     \
+    "6:\n\t"
+#define FXP_ROWS_RUN(body)                                                                         \
+    static const int32_t none[FXP_ROWS] = {0};                                                     \
+    register const int16_t *r0 __asm__("r0") = w;                                                  \
+    register const int16_t *r1 __asm__("r1") = x;                                                  \
+    register int r2 __asm__("r2") = n;                                                             \
+    register const int32_t *r3 __asm__("r3") = b == NULL ? none : b;                               \
+    register int r4 __asm__("r4") = f - FXP_BIAS_FRACTION;                                         \
+    register int r5 __asm__("r5") = 32 + FXP_BIAS_FRACTION - f; /* 32 leaves the sign */           \
+    register int64_t *r6 __asm__("r6") = sums + rows;                                              \
+    register int64_t *r8 __asm__("r8") = sums;                                                     \
+    __asm__ volatile(FXP_ROWS_BEGIN body FXP_ROWS_END                                              \
+                     : "+r"(r0), "+r"(r1), "+r"(r2), "+r"(r3), "+r"(r4), "+r"(r5), "+r"(r6),       \
+                       "+r"(r8)                                                                    \
+                     :                                                                             \
+                     : "r9", "r10", "r11", "r12", "lr", "cc", "memory")
+#define FXP_ROW_2                                                                                  \
+    "ldr r3, [r1], #4\n\t"                                                                         \
+    "ldr r4, [r0], #4\n\t"                                                                         \
+    "smlald r12, lr, r3, r4\n\t"
+#define FXP_ROW_8                                                                                  \
+    "ldmia r1!, {r3, r4, r5, r6}\n\t"                                                              \
+    "ldmia r0!, {r8, r9, r10, r11}\n\t"                                                            \
+    "smlald r12, lr, r3, r8\n\t"                                                                   \
+    "smlald r12, lr, r4, r9\n\t"                                                                   \
+    "smlald r12, lr, r5, r10\n\t"                                                                  \
+    "smlald r12, lr, r6, r11\n\t"
+
+/* Whether the exponent of biases is one that those loops take. */
+static inline int fxp_takes_bias(const int32_t *b, int f)
+{
+    return b == NULL || (f >= FXP_BIAS_FRACTION && f <= FXP_BIAS_FRACTION + 31);
+}
+#endif
+
+/* sums[j] = b[j] with f fraction bits (0 without b) + sum of w[j * n + i] * x[i], exact, for
+ * j < rows; they begin anywhere. */
+static FXP_OUTLINE void fxp_rows16_anywhere(const int16_t *w, const int16_t *x, int n,
+                                            const int32_t *b, int f, int rows, int64_t *sums)
+{
+#if FXP_MVE
+    FXP_ROWS_MVE(fxp_four_rows16, fxp_dot16(w, x, n))
+#else
+#if FXP_DSP
+    if (fxp_takes_bias(b, f) && rows > 0) {
+        FXP_ROWS_RUN("subs r2, r2, #8\n\t"
+                     "blt 4f\n"
+                     "3:\n\t" FXP_ROW_2 FXP_ROW_2 FXP_ROW_2 FXP_ROW_2 "subs r2, r2, #8\n\t"
+                     "bge 3b\n"
+                     "4:\n\t"
+                     "adds r2, r2, #6\n\t" FXP_ROWS_PAIRS "adds r2, r2, #1\n\t"
+                     "blt 7f\n\t"
+                     "ldrsh r3, [r1]\n\t"
+                     "ldrsh r4, [r0], #2\n\t"
+                     "smlalbb r12, lr, r3, r4\n"
+                     "7:\n\t");
+        return;
+    }
+#endif
+    FXP_SUM_ROWS(fxp_dot16(w, x, n))
+#endif
+}
+
+/* The same, faster where everything begins at a word. */
+static FXP_OUTLINE void fxp_rows16(const int16_t *w, const int16_t *x, int n, const int32_t *b,
+                                   int f, int rows, int64_t sums[FXP_ROWS])
+{
+#if FXP_DSP && !FXP_MVE
+    if (fxp_takes_bias(b, f) && fxp_are_words(w, x) && (n & 1) == 0 && rows > 0) {
+        FXP_ROWS_RUN("subs r2, r2, #32\n\t"
+                     "blt 3f\n"
+                     "2:\n\t" FXP_ROW_8 FXP_ROW_8 FXP_ROW_8 FXP_ROW_8 "subs r2, r2, #32\n\t"
+                     "bge 2b\n"
+                     "3:\n\t"
+                     "adds r2, r2, #24\n\t"
+                     "blt 4f\n"
+                     "3:\n\t" FXP_ROW_8 "subs r2, r2, #8\n\t"
+                     "bge 3b\n"
+                     "4:\n\t"
+                     "adds r2, r2, #6\n\t" FXP_ROWS_PAIRS);
+        return;
+    }
+#endif
+    fxp_rows16_anywhere(w, x, n, b, f, rows, sums);
+}
+#if FXP_DSP && !FXP_MVE
+#undef FXP_ROWS_BEGIN
+#undef FXP_ROWS_END
+#undef FXP_ROWS_PAIRS
+#undef FXP_ROWS_RUN
+#undef FXP_ROW_2
+#undef FXP_ROW_8
+#endif
+
+static FXP_OUTLINE void fxp_rows16x8(const int16_t *w, const int8_t *x, int n, const int32_t *b,
+                                     int f, int rows, int64_t sums[FXP_ROWS])
+{
+#if FXP_MVE
+    FXP_ROWS_MVE(fxp_four_rows16x8, fxp_dot16x8(w, x, n))
+#else
+    FXP_SUM_ROWS(fxp_dot16x8(w, x, n))
+#endif
+}
+
+static FXP_OUTLINE void fxp_rows8x16(const int8_t *w, const int16_t *x, int n, const int32_t *b,
+                                     int f, int rows, int64_t sums[FXP_ROWS])
+{
+#if FXP_MVE
+    FXP_ROWS_MVE(fxp_four_rows8x16, fxp_dot16x8(x, w, n))
+#else
+    FXP_SUM_ROWS(fxp_dot16x8(x, w, n))
+#endif
+}
+
+static FXP_OUTLINE void fxp_rows8(const int8_t *w, const int8_t *x, int n, const int32_t *b, int f,
+                                  int rows, int64_t sums[FXP_ROWS])
+{
+#if FXP_MVE
+    FXP_ROWS_MVE(fxp_four_rows8, fxp_dot8(w, x, n))
+#else
+    FXP_SUM_ROWS(fxp_dot8(w, x, n))
+#endif
+}
+
+#undef FXP_SUM_ROWS
+
+#define FXP_SUM_ROWS(dot)                                                                          \
+    for (int j = 0; j < rows; j++, w += n) {                                                       \
+        sums[j] = dot;                                                                             \
+    }
+
+/* sums[j] = sum of (w[j * n + i] * x[i]) >> shift, where the caller knows that the sums fit. */
+static FXP_OUTLINE void fxp_rows16_shifted(const int16_t *w, const int16_t *x, int n, int rows,
+                                           int shift, int32_t sums[FXP_ROWS])
+{
+    FXP_SUM_ROWS(fxp_dot16_shifted(w, x, n, shift))
+}
+
+static FXP_OUTLINE void fxp_rows16x8_shifted(const int16_t *w, const int8_t *x, int n, int rows,
+                                             int shift, int32_t sums[FXP_ROWS])
+{
+    FXP_SUM_ROWS(fxp_dot16x8_shifted(w, x, n, shift))
+}
+
+static FXP_OUTLINE void fxp_rows8x16_shifted(const int8_t *w, const int16_t *x, int n, int rows,
+                                             int shift, int32_t sums[FXP_ROWS])
+{
+    FXP_SUM_ROWS(fxp_dot16x8_shifted(x, w, n, shift))
+}
+
+static FXP_OUTLINE void fxp_rows8_shifted(const int8_t *w, const int8_t *x, int n, int rows,
+                                          int shift, int32_t sums[FXP_ROWS]){
+    FXP_SUM_ROWS(fxp_dot8_shifted(w, x, n, shift))}
+
+#undef FXP_SUM_ROWS
 
 /* ---- sums of products down columns ---------------------------------------------------------- */
 
@@ -807,6 +1048,74 @@ static FXP_OUTLINE void fxp_columns8_shifted(const int8_t *w, const int8_t *e, c
     FXP_SUM_COLUMNS(int8_t, int8_t, int32_t, shift)
 }
 #undef FXP_SUM_COLUMNS
+
+/* ---- storing neighbouring sums ----------------------------------------------------------------- */
+
+/* As 16, or as 8, bits. */
+static FXP_OUTLINE void fxp_settle_sums16(fxp_store *store, const int64_t *sums, int count,
+                                          int16_t *out)
+{
+#if FXP_MVE
+    uint32_t low = (uint32_t)store->peak, high = (uint32_t)(store->peak >> 32);
+    if (count > 0) {
+        __asm__ volatile("dls lr, %[n]\n"
+                         "1:\n\t"
+                         "ldrd r4, r5, [%[sums]], #8\n\t"
+                         "eor r6, r4, r5, asr #31\n\t"
+                         "orr %[low], %[low], r6\n\t"
+                         "eor r6, r5, r5, asr #31\n\t"
+                         "orr %[high], %[high], r6\n\t"
+                         "sqrshrl r4, r5, #64, %[shift]\n\t"
+                         "sqshll r4, r5, #32\n\t"
+                         "ssat r5, #16, r5\n\t"
+                         "strh r5, [%[out]], #2\n\t"
+                         "le lr, 1b"
+                         : [sums] "+r"(sums), [out] "+r"(out), [low] "+r"(low), [high] "+r"(high)
+                         : [n] "r"(count), [shift] "r"(store->shift)
+                         : "r4", "r5", "r6", "lr", "cc", "memory");
+        store->peak = ((uint64_t)high << 32) | low;
+    }
+#else
+    fxp_store own = *store;
+    if (!fxp_settles(&own)) {
+        for (int j = 0; j < count; j++) {
+            out[j] = (int16_t)fxp_settle16(store, sums[j]);
+        }
+        return;
+    }
+    for (; count > 0; count--) {
+        *out++ = (int16_t)fxp_sat16(fxp_settled(&own, *sums++));
+    }
+    store->peak = own.peak;
+#endif
+}
+
+static FXP_OUTLINE void fxp_settle_sums8(fxp_store *store, const int64_t *sums, int count,
+                                         int8_t *out)
+{
+    for (int j = 0; j < count; j++) {
+        out[j] = (int8_t)fxp_settle8(store, sums[j]);
+    }
+}
+
+/* Where a positive sum was rounded to 0 it becomes 1: the mask of backward is y > 0. */
+static FXP_OUTLINE void fxp_keep_positive16(const int64_t *sums, int count, int16_t *out)
+{
+    for (int j = 0; j < count; j++) {
+        if (out[j] == 0 && sums[j] > 0) {
+            out[j] = 1;
+        }
+    }
+}
+
+static FXP_OUTLINE void fxp_keep_positive8(const int64_t *sums, int count, int8_t *out)
+{
+    for (int j = 0; j < count; j++) {
+        if (out[j] == 0 && sums[j] > 0) {
+            out[j] = 1;
+        }
+    }
+}
 
 /* ---- copies --------------------------------------------------------------------------------- */
 

@@ -15,12 +15,17 @@ static void step_relu1(const int16_t x[10], const int8_t w[140], const int32_t b
     const int f0 = 8 + 15;
     const int f1 = f0;
     fxp_store store = fxp_store_of(f1 - 5);
-    for (int o = 0; o < 14; o++, w += 10) {
-        const int32_t sum = (int32_t)fxp_dot16x8(x, w, 10);
-        int64_t acc = sum + fxp_bias(b[o], f0);
-        acc = acc > 0 ? acc : 0;
-        const int32_t q = fxp_settle16(&store, acc);
-        out[o] = (int16_t)(q == 0 && acc > 0 ? 1 : q); /* the mask of backward */
+    int64_t sums[FXP_ROWS];
+    for (int first = 0; first < 14; first += FXP_ROWS) {
+        const int count = fxp_part(14 - first, FXP_ROWS);
+        fxp_rows8x16(&w[first * 10], x, 10, &b[first], f0, count, sums);
+        for (int j = 0; j < count; j++) {
+            int64_t acc = sums[j];
+            acc = acc > 0 ? acc : 0;
+            sums[j] = acc;
+        }
+        fxp_settle_sums16(&store, sums, count, &out[first]);
+        fxp_keep_positive16(sums, count, &out[first]);
     }
 }
 
@@ -30,10 +35,11 @@ static void step_dense2(const int16_t x[14], const int16_t w[42], int w_f, const
 {
     const int f0 = w_f + 5;
     fxp_store store = fxp_store_of(f0 - 13);
-    for (int o = 0; o < 3; o++, w += 14) {
-        const int64_t sum = fxp_dot16(w, x, 14);
-        int64_t acc = sum + fxp_bias(b[o], f0);
-        out[o] = (int16_t)fxp_settle16(&store, acc);
+    int64_t sums[FXP_ROWS];
+    for (int first = 0; first < 3; first += FXP_ROWS) {
+        const int count = fxp_part(3 - first, FXP_ROWS);
+        fxp_rows16(&w[first * 14], x, 14, &b[first], f0, count, sums);
+        fxp_settle_sums16(&store, sums, count, &out[first]);
     }
 }
 

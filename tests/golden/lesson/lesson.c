@@ -38,11 +38,16 @@ static void step_sigmoid1(const int16_t x[1], const int16_t w[1], int w_f, const
     const int f0 = w_f + 15;
     const int f1 = 16;
     fxp_store store = fxp_store_of(f1 - 15);
-    for (int o = 0; o < 1; o++, w += 1) {
-        const int32_t sum = (int32_t)fxp_dot16(w, x, 1);
-        int64_t acc = sum + fxp_bias(b[o], f0);
-        acc = 32768 + fxp_tanh(tanh_table, acc, f0 + 1);
-        out[o] = (int16_t)fxp_settle16(&store, acc);
+    int64_t sums[FXP_ROWS];
+    for (int first = 0; first < 1; first += FXP_ROWS) {
+        const int count = fxp_part(1 - first, FXP_ROWS);
+        fxp_rows16(&w[first * 1], x, 1, &b[first], f0, count, sums);
+        for (int j = 0; j < count; j++) {
+            int64_t acc = sums[j];
+            acc = 32768 + fxp_tanh(tanh_table, acc, f0 + 1);
+            sums[j] = acc;
+        }
+        fxp_settle_sums16(&store, sums, count, &out[first]);
     }
 }
 
@@ -96,15 +101,17 @@ static fxp_scale step_d_dense1(const int16_t dy[1], int dy_f, const int16_t w[1]
     fxp_store store = fxp_store_of(f1 - out_f);
     const fxp_walk walk = fxp_run(1, 1);
     int64_t sums[FXP_COLUMNS];
-    for (int i = 0; i < 1; i++) {
-        if (i % FXP_COLUMNS == 0) {
-            fxp_clear(sums);
-            fxp_columns16(&w[i], dy, &walk, 1 - i, sums);
+    for (int first = 0; first < 1; first += FXP_COLUMNS) {
+        const int count = fxp_part(1 - first, FXP_COLUMNS);
+        fxp_clear(sums);
+        fxp_columns16(&w[first], dy, &walk, count, sums);
+        for (int j = 0; j < count; j++) {
+            int64_t acc = sums[j];
+            const int32_t slope = (int32_t)y[first + j] * ((int32_t)32768 - y[first + j]);
+            acc = fxp_rescale(acc, 0) * ((int64_t)slope * 1);
+            sums[j] = acc;
         }
-        int64_t acc = sums[i % FXP_COLUMNS];
-        const int32_t slope = (int32_t)y[i] * ((int32_t)32768 - y[i]);
-        acc = fxp_rescale(acc, 0) * ((int64_t)slope * 1);
-        out[i] = (int16_t)fxp_settle16(&store, acc);
+        fxp_settle_sums16(&store, sums, count, &out[first]);
     }
     return fxp_describe(store.peak, 0, 16, out_f);
 }
