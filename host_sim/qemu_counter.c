@@ -26,9 +26,10 @@ void qemu_plugin_register_vcpu_tb_exec_cb(qemu_plugin_tb *tb, void (*run)(unsign
 size_t qemu_plugin_tb_n_insns(const qemu_plugin_tb *tb);
 uint64_t qemu_plugin_tb_vaddr(const qemu_plugin_tb *tb);
 qemu_plugin_insn *qemu_plugin_tb_get_insn(const qemu_plugin_tb *tb, size_t index);
-size_t qemu_plugin_insn_size(const qemu_plugin_insn *instruction);
+uint64_t qemu_plugin_insn_vaddr(const qemu_plugin_insn *instruction);
 
-/* A straight run of instructions that the emulator translated as one. */
+/* A straight run of instructions that the emulator translated as one. Its bytes end within the last
+ * instruction: at the end of a page QEMU (7.2) tells a size of it that is too large. */
 typedef struct {
     uint64_t address;
     uint64_t runs;
@@ -48,14 +49,13 @@ static void run(unsigned core, void *data)
 static void see(plugin_id id, qemu_plugin_tb *tb)
 {
     const uint64_t address = qemu_plugin_tb_vaddr(tb);
-    uint32_t bytes = 0;
+    const size_t last = qemu_plugin_tb_n_insns(tb) - 1;
     (void)id;
     if (address < start || address >= end) {
         return;
     }
-    for (size_t i = 0; i < qemu_plugin_tb_n_insns(tb); i++) {
-        bytes += (uint32_t)qemu_plugin_insn_size(qemu_plugin_tb_get_insn(tb, i));
-    }
+    const uint64_t begin = qemu_plugin_insn_vaddr(qemu_plugin_tb_get_insn(tb, last));
+    const uint32_t bytes = (uint32_t)(begin - address) + 2;
     for (uint64_t probe = address >> 1;; probe++) {
         block *const entry = &blocks[probe & mask];
         if (entry->used == 0) {

@@ -194,7 +194,7 @@ def test_an_unknown_core_is_one_line(mcugrad: Any, command: tuple[str, ...]) -> 
     assert mcugrad(*command, "--core", "cortex-m5") == (
         2,
         "",
-        f"unknown core 'cortex-m5': did you mean cortex-m7? (cores: {', '.join(CORES)})\n",
+        f"unknown core 'cortex-m5': did you mean cortex-m55? (cores: {', '.join(CORES)})\n",
     )
 
 

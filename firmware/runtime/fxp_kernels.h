@@ -205,7 +205,7 @@ static inline void fxp_begin(const int32_t *b, int f, int rows, int64_t *sums)
 #define FXP_GATHER8(q, at, places) "vldrb.s16 " q ", [" at ", " places "]\n\t"
 
 /* sums[j] += sum of w[i * step + j] * e[i], for four columns and i < n */
-static FXP_OUTLINE void fxp_four_columns16(const int16_t *w, const int16_t *e, int n, int step,
+static inline void fxp_four_columns16(const int16_t *w, const int16_t *e, int n, int step,
                                            int64_t sums[4])
 {
     register const int16_t *r8 __asm__("r8") = w;
@@ -260,15 +260,15 @@ static FXP_OUTLINE void fxp_four_columns16(const int16_t *w, const int16_t *e, i
         }                                                                                          \
     }
 
-static FXP_OUTLINE void fxp_four_columns16x8(const int16_t *w, const int8_t *e, int n, int step,
+static inline void fxp_four_columns16x8(const int16_t *w, const int8_t *e, int n, int step,
                                              int64_t sums[4])
 FXP_FOUR_COLUMNS(int16_t, FXP_GATHER16, int8_t, FXP_EIGHT8)
 
-static FXP_OUTLINE void fxp_four_columns8x16(const int8_t *w, const int16_t *e, int n, int step,
+static inline void fxp_four_columns8x16(const int8_t *w, const int16_t *e, int n, int step,
                                              int64_t sums[4])
 FXP_FOUR_COLUMNS(int8_t, FXP_GATHER8, int16_t, FXP_EIGHT16)
 
-static FXP_OUTLINE void fxp_four_columns8(const int8_t *w, const int8_t *e, int n, int step,
+static inline void fxp_four_columns8(const int8_t *w, const int8_t *e, int n, int step,
                                           int64_t sums[4])
 FXP_FOUR_COLUMNS(int8_t, FXP_GATHER8, int8_t, FXP_EIGHT8)
 
