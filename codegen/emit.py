@@ -31,7 +31,7 @@ from codegen.layout import (
     work_fields,
 )
 from codegen.ops.base import ElementwiseOp, LayerOp, LossOp, Op, Shape, size
-from codegen.passes.plan_memory import scratch_name
+from codegen.passes.plan_memory import scratch_names, scratches
 from codegen.report import make_report
 from codegen.spec import RESERVED_NAMES, Spec
 
@@ -72,7 +72,7 @@ def declared(training: TrainingGraph) -> Iterator[str]:
     yield from (_function_name(step) for step in training.steps)
     yield from tensors
     yield from (_scale_name(name) for name in tensors)
-    yield from (scratch_name(step) for step in training.steps)
+    yield from (name for step in training.steps for name in scratch_names(step))
 
 
 def _function_name(step: Step) -> str:
@@ -279,20 +279,29 @@ class _StepView:
         bits = self.bits_of | {"w": self.bits_of.get("w", self.weight_bits)}
         return f"{name}{_widths(bits[a], bits[b])}"
 
-    def along_rows(self, a: str, place: str, b: str, other: str, n: int, first: str) -> str:
-        """Fills `sums` with `count` rows of products of arguments a and b, n each, which lie at
-        these places; exact sums take up biases, beginning with that of index `first`.
+    @property
+    def scratch_bits(self) -> int:
+        """Of the elements of the first argument that is scratch."""
+        return scratches(self.plan.quantized, self.step)[0].bits
+
+    def along_rows(
+        self, place: str, other: str, widths: tuple[int, int], n: Any, first: str
+    ) -> str:
+        """Fills `sums` with `count` rows of products of elements at two places, n each, as wide as
+        `widths` says; exact sums take up biases, beginning with that of index `first`.
         """
         shift = self.plan.quantized.accumulators[self.step.name].shift
-        name = self.kernel_of("fxp_rows", a, b)
+        name = f"fxp_rows{_widths(*widths)}"
         if shift:
             return f"{name}_shifted({place}, {other}, {n}, count, {shift}, sums)"
         bias = f"&b[{first}], f0" if "b" in self.step.reads else "NULL, 0"
         return f"{name}({place}, {other}, {n}, {bias}, count, sums)"
 
     def biased(self, sum: str, at: str) -> str:
-        """A sum of shifted products with its bias."""
-        return f"{sum} + fxp_bias(b[{at}], f0)" if "b" in self.step.reads else sum
+        """A sum with its bias, which exact ones have taken up."""
+        if self.minus_shift and "b" in self.step.reads:
+            return f"{sum} + fxp_bias(b[{at}], f0)"
+        return sum
 
     def down_columns(self, a: str, place: str, b: str, errors: str, columns: str) -> str:
         """Adds to `sums` products of arguments a and b, which lie at these places, by a `walk`."""
@@ -360,6 +369,12 @@ class _StepView:
     def sticky(self) -> bool:
         return any(f.kernel == "forward" and f.op.keeps_positive for f in self.step.finishes[-1:])
 
+    @property
+    def settles(self) -> list[str]:
+        """The runtime's way to store neighbouring sums that has the last finish in it, if any."""
+        last = self.step.finishes[-1:]
+        return [f.op.settles[f.kernel] for f in last if f.kernel in f.op.settles]
+
     # gradients and updates
 
     @property
@@ -376,7 +391,9 @@ class _StepView:
         return f" - {self.narrowing}" if self.narrowing else ""
 
     def gradient(self, e: str, x: str) -> str:
-        """An element of the gradient as 31 bits."""
+        """An element of the gradient as 31 bits; without x it is one already."""
+        if not x:
+            return e
         if self.is_outer:
             return f"(int32_t){e} * {x}"
         return f"(int32_t)fxp_rescale({e}, {self.narrowing})" if self.narrowing else e
@@ -497,10 +514,8 @@ class _StepView:
                 yield self._pointer("const ", "y", finish.y)
                 if finish.op.knows_fraction and self._constant_f(finish.y) is None:
                     yield "int y_f", self._exponent(self._tensor(finish.y))
-        words = self.step.op.scratch_words(self.kernel, self.shapes)
-        if words:
-            bits = scratch_bits(self.plan, self.step)
-            yield f"{C_TYPES[bits]} scratch[{32 * words // bits}]", scratch_name(self.step)
+        for scratch in scratches(self.plan.quantized, self.step):
+            yield f"{C_TYPES[scratch.bits]} {scratch.argument}[{scratch.count}]", scratch.block
         if isinstance(self.step.op, LossOp):
             yield "int32_t *loss", "&loss"
         if self._is_update:
@@ -811,7 +826,7 @@ class _NetworkView:
         lines = []
         for name, offset in self.plan.offsets.items():
             bits = self._arena_bits(name)
-            scratch = any(scratch_name(step) == name for step in steps)
+            scratch = any(name in scratch_names(step) for step in steps)
             if scratch or any(name in (*step.inputs, step.output) for step in steps):
                 place = f"&work->arena.i{bits}[{offset * 8 // bits}]"
                 lines.append(f"{C_TYPES[bits]} *const {name} = {place};")
@@ -821,8 +836,9 @@ class _NetworkView:
         tensor_format = self.plan.quantized.formats.get(name)
         if tensor_format is not None:
             return tensor_format.bits
-        step = next(s for s in self.plan.training.steps if scratch_name(s) == name)
-        return scratch_bits(self.plan, step)
+        steps = self.plan.training.steps
+        found = (s for step in steps for s in scratches(self.plan.quantized, step))
+        return next(scratch.bits for scratch in found if scratch.block == name)
 
     @property
     def forward_lines(self) -> list[str]:
@@ -973,12 +989,6 @@ def rate_of(tensor: Tensor) -> str:
     """The rate of a parameter, in the function that trains."""
     factor = rate_factor(tensor)
     return "rate" if factor == 1 << 16 else f"fxp_scale_rate(rate, {factor}u)"
-
-
-def scratch_bits(plan: Plan, step: Step) -> int:
-    """Width of the elements in a step's scratch words: bytes, unless they are like an operand's."""
-    like = step.op.scratch_like(step.kernel)
-    return 8 if like is None else plan.quantized.formats[step.reads[like]].bits
 
 
 def observed(plan: Plan) -> tuple[str, ...]:

@@ -46,19 +46,34 @@ void t_columns{name}_shifted(const {a} *w, const {b} *e, const int32_t *walk, in
     fxp_columns{name}_shifted(w, e + walk[5], &way, n, {shift}, sums);
 }}
 """
+_SETTLE = """
+void t_settle_{how}(const int64_t *acc, const int32_t *n, int16_t *out, int8_t *few, uint64_t *peak);
+void t_settle_{how}(const int64_t *acc, const int32_t *n, int16_t *out, int8_t *few, uint64_t *peak)
+{{
+    fxp_store wide = fxp_store_of(n[1]), slim = wide;
+    fxp_settle_{how}16(&wide, acc, n[0], out{mask});
+    fxp_settle_{how}8(&slim, acc, n[0], few{mask_few});
+    peak[0] = wide.peak;
+    peak[1] = slim.peak;
+}}
+"""
 _OTHERS = """
 void t_update16_odd(int16_t *w, const int16_t *x, int n, const int32_t *m);
 void t_copy(int8_t *out, const int8_t *from, int n);
+void t_zero(int8_t *out, int n);
 void t_update16(int16_t *w, const int16_t *x, int n, const int32_t *m);
 void t_update16x8(int16_t *w, const int8_t *x, int n, const int32_t *m);
 void t_settle(const int64_t *acc, int n, int shift, int32_t *out, uint64_t *peak);
-void t_settle_sums(const int64_t *acc, const int32_t *n, int16_t *out, int8_t *bytes, uint64_t *peak);
 int32_t t_near_rail(const int16_t *w, int n);
 void t_bias(const int32_t *b, int n, int f, int64_t *out);
 void t_narrow(const int64_t *v, int n, int shift, int32_t *out);
 void t_update16_odd(int16_t *w, const int16_t *x, int n, const int32_t *m)
 {
     fxp_update16(w + 1, x, n, m[0], m[1]);
+}
+void t_zero(int8_t *out, int n)
+{
+    fxp_zero(out, n);
 }
 void t_copy(int8_t *out, const int8_t *from, int n)
 {
@@ -91,16 +106,6 @@ void t_narrow(const int64_t *v, int n, int shift, int32_t *out)
         out[4 * i + 3] = fxp_change((int32_t)v[i], shift);
     }
 }
-void t_settle_sums(const int64_t *acc, const int32_t *n, int16_t *out, int8_t *bytes, uint64_t *peak)
-{
-    fxp_store wide = fxp_store_of(n[1]), slim = wide;
-    fxp_settle_sums16(&wide, acc, n[0], out);
-    fxp_settle_sums8(&slim, acc, n[0], bytes);
-    fxp_keep_positive16(acc, n[0], out);
-    fxp_keep_positive8(acc, n[0], bytes);
-    peak[0] = wide.peak;
-    peak[1] = slim.peak;
-}
 void t_bias(const int32_t *b, int n, int f, int64_t *out)
 {
     for (int i = 0; i < n; i++) {
@@ -119,6 +124,9 @@ def harness() -> dict[str, str]:
     for name, (a, b) in TYPES.items():
         facts = {"name": name, "a": f"int{a}_t", "b": f"int{b}_t", "shift": SHIFT}
         text += _ROWS.format(**facts) + _COLUMNS.format(**facts)
+    for how in ("sums", "positive", "masked"):
+        mask, few = (", out", ", few") if how == "masked" else ("", "")
+        text += _SETTLE.format(how=how, mask=mask, mask_few=few)
     headers = {
         name: (paths.RUNTIME / name).read_text(encoding="utf-8")
         for name in ("fxp.h", "fxp_kernels.h")
@@ -258,6 +266,9 @@ def test_copy(program: Program) -> None:
         program.call("t_copy", out, source, n)
         assert (out[:n] == source).all()
         assert out[n] == 99
+        program.call("t_zero", out, n)
+        assert not out[:n].any()
+        assert out[n] == 99
 
 
 def test_settling_rounds_once_and_keeps_the_peak(program: Program) -> None:
@@ -272,12 +283,25 @@ def test_settling_rounds_once_and_keeps_the_peak(program: Program) -> None:
         for column, bits in ((0, 16), (1, 8)):
             assert (out[:, column] == narrow(integers(acc), shift, bits)).all(), shift
         assert peak.tolist() == [int(np.bitwise_or.reduce(acc ^ (acc >> 63)))] * 2
-        positive, few, many = acc > 0, np.zeros(acc.size, np.int8), np.zeros(acc.size, np.int16)
-        program.call("t_settle_sums", acc, np.array([acc.size, shift], np.int32), many, few, peak)
-        for column, sums in ((0, many), (1, few)):
-            kept = np.where((out[:, column] == 0) & positive, 1, out[:, column])
-            assert (sums == kept).all(), shift
-        assert peak.tolist() == [int(np.bitwise_or.reduce(acc ^ (acc >> 63)))] * 2
+
+
+@pytest.mark.parametrize("how", ["sums", "positive", "masked"])
+def test_neighbouring_sums_settle_as_one_by_one(program: Program, how: str) -> None:
+    """The mask is what lies in the output before."""
+    random = np.random.RandomState(8)
+    acc = random.randint(-(2**40), 2**40, 60) >> random.randint(0, 40, 60)
+    for shift in (-9, 0, 1, 9, 16, 31, 32, 40):
+        mask = random.randint(-1, 2, acc.size)
+        many, few = mask.astype(np.int16), mask.astype(np.int8)
+        peak = np.zeros(2, np.uint64)
+        program.call(f"t_settle_{how}", acc, np.array([acc.size, shift], np.int32), many, few, peak)
+        taken = {"sums": acc == acc, "positive": acc > 0, "masked": mask > 0}[how]
+        for stored, bits in ((many, 16), (few, 8)):
+            want = np.where(taken, narrow(acc, shift, bits), 0)
+            want = np.where((want == 0) & taken, 1, want) if how == "positive" else want
+            assert (stored == want).all(), shift
+        magnitudes = np.where(taken, acc ^ (acc >> 63), 0)
+        assert peak.tolist() == [int(np.bitwise_or.reduce(magnitudes))] * 2
 
 
 def test_narrowing_rounds_and_saturates_for_every_shift(program: Program) -> None:

@@ -102,13 +102,18 @@ class Op:
         arguments |= {name: value for name, value in options.items() if name in asked}
         return getattr(self, kernel)(**arguments)
 
-    def scratch_words(self, kernel: str, shapes: "Shapes") -> int:
-        """Words of 32 bits that a kernel needs while it runs."""
+    def scratch_size(self, kernel: str, shapes: "Shapes") -> int:
+        """Elements that a kernel needs while it runs: as wide as the widest of the operands that
+        `scratch_like` names, or where it names none words of 32 bits, which the C has as bytes.
+        """
         return 0
 
-    def scratch_like(self, kernel: str) -> str | None:
-        """The operand whose elements they hold; none: bytes."""
-        return None
+    def scratch_like(self, kernel: str) -> tuple[str, ...]:
+        return ()
+
+    def tile_size(self, kernel: str, shapes: "Shapes") -> int:
+        """Numbers of 32 bits that it needs besides."""
+        return 0
 
     def __str__(self) -> str:
         return self.kind
@@ -290,6 +295,8 @@ class ElementwiseOp(Op):
         False  # a positive value may not round to 0 (the mask is y > 0)
     )
 
+    # By kernel: the runtime's fxp_settle_<name>, which stores neighbouring sums with the op in it.
+    settles: ClassVar[Mapping[str, str]] = {}
     knows_fraction: ClassVar[bool] = False  # backward uses how many fraction bits y has
 
     def forward(self, x: Floats) -> Floats:
@@ -334,7 +341,7 @@ class LossOp(Op):
     reaches_all: ClassVar[bool] = True  # every score may have an error at the same time
     uses_scratch: ClassVar[bool] = False  # one 32-bit word per score while it runs
 
-    def scratch_words(self, kernel: str, shapes: Shapes) -> int:
+    def scratch_size(self, kernel: str, shapes: Shapes) -> int:
         return size(shapes["x"]) if self.uses_scratch else 0
 
     def accepts(self, outputs: int) -> None:

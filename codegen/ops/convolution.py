@@ -34,6 +34,8 @@ from codegen.ops.window import (
     scatter,
 )
 
+ROWS = 8  # how many sums are computed together: FXP_ROWS of the runtime
+
 
 @dataclass(frozen=True)
 class Geometry:
@@ -72,6 +74,29 @@ class Geometry:
     def is_dense_in_columns(self) -> bool:
         """What one kernel row reads lies in one piece."""
         return self.groups == 1 and self.columns.dilation == 1
+
+    @property
+    def pitch(self) -> int:
+        """Elements from one filter's errors to the next one's, an even number."""
+        return self.positions + self.positions % 2
+
+    @property
+    def turns_errors(self) -> bool:
+        """Gradients of weights come from copies in which a filter's errors at all positions are
+        neighbours: where they are not larger than errors and input.
+        """
+        inputs = self.rows.size * self.columns.size * self.channels
+        copies = (ROWS + 1) * self.pitch + 2 * ROWS * self.taps
+        return self.groups == 1 and copies <= inputs + self.positions * self.filters
+
+    @property
+    def turns_weights(self) -> bool:
+        """Backward works on a copy of the weights in which those that an input meets are
+        neighbours: where it is not larger than the input.
+        """
+        undilated = self.groups == self.rows.dilation == self.columns.dilation == 1
+        inputs = self.rows.size * self.columns.size * self.channels
+        return undilated and self.filters * self.taps <= inputs
 
 
 @dataclass(frozen=True)
@@ -133,18 +158,29 @@ class Convolution(LayerOp):
         g = self.geometry(shapes)
         return g.positions * g.filters * g.taps
 
-    def scratch_words(self, kernel: str, shapes: Shapes) -> int:
-        """In one piece: what a filter reads at a position, or the errors of a filter."""
-        g = self.geometry(shapes) if kernel in ("forward", "grad_w") else None
-        if g is None:
+    def scratch_size(self, kernel: str, shapes: Shapes) -> int:
+        """In one piece: what a filter reads at a position, the errors of a filter, or the weights
+        that an input meets, and their errors.
+        """
+        if kernel == "grad_b":
             return 0
-        gathers = g.is_dense_in_columns and not g.is_pointwise
-        forward = g.taps if gathers else 0
-        backward = g.positions if g.groups == 1 else 0
-        return ((forward if kernel == "forward" else backward) + 1) // 2
+        g = self.geometry(shapes)
+        if kernel == "forward":
+            return g.taps if g.is_dense_in_columns and not g.is_pointwise else 0
+        if kernel == "grad_w" and g.turns_errors:
+            return (ROWS + 1) * g.pitch
+        if kernel == "grad_w":
+            return g.positions if g.groups == 1 else 0
+        readers = g.rows.most_readers * g.columns.most_readers
+        return (g.taps + readers) * g.filters if g.turns_weights else 0
 
-    def scratch_like(self, kernel: str) -> str | None:
-        return "x" if kernel == "forward" else "dy"
+    def scratch_like(self, kernel: str) -> tuple[str, ...]:
+        return {"forward": ("x",), "grad_w": ("dy",), "grad_x": ("w", "dy")}.get(kernel, ())
+
+    def tile_size(self, kernel: str, shapes: Shapes) -> int:
+        """The gradients of some filters, which are computed together."""
+        g = self.geometry(shapes) if kernel == "grad_w" else None
+        return ROWS * g.taps if g is not None and g.turns_errors else 0
 
     def lag(self, kernel: str, shapes: Shapes) -> dict[str, int]:
         if kernel not in ("forward", "grad_x"):

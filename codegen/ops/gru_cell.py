@@ -88,7 +88,7 @@ class GruCell(Cell):
     def tables(self, kernel: str) -> dict[str, tuple[int, ...]]:
         return {"tanh_table": curves.TANH_TABLE} if kernel == "forward" else {}
 
-    def scratch_words(self, kernel: str, shapes: Shapes) -> int:
+    def scratch_size(self, kernel: str, shapes: Shapes) -> int:
         """The error of h on its way back."""
         return shapes["y"][-1] if kernel == "grad_x" else 0
 

@@ -1,5 +1,6 @@
 """y = max(x, 0)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,6 +16,7 @@ class Relu(ElementwiseOp):
 
     kind: ClassVar[str] = "relu"
     keeps_positive: ClassVar[bool] = True
+    settles: ClassVar[Mapping[str, str]] = {"forward": "positive", "grad_x": "masked"}
 
     def forward(self, x: Floats) -> Floats:
         return np.maximum(x, 0.0)

@@ -29,7 +29,7 @@ class Softmax(AnswerOp):
         """A share of 1."""
         return Products(1, (), probabilities.FRACTION)
 
-    def scratch_words(self, kernel: str, shapes: Shapes) -> int:
+    def scratch_size(self, kernel: str, shapes: Shapes) -> int:
         return size(shapes["x"])
 
     def tables(self, kernel: str) -> dict[str, tuple[int, ...]]:

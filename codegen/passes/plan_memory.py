@@ -66,9 +66,36 @@ def _may_lie(a: Block, at: int, b: Block, bt: int) -> bool:
     return at + a.over[b.name] >= bt if a.goes_back else at + a.over[b.name] <= bt
 
 
-def scratch_name(step: Step) -> str:
-    """The block of a step's scratch words."""
-    return f"{step.name}_scratch"
+@dataclass(frozen=True)
+class Scratch:
+    """What a step needs while it runs: an argument of its C function, and a block of the arena."""
+
+    argument: str
+    block: str
+    bits: int
+    count: int
+
+    @property
+    def bytes(self) -> int:
+        """It begins at a word, and ends at one."""
+        return -(-self.count * self.bits // 32) * 4
+
+
+def scratch_names(step: Step) -> tuple[str, ...]:
+    """Of the blocks that a step may have."""
+    return f"{step.name}_scratch", f"{step.name}_tile"
+
+
+def scratches(quantized: QuantizedGraph, step: Step) -> list[Scratch]:
+    """Those that a step has. Words that are not like an operand are bytes in the C."""
+    count, like = step.op.scratch_size(step.kernel, step.shapes), step.op.scratch_like(step.kernel)
+    bits = max((quantized.formats[step.reads[key]].bits for key in like), default=0)
+    scratch, tile = scratch_names(step)
+    found = [
+        Scratch("scratch", scratch, bits or 8, count if bits else 4 * count),
+        Scratch("tile", tile, 32, step.op.tile_size(step.kernel, step.shapes)),
+    ]
+    return [scratch for scratch in found if scratch.count]
 
 
 def _blocks(quantized: QuantizedGraph, keep: bool) -> list[Block]:
@@ -88,9 +115,8 @@ def _blocks(quantized: QuantizedGraph, keep: bool) -> list[Block]:
         count = training.tensors[name].size * width
         blocks.append(Block(name, count, width, first, last, over, back))
     for i, step in enumerate(training.steps):
-        words = step.op.scratch_words(step.kernel, step.shapes)
-        if words:
-            blocks.append(Block(scratch_name(step), 4 * words, 4, 0 if keep else i, i))
+        for scratch in scratches(quantized, step):
+            blocks.append(Block(scratch.block, scratch.bytes, 4, 0 if keep else i, i))
     return blocks
 
 

@@ -44,7 +44,7 @@
 #endif
 
 /* What is called for each element is a function of its own where registers are scarce. */
-#if UINTPTR_MAX > 0xFFFFFFFFu || FXP_MVE
+#if UINTPTR_MAX > 0xFFFFFFFFu || FXP_DSP
 #define FXP_SHARED inline
 #else
 #define FXP_SHARED FXP_OUTLINE
@@ -256,44 +256,27 @@ static inline fxp_store fxp_store_of(int shift)
     return store;
 }
 
-static FXP_OUTLINE int32_t fxp_settle8_any(fxp_store *store, int64_t acc)
-{
-    store->peak |= fxp_magnitude(acc);
-    return (int32_t)fxp_narrow_any(acc, store->shift, 8);
-}
-
-static FXP_OUTLINE int32_t fxp_settle16_any(fxp_store *store, int64_t acc)
-{
-    store->peak |= fxp_magnitude(acc);
-    return (int32_t)fxp_narrow_any(acc, store->shift, 16);
-}
-
-/* Whether fxp_settled can be had for a store: not for unusual shifts, but for any on Helium. */
-static inline int fxp_settles(const fxp_store *store)
-{
-    return FXP_MVE || store->half != 0;
-}
-
-/* v rounded to 32 bits, for such a store. */
-static inline int32_t fxp_settled(fxp_store *store, int64_t v)
-{
-    store->peak |= fxp_magnitude(v);
-#if FXP_MVE
-    return fxp_cut32(fxp_rounded(v, store->shift));
-#else
-    return fxp_cut(v + (int64_t)store->half, store->shift);
-#endif
-}
-
 /* An accumulator as a tensor of 8, or of 16, bits has it. */
 static FXP_SHARED int32_t fxp_settle8(fxp_store *store, int64_t acc)
 {
-    return fxp_settles(store) ? fxp_sat8(fxp_settled(store, acc)) : fxp_settle8_any(store, acc);
+    store->peak |= fxp_magnitude(acc);
+#if FXP_MVE
+    return fxp_sat8(fxp_cut32(fxp_rounded(acc, store->shift)));
+#else
+    return store->half == 0 ? (int32_t)fxp_narrow_any(acc, store->shift, 8)
+                            : fxp_sat8(fxp_cut(acc + (int64_t)store->half, store->shift));
+#endif
 }
 
 static FXP_SHARED int32_t fxp_settle16(fxp_store *store, int64_t acc)
 {
-    return fxp_settles(store) ? fxp_sat16(fxp_settled(store, acc)) : fxp_settle16_any(store, acc);
+    store->peak |= fxp_magnitude(acc);
+#if FXP_MVE
+    return fxp_sat16(fxp_cut32(fxp_rounded(acc, store->shift)));
+#else
+    return store->half == 0 ? (int32_t)fxp_narrow_any(acc, store->shift, 16)
+                            : fxp_sat16(fxp_cut(acc + (int64_t)store->half, store->shift));
+#endif
 }
 
 /* A bias with f fraction bits. */

@@ -514,6 +514,12 @@ static inline int fxp_part(int left, int most)
     }
 
 #if FXP_DSP && !FXP_MVE
+/* Biases of rows that have none. */
+static const FXP_FLASH int32_t fxp_no_biases[8] = {
+    0, 0, 0, 0, 0, 0, 0, 0,
+};
+FXP_ASSERT(a_bias_for_every_row, sizeof fxp_no_biases == FXP_ROWS * sizeof(int32_t));
+
 /* A row begins with its bias, whose exponent grows by 0 to 31, and ends with its sum stored. All
  * registers are needed: what begins a row is kept on the stack, x, n, b, the shifts of the two
  * words, and the end of the sums; r7 has the place of the next sum, r12 and lr are the sum. */
@@ -544,11 +550,10 @@ static inline int fxp_part(int left, int most)
     "bge 5b\n"                                                                                     \
     "6:\n\t"
 #define FXP_ROWS_RUN(body)                                                                         \
-    static const int32_t none[FXP_ROWS] = {0};                                                     \
     register const int16_t *r0 __asm__("r0") = w;                                                  \
     register const int16_t *r1 __asm__("r1") = x;                                                  \
     register int r2 __asm__("r2") = n;                                                             \
-    register const int32_t *r3 __asm__("r3") = b == NULL ? none : b;                               \
+    register const int32_t *r3 __asm__("r3") = b == NULL ? fxp_no_biases : b;                      \
     register int r4 __asm__("r4") = f - FXP_BIAS_FRACTION;                                         \
     register int r5 __asm__("r5") = 32 + FXP_BIAS_FRACTION - f; /* 32 leaves the sign */           \
     register int64_t *r6 __asm__("r6") = sums + rows;                                              \
@@ -601,7 +606,7 @@ static FXP_OUTLINE void fxp_rows16_anywhere(const int16_t *w, const int16_t *x, 
         return;
     }
 #endif
-    FXP_SUM_ROWS(fxp_dot16(w, x, n))
+    FXP_SUM_ROWS(fxp_dot16(w, x, n));
 #endif
 }
 
@@ -642,7 +647,7 @@ static FXP_OUTLINE void fxp_rows16x8(const int16_t *w, const int8_t *x, int n, c
 #if FXP_MVE
     FXP_ROWS_MVE(fxp_four_rows16x8, fxp_dot16x8(w, x, n))
 #else
-    FXP_SUM_ROWS(fxp_dot16x8(w, x, n))
+    FXP_SUM_ROWS(fxp_dot16x8(w, x, n));
 #endif
 }
 
@@ -652,7 +657,7 @@ static FXP_OUTLINE void fxp_rows8x16(const int8_t *w, const int16_t *x, int n, c
 #if FXP_MVE
     FXP_ROWS_MVE(fxp_four_rows8x16, fxp_dot16x8(x, w, n))
 #else
-    FXP_SUM_ROWS(fxp_dot16x8(x, w, n))
+    FXP_SUM_ROWS(fxp_dot16x8(x, w, n));
 #endif
 }
 
@@ -662,7 +667,7 @@ static FXP_OUTLINE void fxp_rows8(const int8_t *w, const int8_t *x, int n, const
 #if FXP_MVE
     FXP_ROWS_MVE(fxp_four_rows8, fxp_dot8(w, x, n))
 #else
-    FXP_SUM_ROWS(fxp_dot8(w, x, n))
+    FXP_SUM_ROWS(fxp_dot8(w, x, n));
 #endif
 }
 
@@ -677,24 +682,26 @@ static FXP_OUTLINE void fxp_rows8(const int8_t *w, const int8_t *x, int n, const
 static FXP_OUTLINE void fxp_rows16_shifted(const int16_t *w, const int16_t *x, int n, int rows,
                                            int shift, int32_t sums[FXP_ROWS])
 {
-    FXP_SUM_ROWS(fxp_dot16_shifted(w, x, n, shift))
+    FXP_SUM_ROWS(fxp_dot16_shifted(w, x, n, shift));
 }
 
 static FXP_OUTLINE void fxp_rows16x8_shifted(const int16_t *w, const int8_t *x, int n, int rows,
                                              int shift, int32_t sums[FXP_ROWS])
 {
-    FXP_SUM_ROWS(fxp_dot16x8_shifted(w, x, n, shift))
+    FXP_SUM_ROWS(fxp_dot16x8_shifted(w, x, n, shift));
 }
 
 static FXP_OUTLINE void fxp_rows8x16_shifted(const int8_t *w, const int16_t *x, int n, int rows,
                                              int shift, int32_t sums[FXP_ROWS])
 {
-    FXP_SUM_ROWS(fxp_dot16x8_shifted(x, w, n, shift))
+    FXP_SUM_ROWS(fxp_dot16x8_shifted(x, w, n, shift));
 }
 
 static FXP_OUTLINE void fxp_rows8_shifted(const int8_t *w, const int8_t *x, int n, int rows,
-                                          int shift, int32_t sums[FXP_ROWS]){
-    FXP_SUM_ROWS(fxp_dot8_shifted(w, x, n, shift))}
+                                          int shift, int32_t sums[FXP_ROWS])
+{
+    FXP_SUM_ROWS(fxp_dot8_shifted(w, x, n, shift));
+}
 
 #undef FXP_SUM_ROWS
 
@@ -984,7 +991,7 @@ static FXP_OUTLINE void fxp_columns16x8(const int16_t *w, const int8_t *e, const
         return;
     }
 #endif
-    FXP_SUM_COLUMNS(int16_t, int8_t, int64_t, 0)
+    FXP_SUM_COLUMNS(int16_t, int8_t, int64_t, 0);
 }
 
 /* The same for (w * e) >> shift, where the caller knows that the sums fit. */
@@ -992,7 +999,7 @@ static FXP_OUTLINE void fxp_columns16x8_shifted(const int16_t *w, const int8_t *
                                                 const fxp_walk *walk, int columns, int shift,
                                                 int32_t sums[FXP_COLUMNS])
 {
-    FXP_SUM_COLUMNS(int16_t, int8_t, int32_t, shift)
+    FXP_SUM_COLUMNS(int16_t, int8_t, int32_t, shift);
 }
 
 /* sums[j] += sum of w * e over the walk that begins at w[j] and e, exact, for j < columns */
@@ -1000,7 +1007,7 @@ static FXP_OUTLINE void fxp_columns8x16(const int8_t *w, const int16_t *e, const
                                         int columns, int64_t sums[FXP_COLUMNS])
 {
     FXP_WALK_MVE(fxp_four_columns8x16)
-    FXP_SUM_COLUMNS(int8_t, int16_t, int64_t, 0)
+    FXP_SUM_COLUMNS(int8_t, int16_t, int64_t, 0);
 }
 
 /* The same for (w * e) >> shift, where the caller knows that the sums fit. */
@@ -1008,7 +1015,7 @@ static FXP_OUTLINE void fxp_columns8x16_shifted(const int8_t *w, const int16_t *
                                                 const fxp_walk *walk, int columns, int shift,
                                                 int32_t sums[FXP_COLUMNS])
 {
-    FXP_SUM_COLUMNS(int8_t, int16_t, int32_t, shift)
+    FXP_SUM_COLUMNS(int8_t, int16_t, int32_t, shift);
 }
 
 /* sums[j] += sum of w * e over the walk that begins at w[j] and e, exact, for j < columns */
@@ -1038,88 +1045,97 @@ static FXP_OUTLINE void fxp_columns8(const int8_t *w, const int8_t *e, const fxp
         return;
     }
 #endif
-    FXP_SUM_COLUMNS(int8_t, int8_t, int64_t, 0)
+    FXP_SUM_COLUMNS(int8_t, int8_t, int64_t, 0);
 }
 
 /* The same for (w * e) >> shift, where the caller knows that the sums fit. */
 static FXP_OUTLINE void fxp_columns8_shifted(const int8_t *w, const int8_t *e, const fxp_walk *walk,
                                              int columns, int shift, int32_t sums[FXP_COLUMNS])
 {
-    FXP_SUM_COLUMNS(int8_t, int8_t, int32_t, shift)
+    FXP_SUM_COLUMNS(int8_t, int8_t, int32_t, shift);
 }
 #undef FXP_SUM_COLUMNS
 
-/* ---- storing neighbouring sums ----------------------------------------------------------------- */
+/* ---- storing neighbouring sums -------------------------------------------------------------- */
 
-/* As 16, or as 8, bits. */
-static FXP_OUTLINE void fxp_settle_sums16(fxp_store *store, const int64_t *sums, int count,
-                                          int16_t *out)
-{
-#if FXP_MVE
-    uint32_t low = (uint32_t)store->peak, high = (uint32_t)(store->peak >> 32);
-    if (count > 0) {
-        __asm__ volatile("dls lr, %[n]\n"
-                         "1:\n\t"
-                         "ldrd r4, r5, [%[sums]], #8\n\t"
-                         "eor r6, r4, r5, asr #31\n\t"
-                         "orr %[low], %[low], r6\n\t"
-                         "eor r6, r5, r5, asr #31\n\t"
-                         "orr %[high], %[high], r6\n\t"
-                         "sqrshrl r4, r5, #64, %[shift]\n\t"
-                         "sqshll r4, r5, #32\n\t"
-                         "ssat r5, #16, r5\n\t"
-                         "strh r5, [%[out]], #2\n\t"
-                         "le lr, 1b"
-                         : [sums] "+r"(sums), [out] "+r"(out), [low] "+r"(low), [high] "+r"(high)
-                         : [n] "r"(count), [shift] "r"(store->shift)
-                         : "r4", "r5", "r6", "lr", "cc", "memory");
-        store->peak = ((uint64_t)high << 32) | low;
-    }
-#else
-    fxp_store own = *store;
-    if (!fxp_settles(&own)) {
-        for (int j = 0; j < count; j++) {
-            out[j] = (int16_t)fxp_settle16(store, sums[j]);
-        }
-        return;
-    }
-    for (; count > 0; count--) {
-        *out++ = (int16_t)fxp_sat16(fxp_settled(&own, *sums++));
-    }
-    store->peak = own.peak;
-#endif
-}
+/* fxp_settle_sums rounds each sum. fxp_settle_positive rounds those above 0, but not to 0, as the
+ * mask of backward is y > 0; the others become 0. fxp_settle_masked rounds those where y > 0; the
+ * others become 0. */
+#define FXP_SETTLE(bits)                                                                           \
+    static FXP_OUTLINE void fxp_settle_sums##bits(fxp_store *store, const int64_t *sums,           \
+                                                  int count, int##bits##_t *out)                   \
+    {                                                                                              \
+        fxp_store own = *store;                                                                    \
+        for (; count > 0; count--) {                                                               \
+            *out++ = (int##bits##_t)fxp_settle##bits(&own, *sums++);                               \
+        }                                                                                          \
+        store->peak = own.peak;                                                                    \
+    }                                                                                              \
+                                                                                                   \
+    static FXP_OUTLINE void fxp_settle_positive##bits(fxp_store *store, const int64_t *sums,       \
+                                                      int count, int##bits##_t *out)               \
+    {                                                                                              \
+        fxp_store own = *store;                                                                    \
+        for (; count > 0; count--) {                                                               \
+            const int64_t sum = *sums++;                                                           \
+            int32_t q = 0;                                                                         \
+            if (sum > 0) {                                                                         \
+                q = fxp_settle##bits(&own, sum);                                                   \
+                q = q == 0 ? 1 : q;                                                                \
+            }                                                                                      \
+            *out++ = (int##bits##_t)q;                                                             \
+        }                                                                                          \
+        store->peak = own.peak;                                                                    \
+    }                                                                                              \
+                                                                                                   \
+    static FXP_OUTLINE void fxp_settle_masked##bits(fxp_store *store, const int64_t *sums,         \
+                                                    int count, int##bits##_t *out,                 \
+                                                    const int##bits##_t *y)                        \
+    {                                                                                              \
+        fxp_store own = *store;                                                                    \
+        for (; count > 0; count--, sums++) {                                                       \
+            *out++ = *y++ > 0 ? (int##bits##_t)fxp_settle##bits(&own, *sums) : 0;                  \
+        }                                                                                          \
+        store->peak = own.peak;                                                                    \
+    }                                                                                              \
+    FXP_ASSERT(a_sum_is_longer_than_##bits, sizeof(int64_t) > sizeof(int##bits##_t))
 
-static FXP_OUTLINE void fxp_settle_sums8(fxp_store *store, const int64_t *sums, int count,
-                                         int8_t *out)
-{
-    for (int j = 0; j < count; j++) {
-        out[j] = (int8_t)fxp_settle8(store, sums[j]);
-    }
-}
-
-/* Where a positive sum was rounded to 0 it becomes 1: the mask of backward is y > 0. */
-static FXP_OUTLINE void fxp_keep_positive16(const int64_t *sums, int count, int16_t *out)
-{
-    for (int j = 0; j < count; j++) {
-        if (out[j] == 0 && sums[j] > 0) {
-            out[j] = 1;
-        }
-    }
-}
-
-static FXP_OUTLINE void fxp_keep_positive8(const int64_t *sums, int count, int8_t *out)
-{
-    for (int j = 0; j < count; j++) {
-        if (out[j] == 0 && sums[j] > 0) {
-            out[j] = 1;
-        }
-    }
-}
+FXP_SETTLE(16);
+FXP_SETTLE(8);
+#undef FXP_SETTLE
 
 /* ---- copies --------------------------------------------------------------------------------- */
 
-/* A library's memcpy may go byte by byte. */
+/* A library's memset and memcpy may go byte by byte. */
+static FXP_OUTLINE void fxp_zero(void *out, int bytes)
+{
+#if FXP_DSP
+    __asm__ volatile("mov r3, #0\n\t"
+                     "subs %[n], %[n], #16\n\t"
+                     "blt 2f\n"
+                     "1:\n\t"
+                     "str r3, [%[out]], #4\n\t"
+                     "str r3, [%[out]], #4\n\t"
+                     "str r3, [%[out]], #4\n\t"
+                     "str r3, [%[out]], #4\n\t"
+                     "subs %[n], %[n], #16\n\t"
+                     "bge 1b\n"
+                     "2:\n\t"
+                     "adds %[n], %[n], #15\n\t"
+                     "blt 4f\n"
+                     "3:\n\t"
+                     "strb r3, [%[out]], #1\n\t"
+                     "subs %[n], %[n], #1\n\t"
+                     "bge 3b\n"
+                     "4:"
+                     : [out] "+r"(out), [n] "+r"(bytes)
+                     :
+                     : "r3", "cc", "memory");
+#else
+    memset(out, 0, (size_t)bytes);
+#endif
+}
+
 static FXP_OUTLINE void fxp_copy(void *out, const void *from, int bytes)
 {
 #if FXP_MVE

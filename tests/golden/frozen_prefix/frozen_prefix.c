@@ -19,13 +19,7 @@ static void step_relu1(const int16_t x[10], const int8_t w[140], const int32_t b
     for (int first = 0; first < 14; first += FXP_ROWS) {
         const int count = fxp_part(14 - first, FXP_ROWS);
         fxp_rows8x16(&w[first * 10], x, 10, &b[first], f0, count, sums);
-        for (int j = 0; j < count; j++) {
-            int64_t acc = sums[j];
-            acc = acc > 0 ? acc : 0;
-            sums[j] = acc;
-        }
-        fxp_settle_sums16(&store, sums, count, &out[first]);
-        fxp_keep_positive16(sums, count, &out[first]);
+        fxp_settle_positive16(&store, sums, count, &out[first]);
     }
 }
 
