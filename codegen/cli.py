@@ -7,7 +7,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,7 @@ from codegen.pipeline import (
 )
 from codegen.report import make_report
 from codegen.spec import MODES, Spec, load_spec, parse_spec
+from codegen.tuning import tuning_path, tuning_text
 from codegen.weights import load_weights
 
 if TYPE_CHECKING:
@@ -468,6 +469,36 @@ def _compare(specs: "list[Spec]", cores: "list[Core]", as_json: bool) -> None:
         return
     for result in results:
         click.echo(show.comparison_text(result))
+
+
+@mcugrad.command("tune")
+@_network
+@click.option("--core", required=True, help="The core, such as cortex-m4.")
+@click.option(
+    "--ram", default=0, type=_Bytes(), help="RAM for training, where the defaults take less."
+)
+@click.option("--toolchain", default="zig", show_default=True, type=click.Choice(["zig", "gcc"]))
+@_json
+def tune_command(network: Path, core: str, ram: int, toolchain: "Toolchain", as_json: bool) -> None:
+    """Measure which forms of the C are the fastest on a core, and write them to NET.tune.toml.
+
+    They compute the same. From then on the C for a board with that core has these forms.
+    """
+    spec, found = load_spec(network), _find_core(core, toolchain)
+    from host_sim.tune import tune
+
+    path = tuning_path(spec)
+    _check_writable(path)
+    with _progress(not as_json) as bar:
+        task = bar.add_task("forms", note="")
+        result = tune(
+            spec,
+            found,
+            ram=ram,
+            progress=lambda done, of: bar.update(task, completed=done, total=of),
+        )
+    path.write_text(tuning_text(spec, result), encoding="utf-8")
+    click.echo(json.dumps(asdict(result)) if as_json else show.tuning_lines(result, path))
 
 
 @mcugrad.command()

@@ -24,6 +24,7 @@ from codegen.graph import (
 from codegen.interpret import IntegerLearner, State, initial_parameters, initial_state
 from codegen.layout import parameter_fields, struct_bytes, work_bytes
 from codegen.passes.build_graph import build_graph
+from codegen.passes.choose_forms import Forms, choose_forms
 from codegen.passes.differentiate import differentiate
 from codegen.passes.freeze import freeze
 from codegen.passes.fuse_elementwise import fuse_elementwise
@@ -34,20 +35,27 @@ from codegen.passes.quantize import quantize as quantize_graph
 from codegen.passes.schedule import schedule
 from codegen.report import multiplies
 from codegen.spec import Spec
+from codegen.tuning import read_forms
 
 CALIBRATION_SAMPLES = 64
 CALIBRATION_MACS = 2**27  # multiplications that calibration may take; 2 samples in any case
 _WIDTHS = {"int16": (16, 16, 16), "int8": (16, 8, 8), "int8_compact": (8, 8, 8)}
 
 
-def make_plan(spec: Spec, board: Board | None = None, gradient: bool = False) -> Plan:
-    """All passes. `gradient`: gradients are stored and every tensor keeps its bytes."""
+def make_plan(
+    spec: Spec, board: Board | None = None, gradient: bool = False, forms: Forms | None = None
+) -> Plan:
+    """All passes. `gradient`: gradients are stored and every tensor keeps its bytes. `forms` of the
+    C are those that `mcugrad tune` chose for the core of the board, if they are not given.
+    """
     training = fuse_elementwise(freeze(_differentiated(spec)))
     if not gradient:
         training = _fused(spec, training)
     quantized = _quantized(spec, leave_out(schedule(training)), board)
     _check_names(spec, quantized.training)
-    plan = plan_memory(quantized, keep=gradient)
+    if forms is None and board is not None and not gradient:
+        forms = read_forms(spec, quantized, board.core)
+    plan = plan_memory(choose_forms(quantized, forms or {}), keep=gradient)
     if board is not None:
         _check_address_space(spec, plan, board)
     return plan

@@ -138,6 +138,11 @@ def _worst_steps(build: Build, worst: "WorstCase") -> Counter[str]:
     return _program(build).instructions()
 
 
+def steps_cost(build: Build, worst: "WorstCase") -> int:
+    """Instructions of all steps of a worst case together."""
+    return _worst_steps(build, worst).total()
+
+
 def _program(build: Build) -> EmulatedProgram:
     assert isinstance(build.program, EmulatedProgram)
     return build.program
