@@ -29,8 +29,8 @@ from codegen.passes.choose_forms import Forms
 from codegen.spec import Spec
 
 _COUNTS = ("before", "after")
-_HEAD = """# Forms of the C that `mcugrad tune` found the fastest on a core; all compute the same. Without
-# this file the defaults hold. Numbers are instructions of a training step.
+_HEAD = """# Which forms of the C `mcugrad tune` found the fastest on a core; all compute the same.
+# Without this file the defaults hold. Numbers are instructions of a training step.
 """
 
 

@@ -131,8 +131,7 @@ def test_nothing_gets_slower_or_larger(name: str, mcugrad: Any, tmp_path: Path) 
 
 
 def test_more_ram_is_taken_where_it_is_given() -> None:
-    """Here nothing is chosen that would need it without."""
-    spec, core = named("w4"), find_core("cortex-m4")
+    spec, core = named("conv_digits"), find_core("cortex-m4")
     frugal = tune(spec, core)
     assert frugal.ram_after <= frugal.ram_before == training_bytes(make_plan(spec))
     generous = tune(spec, core, ram=2 * frugal.ram_before)
