@@ -475,7 +475,10 @@ def _compare(specs: "list[Spec]", cores: "list[Core]", as_json: bool) -> None:
 @_network
 @click.option("--core", required=True, help="The core, such as cortex-m4.")
 @click.option(
-    "--ram", default=0, type=_Bytes(), help="RAM for training, where the defaults take less."
+    "--ram",
+    default=0,
+    type=_Bytes(),
+    help="RAM with stack, if that is more than the defaults take.",
 )
 @click.option("--toolchain", default="zig", show_default=True, type=click.Choice(["zig", "gcc"]))
 @_json

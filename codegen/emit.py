@@ -323,7 +323,7 @@ class _StepView:
 
     @property
     def _is_apart(self) -> bool:
-        """A function of its own, even where it is called once."""
+        """A function of its own where the stack is short; else that is up to the compiler."""
         return bool(self.op.chosen(self.kernel, self.shapes, "function") == "apart")
 
     @property
@@ -507,7 +507,7 @@ class _StepView:
     def signature(self) -> str:
         result = "fxp_scale" if self.returns_scale else "uint32_t" if self._is_norm else "void"
         declarations = [declaration for declaration, _ in self._arguments()]
-        static = "static FXP_OUTLINE" if self._is_apart else "static"
+        static = "static FXP_STEP" if self._is_apart else "static"
         return _call(f"{static} {result} {self.label}(", declarations, ")")
 
     @property

@@ -15,7 +15,7 @@ from host_sim.bench import board_with, steps_cost, worst_case
 from host_sim.device import Build
 from host_sim.emulator import Core, EmulatedProgram
 
-_WORTH = 1000  # a choice that saves less than such a part of a step is not worth a line
+_WORTH = 1000  # a choice saves at least such a part of a step
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,13 @@ class _Cost:
     instructions: int
     ram: int
     stack: int
+
+    def fits(self, room: int) -> bool:
+        return self.ram + self.stack <= room
+
+    def saves(self, other: "_Cost") -> bool:
+        """Enough to be worth a line."""
+        return (other.instructions - self.instructions) * _WORTH > other.instructions
 
 
 class _Meter:
@@ -39,10 +46,6 @@ class _Meter:
 
     def _planned(self, forms: Forms) -> Plan:
         return make_plan(self._spec, self._board, forms=forms)
-
-    def ram(self, forms: Forms) -> int:
-        """Bytes of <net>_params and <net>_work."""
-        return training_bytes(self._planned(forms))
 
     def cost(self, forms: Forms) -> _Cost:
         plan = self._planned(forms)
@@ -69,19 +72,19 @@ def tune(
 ) -> Tuning:
     """One choice after the other is kept if a training step takes fewer instructions with it.
 
-    They may take as much RAM as the defaults, or `ram` bytes where that is more. `progress` is told
-    how many choices were tried, of how many.
+    They may take as much RAM as the defaults, stack included, or `ram` bytes where that is more.
+    `progress` is told how many choices were tried, of how many.
     """
     meter = _Meter(spec, core)
-    room = max(ram, meter.ram({}))
     start = best = meter.cost({})
+    room = max(ram, start.ram + start.stack)
     forms: dict[str, dict[str, Choice]] = {}
     kept: dict[tuple[str, str], Tuned] = {}
     candidates = [*_candidates(meter.plan)]
     for i, (step, knob, choice) in enumerate(candidates, 1):
         trial = {**forms, step.name: {**forms.get(step.name, {}), knob: choice}}
-        cost = meter.cost(trial) if meter.ram(trial) <= room else best
-        if (best.instructions - cost.instructions) * _WORTH > best.instructions:
+        cost = meter.cost(trial)
+        if cost.fits(room) and cost.saves(best):
             earlier = kept.get((step.name, knob))
             before = earlier.before if earlier else meter.mean(best)
             kept[step.name, knob] = Tuned(step.name, knob, choice, before, meter.mean(cost))

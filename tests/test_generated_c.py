@@ -515,7 +515,7 @@ def test_no_float_no_heap_no_input_or_output(spec: Spec) -> None:
 
 def test_what_is_static_is_a_function_or_constant(spec: Spec) -> None:
     for text in emitted(spec).values():
-        for line in re.findall(r"^.*\bstatic\b.*$", without_comments(text), re.MULTILINE):
+        for line in re.findall(r"^ *(.*\bstatic\b.*)$", without_comments(text), re.MULTILINE):
             assert re.match(
                 r"static const FXP_FLASH \w+ \w+\[\d+\] = \{$|static (?:[\w *#]+)\(", line
             )

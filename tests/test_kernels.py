@@ -178,7 +178,7 @@ def test_rows_are_sums_of_products_and_biases(program: Program, name: str) -> No
         w, x = drawn(random, TYPES[name][0], rows * n + first), drawn(random, TYPES[name][1], n)
         b = drawn(random, 32, rows)
         products = integers(w[first:]).reshape(rows, n) * integers(x)
-        for f in (-1, 0, 3, BIAS_FRACTION, BIAS_FRACTION + 9, BIAS_FRACTION + 31):
+        for f in (-1, 0, 3, BIAS_FRACTION, BIAS_FRACTION + 9, BIAS_FRACTION + 30):
             wide, shape = np.zeros(rows + 1, np.int64), np.array([n, rows, first, f], np.int32)
             program.call(f"t_rows{name}", w, x, shape, b, wide)
             bias = 0 if f < 0 else rescale(integers(b), BIAS_FRACTION - f)

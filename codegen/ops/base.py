@@ -114,7 +114,7 @@ class Op:
 
     def choices(self, kernel: str, shapes: "Shapes") -> Mapping[str, tuple[Choice, ...]]:
         """The knobs of a kernel, and for each what may be chosen, the default first."""
-        return {"function": ("inlined", "apart")}
+        return {"function": ("apart", "inlined")}
 
     def chosen(self, kernel: str, shapes: "Shapes", knob: str) -> Choice:
         return self.form.get(knob, self.choices(kernel, shapes)[knob][0])

@@ -50,6 +50,14 @@
 #define FXP_SHARED FXP_OUTLINE
 #endif
 
+/* The steps of a network are functions of their own where the stack is short: what one needs is
+ * free again in the next. */
+#if defined(__arm__) || defined(__riscv)
+#define FXP_STEP FXP_OUTLINE
+#else
+#define FXP_STEP
+#endif
+
 /* A static assertion for C99: an array of negative size where the condition fails. */
 #define FXP_ASSERT(name, condition) typedef char fxp_assert_##name[(condition) ? 1 : -1]
 

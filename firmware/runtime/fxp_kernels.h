@@ -293,52 +293,7 @@ static inline int64_t fxp_dot16(const int16_t *a, const int16_t *b, int n)
 #if FXP_MVE
     FXP_DOT_MVE(FXP_EIGHT16, FXP_EIGHT16)
     return sum;
-#elif FXP_DSP
-#define FXP_DOT_8                                                                                  \
-    "ldmia %[a]!, {r3, r4, r5, r6}\n\t"                                                            \
-    "ldmia %[b]!, {r8, r9, r10, r12}\n\t"                                                          \
-    "smlald %Q[sum], %R[sum], r3, r8\n\t"                                                          \
-    "smlald %Q[sum], %R[sum], r4, r9\n\t"                                                          \
-    "smlald %Q[sum], %R[sum], r5, r10\n\t"                                                         \
-    "smlald %Q[sum], %R[sum], r6, r12\n\t"
-    if (fxp_are_words(a, b)) {
-        __asm__ volatile("subs %[n], %[n], #32\n\t"
-                         "blt 2f\n"
-                         "1:\n\t" FXP_DOT_8 FXP_DOT_8 FXP_DOT_8 FXP_DOT_8 "subs %[n], %[n], #32\n\t"
-                         "bge 1b\n"
-                         "2:\n\t"
-                         "adds %[n], %[n], #24\n\t"
-                         "blt 4f\n"
-                         "3:\n\t" FXP_DOT_8 "subs %[n], %[n], #8\n\t"
-                         "bge 3b\n"
-                         "4:\n\t"
-                         "add %[n], %[n], #8"
-                         : [a] "+r"(a), [b] "+r"(b), [n] "+r"(n), [sum] "+r"(sum)
-                         :
-                         : "r3", "r4", "r5", "r6", "r8", "r9", "r10", "r12", "cc", "memory");
-    }
-#undef FXP_DOT_8
-#define FXP_DOT_2                                                                                  \
-    "ldr r3, [%[a]], #4\n\t"                                                                       \
-    "ldr r4, [%[b]], #4\n\t"                                                                       \
-    "smlald %Q[sum], %R[sum], r3, r4\n\t"
-    __asm__ volatile("subs %[n], %[n], #8\n\t"
-                     "blt 2f\n"
-                     "1:\n\t" FXP_DOT_2 FXP_DOT_2 FXP_DOT_2 FXP_DOT_2 "subs %[n], %[n], #8\n\t"
-                     "bge 1b\n"
-                     "2:\n\t"
-                     "adds %[n], %[n], #6\n\t"
-                     "blt 4f\n"
-                     "3:\n\t" FXP_DOT_2 "subs %[n], %[n], #2\n\t"
-                     "bge 3b\n"
-                     "4:\n\t"
-                     "add %[n], %[n], #2"
-                     : [a] "+r"(a), [b] "+r"(b), [n] "+r"(n), [sum] "+r"(sum)
-                     :
-                     : "r3", "r4", "cc", "memory");
-#undef FXP_DOT_2
-    return n > 0 ? sum + (int32_t)*a * *b : sum;
-#else
+#endif
 #if FXP_SSE2
     /* Two products sum to -2^31 + 2^16 .. 2^31, which this addend makes 32 bits without a sign. */
     const __m128i lift = _mm_set1_epi32(0x7FFF0000), zero = _mm_setzero_si128();
@@ -365,7 +320,6 @@ static inline int64_t fxp_dot16(const int16_t *a, const int16_t *b, int n)
         sum += (int32_t)*a * *b;
     }
     return sum;
-#endif
 }
 
 /* sum of a[i] * b[i], exact */
@@ -520,49 +474,18 @@ static const FXP_FLASH int32_t fxp_no_biases[8] = {
 };
 FXP_ASSERT(a_bias_for_every_row, sizeof fxp_no_biases == FXP_ROWS * sizeof(int32_t));
 
-/* A row begins with its bias, whose exponent grows by 0 to 31, and ends with its sum stored. All
- * registers are needed: what begins a row is kept on the stack, x, n, b, the shifts of the two
- * words, and the end of the sums; r7 has the place of the next sum, r12 and lr are the sum. */
-#define FXP_ROWS_BEGIN                                                                             \
-    "push {r1, r2, r3, r4, r5, r6, r7}\n\t"                                                        \
-    "mov r7, r8\n"                                                                                 \
-    "1:\n\t"                                                                                       \
-    "ldm sp, {r1, r2, r3, r4, r5}\n\t"                                                             \
+/* A row begins with its bias times r4, and ends with its sum stored. All registers are needed: the
+ * stack has x, n, the place of the bias, its factor, the end of the sums; r7 has the place of
+ * the next sum, r12 and lr are the sum. */
+#define FXP_ROW_BEGIN                                                                              \
+    "ldm sp, {r1, r2, r3, r4}\n\t"                                                                 \
     "ldr r6, [r3], #4\n\t"                                                                         \
     "str r3, [sp, #8]\n\t"                                                                         \
-    "lsl r12, r6, r4\n\t"                                                                          \
-    "asr lr, r6, r5\n\t"
-#define FXP_ROWS_END                                                                               \
+    "smull r12, lr, r6, r4\n\t"
+#define FXP_ROW_END                                                                                \
     "strd r12, lr, [r7], #8\n\t"                                                                   \
-    "ldr r3, [sp, #20]\n\t"                                                                        \
-    "cmp r7, r3\n\t"                                                                               \
-    "bne 1b\n\t"                                                                                   \
-    "add sp, sp, #24\n\t"                                                                          \
-    "pop {r7}"
-/* The steps of 2 products that are left when r2 is what is left less 2. */
-#define FXP_ROWS_PAIRS                                                                             \
-    "blt 6f\n"                                                                                     \
-    "5:\n\t"                                                                                       \
-    "ldr r3, [r1], #4\n\t"                                                                         \
-    "ldr r4, [r0], #4\n\t"                                                                         \
-    "smlald r12, lr, r3, r4\n\t"                                                                   \
-    "subs r2, r2, #2\n\t"                                                                          \
-    "bge 5b\n"                                                                                     \
-    "6:\n\t"
-#define FXP_ROWS_RUN(body)                                                                         \
-    register const int16_t *r0 __asm__("r0") = w;                                                  \
-    register const int16_t *r1 __asm__("r1") = x;                                                  \
-    register int r2 __asm__("r2") = n;                                                             \
-    register const int32_t *r3 __asm__("r3") = b == NULL ? fxp_no_biases : b;                      \
-    register int r4 __asm__("r4") = f - FXP_BIAS_FRACTION;                                         \
-    register int r5 __asm__("r5") = 32 + FXP_BIAS_FRACTION - f; /* 32 leaves the sign */           \
-    register int64_t *r6 __asm__("r6") = sums + rows;                                              \
-    register int64_t *r8 __asm__("r8") = sums;                                                     \
-    __asm__ volatile(FXP_ROWS_BEGIN body FXP_ROWS_END                                              \
-                     : "+r"(r0), "+r"(r1), "+r"(r2), "+r"(r3), "+r"(r4), "+r"(r5), "+r"(r6),       \
-                       "+r"(r8)                                                                    \
-                     :                                                                             \
-                     : "r9", "r10", "r11", "r12", "lr", "cc", "memory")
+    "ldr r3, [sp, #16]\n\t"                                                                        \
+    "cmp r7, r3\n\t"
 #define FXP_ROW_2                                                                                  \
     "ldr r3, [r1], #4\n\t"                                                                         \
     "ldr r4, [r0], #4\n\t"                                                                         \
@@ -574,49 +497,44 @@ FXP_ASSERT(a_bias_for_every_row, sizeof fxp_no_biases == FXP_ROWS * sizeof(int32
     "smlald r12, lr, r4, r9\n\t"                                                                   \
     "smlald r12, lr, r5, r10\n\t"                                                                  \
     "smlald r12, lr, r6, r11\n\t"
-
-/* Whether the exponent of biases is one that those loops take. */
-static inline int fxp_takes_bias(const int32_t *b, int f)
-{
-    return b == NULL || (f >= FXP_BIAS_FRACTION && f <= FXP_BIAS_FRACTION + 31);
-}
 #endif
 
 /* sums[j] = b[j] with f fraction bits (0 without b) + sum of w[j * n + i] * x[i], exact, for
- * j < rows; they begin anywhere. */
-static FXP_OUTLINE void fxp_rows16_anywhere(const int16_t *w, const int16_t *x, int n,
-                                            const int32_t *b, int f, int rows, int64_t *sums)
-{
-#if FXP_MVE
-    FXP_ROWS_MVE(fxp_four_rows16, fxp_dot16(w, x, n))
-#else
-#if FXP_DSP
-    if (fxp_takes_bias(b, f) && rows > 0) {
-        FXP_ROWS_RUN("subs r2, r2, #8\n\t"
-                     "blt 4f\n"
-                     "3:\n\t" FXP_ROW_2 FXP_ROW_2 FXP_ROW_2 FXP_ROW_2 "subs r2, r2, #8\n\t"
-                     "bge 3b\n"
-                     "4:\n\t"
-                     "adds r2, r2, #6\n\t" FXP_ROWS_PAIRS "adds r2, r2, #1\n\t"
-                     "blt 7f\n\t"
-                     "ldrsh r3, [r1]\n\t"
-                     "ldrsh r4, [r0], #2\n\t"
-                     "smlalbb r12, lr, r3, r4\n"
-                     "7:\n\t");
-        return;
-    }
-#endif
-    FXP_SUM_ROWS(fxp_dot16(w, x, n));
-#endif
-}
-
-/* The same, faster where everything begins at a word. */
+ * j < rows; f is at most 30 more than biases have */
 static FXP_OUTLINE void fxp_rows16(const int16_t *w, const int16_t *x, int n, const int32_t *b,
                                    int f, int rows, int64_t sums[FXP_ROWS])
 {
-#if FXP_DSP && !FXP_MVE
-    if (fxp_takes_bias(b, f) && fxp_are_words(w, x) && (n & 1) == 0 && rows > 0) {
-        FXP_ROWS_RUN("subs r2, r2, #32\n\t"
+#if FXP_MVE
+    FXP_ROWS_MVE(fxp_four_rows16, fxp_dot16(w, x, n))
+#elif FXP_DSP
+    int up = b == NULL ? 0 : f - FXP_BIAS_FRACTION;
+    const int32_t *first = b == NULL ? fxp_no_biases : b;
+    if (rows == 0) {
+        return;
+    }
+    if (up < 0) { /* biases that are shortened lie where sums have not been stored yet */
+        int8_t *const place = (int8_t *)(sums + rows) - 4 * rows;
+        for (int j = 0; j < rows; j++) {
+            const int32_t rounded = (int32_t)fxp_bias_any(b[j], f);
+            memcpy(&place[4 * j], &rounded, 4);
+        }
+        first = (const int32_t *)(const void *)place;
+        up = 0;
+    }
+    register const int16_t *r0 __asm__("r0") = w;
+    register const int16_t *r1 __asm__("r1") = x;
+    register int r2 __asm__("r2") = n;
+    register const int32_t *r3 __asm__("r3") = first;
+    register int32_t r4 __asm__("r4") = (int32_t)1 << up;
+    register int64_t *r5 __asm__("r5") = sums + rows;
+    register int64_t *r6 __asm__("r6") = sums;
+    register int r8 __asm__("r8") = fxp_are_words(w, x) && (n & 1) == 0;
+    __asm__ volatile("push {r1, r2, r3, r4, r5, r7}\n\t"
+                     "mov r7, r6\n\t"
+                     "cmp r8, #0\n\t"
+                     "beq 5f\n"
+                     "1:\n\t" /* rows that begin at words */
+                     FXP_ROW_BEGIN "subs r2, r2, #32\n\t"
                      "blt 3f\n"
                      "2:\n\t" FXP_ROW_8 FXP_ROW_8 FXP_ROW_8 FXP_ROW_8 "subs r2, r2, #32\n\t"
                      "bge 2b\n"
@@ -626,17 +544,43 @@ static FXP_OUTLINE void fxp_rows16(const int16_t *w, const int16_t *x, int n, co
                      "3:\n\t" FXP_ROW_8 "subs r2, r2, #8\n\t"
                      "bge 3b\n"
                      "4:\n\t"
-                     "adds r2, r2, #6\n\t" FXP_ROWS_PAIRS);
-        return;
-    }
+                     "adds r2, r2, #6\n\t"
+                     "blt 4f\n"
+                     "3:\n\t" FXP_ROW_2 "subs r2, r2, #2\n\t"
+                     "bge 3b\n"
+                     "4:\n\t" FXP_ROW_END "bne 1b\n\t"
+                     "b 9f\n"
+                     "5:\n\t" /* rows that begin anywhere */
+                     FXP_ROW_BEGIN "subs r2, r2, #8\n\t"
+                     "blt 7f\n"
+                     "6:\n\t" FXP_ROW_2 FXP_ROW_2 FXP_ROW_2 FXP_ROW_2 "subs r2, r2, #8\n\t"
+                     "bge 6b\n"
+                     "7:\n\t"
+                     "adds r2, r2, #6\n\t"
+                     "blt 7f\n"
+                     "6:\n\t" FXP_ROW_2 "subs r2, r2, #2\n\t"
+                     "bge 6b\n"
+                     "7:\n\t"
+                     "adds r2, r2, #1\n\t"
+                     "blt 8f\n\t"
+                     "ldrsh r3, [r1]\n\t"
+                     "ldrsh r4, [r0], #2\n\t"
+                     "smlalbb r12, lr, r3, r4\n"
+                     "8:\n\t" FXP_ROW_END "bne 5b\n"
+                     "9:\n\t"
+                     "add sp, sp, #20\n\t"
+                     "pop {r7}"
+                     : "+r"(r0), "+r"(r1), "+r"(r2), "+r"(r3), "+r"(r4), "+r"(r5), "+r"(r6),
+                       "+r"(r8)
+                     :
+                     : "r9", "r10", "r11", "r12", "lr", "cc", "memory");
+#else
+    FXP_SUM_ROWS(fxp_dot16(w, x, n));
 #endif
-    fxp_rows16_anywhere(w, x, n, b, f, rows, sums);
 }
 #if FXP_DSP && !FXP_MVE
-#undef FXP_ROWS_BEGIN
-#undef FXP_ROWS_END
-#undef FXP_ROWS_PAIRS
-#undef FXP_ROWS_RUN
+#undef FXP_ROW_BEGIN
+#undef FXP_ROW_END
 #undef FXP_ROW_2
 #undef FXP_ROW_8
 #endif

@@ -9,8 +9,8 @@ FXP_ASSERT(params_bytes, sizeof(frozen_prefix_params) == 208);
 FXP_ASSERT(work_bytes, sizeof(frozen_prefix_work) == 40);
 
 /* relu1: forward of dense, forward of relu; |sum of 10 products| <= 2^26 */
-static void step_relu1(const int16_t x[10], const int8_t w[140], const int32_t b[14],
-                       int16_t out[14])
+static FXP_STEP void step_relu1(const int16_t x[10], const int8_t w[140], const int32_t b[14],
+                                int16_t out[14])
 {
     const int f0 = 8 + 15;
     const int f1 = f0;
@@ -24,8 +24,8 @@ static void step_relu1(const int16_t x[10], const int8_t w[140], const int32_t b
 }
 
 /* dense2: forward of dense; |sum of 14 products| <= 2^34 */
-static void step_dense2(const int16_t x[14], const int16_t w[42], int w_f, const int32_t b[3],
-                        int16_t out[3])
+static FXP_STEP void step_dense2(const int16_t x[14], const int16_t w[42], int w_f,
+                                 const int32_t b[3], int16_t out[3])
 {
     const int f0 = w_f + 5;
     fxp_store store = fxp_store_of(f0 - 13);
@@ -38,7 +38,8 @@ static void step_dense2(const int16_t x[14], const int16_t w[42], int w_f, const
 }
 
 /* d_dense2: loss of squared_error */
-static fxp_scale step_loss(const int16_t x[3], const int16_t t[3], int32_t *loss, int16_t out[3])
+static FXP_STEP fxp_scale step_loss(const int16_t x[3], const int16_t t[3], int32_t *loss,
+                                    int16_t out[3])
 {
     uint64_t total = 0;
     for (int i = 0; i < 3; i++) {
@@ -62,8 +63,9 @@ static fxp_scale step_loss(const int16_t x[3], const int16_t t[3], int32_t *loss
 }
 
 /* dense2_w: grad_w of dense, updates dense2_w; |product| <= 2^30 */
-static void step_update_dense2_w(const int16_t dy[3], int dy_f, const int16_t x[14], int16_t w[42],
-                                 int16_t v[42], int w_f, fxp_rate rate, uint32_t *random)
+static FXP_STEP void step_update_dense2_w(const int16_t dy[3], int dy_f, const int16_t x[14],
+                                          int16_t w[42], int16_t v[42], int w_f, fxp_rate rate,
+                                          uint32_t *random)
 {
     const int k = dy_f + 5 + rate.s - w_f - 5 - 16;
     for (int o = 0; o < 3; o++, w += 14, v += 14) {
@@ -81,8 +83,8 @@ static void step_update_dense2_w(const int16_t dy[3], int dy_f, const int16_t x[
 }
 
 /* dense2_b: grad_b of dense, updates dense2_b; |product| <= 2^15 */
-static void step_update_dense2_b(const int16_t dy[3], int dy_f, int32_t b[3], int32_t v[3],
-                                 fxp_rate rate)
+static FXP_STEP void step_update_dense2_b(const int16_t dy[3], int dy_f, int32_t b[3], int32_t v[3],
+                                          fxp_rate rate)
 {
     const int shift = dy_f + rate.s - FXP_BIAS_FRACTION - 4;
     for (int o = 0; o < 3; o++) {

@@ -32,8 +32,8 @@ static const FXP_FLASH uint16_t tanh_table[257] = {
 };
 
 /* sigmoid1: forward of dense, forward of sigmoid; |product| <= 2^30 */
-static void step_sigmoid1(const int16_t x[1], const int16_t w[1], int w_f, const int32_t b[1],
-                          int16_t out[1])
+static FXP_STEP void step_sigmoid1(const int16_t x[1], const int16_t w[1], int w_f,
+                                   const int32_t b[1], int16_t out[1])
 {
     const int f0 = w_f + 15;
     const int f1 = 16;
@@ -52,8 +52,8 @@ static void step_sigmoid1(const int16_t x[1], const int16_t w[1], int w_f, const
 }
 
 /* d_dense2: loss of squared_error, grad_x of sigmoid */
-static fxp_scale step_loss(const int16_t x[1], const int16_t t[1], const int16_t y[1],
-                           int32_t *loss, int16_t out[1])
+static FXP_STEP fxp_scale step_loss(const int16_t x[1], const int16_t t[1], const int16_t y[1],
+                                    int32_t *loss, int16_t out[1])
 {
     uint64_t total = 0;
     for (int i = 0; i < 1; i++) {
@@ -82,7 +82,8 @@ static fxp_scale step_loss(const int16_t x[1], const int16_t t[1], const int16_t
 }
 
 /* dense2_b: grad_b of dense, updates dense2_b; |product| <= 2^15 */
-static void step_update_dense2_b(const int16_t dy[1], int dy_f, int32_t b[1], fxp_rate rate)
+static FXP_STEP void step_update_dense2_b(const int16_t dy[1], int dy_f, int32_t b[1],
+                                          fxp_rate rate)
 {
     const int shift = dy_f + rate.s - FXP_BIAS_FRACTION;
     for (int o = 0; o < 1; o++) {
@@ -92,8 +93,8 @@ static void step_update_dense2_b(const int16_t dy[1], int dy_f, int32_t b[1], fx
 }
 
 /* d_dense1: grad_x of dense, grad_x of sigmoid; |product| <= 2^30 */
-static fxp_scale step_d_dense1(const int16_t dy[1], int dy_f, const int16_t w[1], int w_f,
-                               const int16_t y[1], int range_f, int16_t out[1])
+static FXP_STEP fxp_scale step_d_dense1(const int16_t dy[1], int dy_f, const int16_t w[1], int w_f,
+                                        const int16_t y[1], int range_f, int16_t out[1])
 {
     const int f0 = w_f + dy_f;
     const int f1 = f0 + 30;
@@ -117,8 +118,8 @@ static fxp_scale step_d_dense1(const int16_t dy[1], int dy_f, const int16_t w[1]
 }
 
 /* dense2_w: grad_w of dense, updates dense2_w; |product| <= 2^30 */
-static void step_update_dense2_w(const int16_t dy[1], int dy_f, const int16_t x[1], int16_t w[1],
-                                 int w_f, fxp_rate rate, uint32_t *random)
+static FXP_STEP void step_update_dense2_w(const int16_t dy[1], int dy_f, const int16_t x[1],
+                                          int16_t w[1], int w_f, fxp_rate rate, uint32_t *random)
 {
     const int k = dy_f + 15 + rate.s - w_f - 16;
     for (int o = 0; o < 1; o++, w += 1) {

@@ -32,8 +32,8 @@ static const FXP_FLASH uint16_t tanh_table[257] = {
 };
 
 /* sigmoid1: forward of dense, forward of sigmoid; |sum of 2 products| <= 2^23 */
-static void step_sigmoid1(const int8_t x[2], const int16_t w[6], int w_f, const int32_t b[3],
-                          int8_t out[3])
+static FXP_STEP void step_sigmoid1(const int8_t x[2], const int16_t w[6], int w_f,
+                                   const int32_t b[3], int8_t out[3])
 {
     const int f0 = w_f + 7;
     const int f1 = 16;
@@ -52,8 +52,8 @@ static void step_sigmoid1(const int8_t x[2], const int16_t w[6], int w_f, const 
 }
 
 /* sigmoid2: forward of dense, forward of sigmoid; |sum of 3 products| <= 2^24 */
-static void step_sigmoid2(const int8_t x[3], const int16_t w[3], int w_f, const int32_t b[1],
-                          int16_t out[1])
+static FXP_STEP void step_sigmoid2(const int8_t x[3], const int16_t w[3], int w_f,
+                                   const int32_t b[1], int16_t out[1])
 {
     const int f0 = w_f + 7;
     const int f1 = 16;
@@ -72,8 +72,8 @@ static void step_sigmoid2(const int8_t x[3], const int16_t w[3], int w_f, const 
 }
 
 /* d_dense2: loss of squared_error, grad_x of sigmoid */
-static fxp_scale step_loss(const int16_t x[1], const int16_t t[1], const int16_t y[1],
-                           int32_t *loss, int8_t out[1])
+static FXP_STEP fxp_scale step_loss(const int16_t x[1], const int16_t t[1], const int16_t y[1],
+                                    int32_t *loss, int8_t out[1])
 {
     uint64_t total = 0;
     for (int i = 0; i < 1; i++) {
@@ -102,7 +102,7 @@ static fxp_scale step_loss(const int16_t x[1], const int16_t t[1], const int16_t
 }
 
 /* dense2_b: grad_b of dense, updates dense2_b; |product| <= 2^7 */
-static void step_update_dense2_b(const int8_t dy[1], int dy_f, int32_t b[1], fxp_rate rate)
+static FXP_STEP void step_update_dense2_b(const int8_t dy[1], int dy_f, int32_t b[1], fxp_rate rate)
 {
     const int shift = dy_f + rate.s - FXP_BIAS_FRACTION;
     for (int o = 0; o < 1; o++) {
@@ -112,8 +112,8 @@ static void step_update_dense2_b(const int8_t dy[1], int dy_f, int32_t b[1], fxp
 }
 
 /* d_dense1: grad_x of dense, grad_x of sigmoid; |product| <= 2^22 */
-static fxp_scale step_d_dense1(const int8_t dy[1], int dy_f, const int16_t w[3], int w_f,
-                               const int8_t y[3], int range_f, int8_t out[3])
+static FXP_STEP fxp_scale step_d_dense1(const int8_t dy[1], int dy_f, const int16_t w[3], int w_f,
+                                        const int8_t y[3], int range_f, int8_t out[3])
 {
     const int f0 = w_f + dy_f;
     const int f1 = f0 + 30;
@@ -137,8 +137,8 @@ static fxp_scale step_d_dense1(const int8_t dy[1], int dy_f, const int16_t w[3],
 }
 
 /* dense2_w: grad_w of dense, updates dense2_w; |product| <= 2^14 */
-static void step_update_dense2_w(const int8_t dy[1], int dy_f, const int8_t x[3], int16_t w[3],
-                                 int w_f, fxp_rate rate, uint32_t *random)
+static FXP_STEP void step_update_dense2_w(const int8_t dy[1], int dy_f, const int8_t x[3],
+                                          int16_t w[3], int w_f, fxp_rate rate, uint32_t *random)
 {
     const int k = dy_f + 7 + 8 + rate.s - w_f - 16;
     for (int o = 0; o < 1; o++, w += 3) {
@@ -153,8 +153,8 @@ static void step_update_dense2_w(const int8_t dy[1], int dy_f, const int8_t x[3]
 }
 
 /* dense1_w: grad_w of dense, updates dense1_w; |product| <= 2^14 */
-static void step_update_dense1_w(const int8_t dy[3], int dy_f, const int8_t x[2], int16_t w[6],
-                                 int w_f, fxp_rate rate, uint32_t *random)
+static FXP_STEP void step_update_dense1_w(const int8_t dy[3], int dy_f, const int8_t x[2],
+                                          int16_t w[6], int w_f, fxp_rate rate, uint32_t *random)
 {
     const int k = dy_f + 7 + 8 + rate.s - w_f - 16;
     for (int o = 0; o < 3; o++, w += 2) {
@@ -169,7 +169,7 @@ static void step_update_dense1_w(const int8_t dy[3], int dy_f, const int8_t x[2]
 }
 
 /* dense1_b: grad_b of dense, updates dense1_b; |product| <= 2^7 */
-static void step_update_dense1_b(const int8_t dy[3], int dy_f, int32_t b[3], fxp_rate rate)
+static FXP_STEP void step_update_dense1_b(const int8_t dy[3], int dy_f, int32_t b[3], fxp_rate rate)
 {
     const int shift = dy_f + rate.s - FXP_BIAS_FRACTION;
     for (int o = 0; o < 3; o++) {
