@@ -84,21 +84,25 @@ def test_the_forms_are_others() -> None:
     assert formed.count("fxp_walk") != text.count("fxp_walk")
 
 
-def test_default_forms_are_what_nobody_chose(spec: Spec) -> None:
-    """Of any network, and a step's twin in inference has its form: they share a function."""
-    plan = make_plan(spec)
-    defaults = {
-        step.name: {
-            knob: choices[0] for knob, choices in step.op.choices(step.kernel, step.shapes).items()
-        }
-        for step in plan.training.steps
-    }
-    formed = make_plan(spec, forms=defaults)
-    assert (formed.offsets, formed.arena) == (plan.offsets, plan.arena)
-    for step in make_plan(spec, forms=others(plan, 0)).training.steps:
-        if step.twin:
-            training = next(s for s in plan.training.steps if s.name == step.twin)
-            assert step.op.form or not others(plan, 0).get(training.name)
+@pytest.mark.parametrize("name", NAMES)
+def test_the_first_choice_is_the_default(name: str) -> None:
+    plan, state = planned(named(name))
+    forms: dict[str, dict[str, Choice]] = {}
+    for step in plan.training.steps:
+        choices = step.op.choices(step.kernel, step.shapes)
+        forms[step.name] = {knob: values[0] for knob, values in choices.items()}
+    formed = make_plan(named(name), forms=forms)
+    assert emit(named(name), formed, state, Options()) == emit(named(name), plan, state, Options())
+
+
+def test_a_step_of_inference_alone_has_the_form_of_its_twin() -> None:
+    """So that both remain one function."""
+    plan = planned(named("dropout"))[0]
+    formed = make_plan(named("dropout"), forms=others(plan, 0)).training
+    twins = [step for step in formed.steps if step.twin]
+    assert twins
+    for twin in twins:
+        assert twin.op.form == formed.step(twin.twin).op.form
 
 
 # ---------------------------------------------------------------- choosing
