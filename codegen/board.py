@@ -80,8 +80,8 @@ class Board:
 
     `ram_bytes` is the largest contiguous region that holds data, before the stack takes its share.
     `flash_bytes` is the whole flash, before a boot loader takes its share.
-    `accumulate` is "wide" where 64-bit multiply-accumulate is cheap, else "shifted": 32-bit
-    accumulators of products that are shifted right first.
+    `accumulate` is "wide" where 64-bit multiply-accumulate is cheap, else "shifted": exact
+    sums are shifted, rounded, to accumulators of 32 bits.
     """
 
     name: str

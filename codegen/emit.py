@@ -11,7 +11,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from codegen import VERSION, paths
 from codegen.fixedpoint import Norm
-from codegen.graph import PARAMETER_ROLES, Plan, Step, Tensor, TensorFormat, TrainingGraph
+from codegen.graph import (
+    PARAMETER_ROLES,
+    Accumulator,
+    Plan,
+    Step,
+    Tensor,
+    TensorFormat,
+    TrainingGraph,
+)
 from codegen.interpret import (
     State,
     longest,
@@ -38,6 +46,7 @@ from codegen.spec import RESERVED_NAMES, Spec
 RUNTIME_HEADERS = ("fxp.h", "fxp_kernels.h")
 _COLUMNS = 100
 _SHORT_GRADIENT = 22  # bits of a gradient that fits 30 bits with a rate of 8 bits
+_FEW_ERRORS = 16
 _DEEPEST = 8  # indentation of the deepest call of a step
 _STORED = {"adaptive": "range_f", "relative": "out_f"}  # where the exponent of the output is found
 
@@ -261,18 +270,79 @@ class _StepView:
     # accumulator and finishes
 
     @property
-    def minus_shift(self) -> str:
-        shift = self.plan.quantized.accumulators[self.step.name].shift
-        return f" - {shift}" if shift else ""
+    def _accumulator(self) -> Accumulator:
+        return self.plan.quantized.accumulators[self.step.name]
 
     @property
     def sum_type(self) -> str:
-        return self.plan.quantized.accumulators[self.step.name].type
+        return self._accumulator.type
+
+    @property
+    def acc_type(self) -> str:
+        """Of the accumulator from the sum on, until it is rounded."""
+        bits = [self._accumulator.raw_bits, *(finish.bits for finish in self.finishes)]
+        is_short = self._accumulator.is_short and max(*bits, self._accumulator.bits) <= 31
+        return "int32_t" if is_short else "int64_t"
+
+    @property
+    def _is_short(self) -> bool:
+        return self.acc_type == "int32_t"
+
+    @property
+    def store(self) -> str:
+        """The runtime's type, and below its functions, for what happens to an accumulator."""
+        return "fxp_store32" if self._is_short else "fxp_store"
+
+    @property
+    def is_plain(self) -> bool:
+        """Accumulators of 32 bits are stored and nobody asks how large they were."""
+        return self._is_short and not self.returns_scale and not self.sticky
+
+    @property
+    def settle(self) -> str:
+        return f"fxp_settle{self.of_sums}"
+
+    @property
+    def of_sums(self) -> str:
+        """How functions are called that store accumulators."""
+        return f"{self.bits}_of32" if self._is_short else str(self.bits)
+
+    @property
+    def describe(self) -> str:
+        return "fxp_describe32" if self._is_short else "fxp_describe"
+
+    @property
+    def bias_shift(self) -> str:
+        """By how much a sum is shifted that 32 bits hold with its bias; known at run time."""
+        if not (self._accumulator.is_short and self._accumulator.has_bias):
+            return ""
+        factors = self.op.products(self.kernel, self.shapes).factors
+        f = " + ".join(self.f[key] for key in factors)
+        return f"fxp_sum_shift({f}, {self._accumulator.shift})"
+
+    @property
+    def minus_shift(self) -> str:
+        shift = "shift" if self.bias_shift else self._accumulator.shift
+        return f" - {shift}" if shift else ""
+
+    @property
+    def _sum_shift(self) -> str:
+        return "shift" if self.bias_shift else str(self._accumulator.shift)
+
+    def accumulated(self, total: str, c_type: str | None = None, bias: str | None = None) -> str:
+        """The accumulator, given the exact sum as an expression of that type, and the bias."""
+        shift, c_type = self._sum_shift, c_type or self.sum_type
+        if not self._accumulator.is_short:
+            return total if bias is None else f"{total} + fxp_bias({bias}, f0)"
+        if c_type == "int64_t":
+            total = f"fxp_sum32({total}, {shift})" if shift != "0" else f"(int32_t){total}"
+        elif shift != "0":
+            total = f"fxp_round32({total}, {shift})"
+        return total if bias is None else f"fxp_add32({total}, fxp_bias32({bias}, f0))"
 
     def product(self, a: str, b: str) -> str:
-        """One product, shifted where the accumulator is too narrow for all of it."""
-        shift = self.plan.quantized.accumulators[self.step.name].shift
-        return f"((int32_t){a} * {b}) >> {shift}" if shift else f"(int32_t){a} * {b}"
+        """One product of two numbers of at most 16 bits."""
+        return f"(int32_t){a} * {b}"
 
     def kernel_of(self, name: str, a: str, b: str) -> str:
         """The runtime's kernel for arguments a and b of the widths that they have here."""
@@ -285,32 +355,22 @@ class _StepView:
         return scratches(self.plan.quantized, self.step)[0].bits
 
     def along_rows(
-        self, place: str, other: str, widths: tuple[int, int], n: Any, first: str
+        self, place: str, other: str, widths: tuple[int, int], n: Any, first: str = ""
     ) -> str:
-        """Fills `sums` with `count` rows of products of elements at two places, n each, as wide as
-        `widths` says; exact sums take up biases, beginning with that of index `first`.
+        """Fills `sums` with `count` accumulators: rows of products of elements at two places, n
+        each, as wide as `widths` says, and biases, beginning with that of index `first`.
         """
-        shift = self.plan.quantized.accumulators[self.step.name].shift
+        bias, f = (f"&b[{first}]", "f0") if "b" in self.step.reads else ("NULL", "0")
+        arguments = f"{place}, {other}, {n}, {bias}, {f}, count, "
         name = f"fxp_rows{_widths(*widths)}"
-        if shift:
-            return f"{name}_shifted({place}, {other}, {n}, count, {shift}, sums)"
-        bias = f"&b[{first}], f0" if "b" in self.step.reads else "NULL, 0"
-        return f"{name}({place}, {other}, {n}, {bias}, count, sums)"
-
-    def biased(self, sum: str, at: str) -> str:
-        """A sum with its bias, which exact ones have taken up."""
-        if self.minus_shift and "b" in self.step.reads:
-            return f"{sum} + fxp_bias(b[{at}], f0)"
-        return sum
+        if self._accumulator.is_short:
+            return f"{name}_short({arguments}{self._sum_shift}, sums)"
+        return f"{name}({arguments}sums)"
 
     def down_columns(self, a: str, place: str, b: str, errors: str, columns: str) -> str:
         """Adds to `sums` products of arguments a and b, which lie at these places, by a `walk`."""
-        shift = self.plan.quantized.accumulators[self.step.name].shift
-        name = self.kernel_of("fxp_columns", a, b)
         arguments = ", ".join([place, errors, "&walk", columns])
-        if shift:
-            return f"{name}_shifted({arguments}, {shift}, sums)"
-        return f"{name}({arguments}, sums)"
+        return f"{self.kernel_of('fxp_columns', a, b)}({arguments}, sums)"
 
     @property
     def sums(self) -> str:
@@ -327,13 +387,9 @@ class _StepView:
         return bool(self.op.chosen(self.kernel, self.shapes, "function") == "apart")
 
     @property
-    def clear_sums(self) -> str:
-        return f"fxp_clear{'_shifted' if self.minus_shift else ''}(sums)"
-
-    @property
     def sums_type(self) -> str:
-        """Of neighbouring sums: exact ones have 64 bits."""
-        return "int32_t" if self.minus_shift else "int64_t"
+        """Of neighbouring accumulators."""
+        return "int32_t" if self._accumulator.is_short else "int64_t"
 
     @property
     def takes_rows(self) -> bool:
@@ -344,7 +400,7 @@ class _StepView:
     @property
     def finishes(self) -> list[_FinishView]:
         views = []
-        bits = self.plan.quantized.accumulators[self.step.name].raw_bits
+        bits = self._accumulator.raw_bits
         for finish in self.step.finishes:
             y_f: int | str = 0
             if finish.y is not None:
@@ -380,6 +436,11 @@ class _StepView:
         return str(self.op.error_fraction(self._format(self.step.reads["x"]).f))
 
     @property
+    def keeps_errors(self) -> bool:
+        """The loss keeps its errors on the stack until it knows the largest."""
+        return self._is_short and self.sizes["out"] <= _FEW_ERRORS
+
+    @property
     def sticky(self) -> bool:
         return any(f.kernel == "forward" and f.op.keeps_positive for f in self.step.finishes[-1:])
 
@@ -398,7 +459,7 @@ class _StepView:
 
     @property
     def narrowing(self) -> int:
-        return self.plan.quantized.accumulators[self.step.name].narrowing
+        return self._accumulator.narrowing
 
     @property
     def minus_narrowing(self) -> str:
@@ -414,7 +475,7 @@ class _StepView:
 
     def change(self, g: str) -> str:
         """-rate * g as 32 bits; the product of a short gradient fits them."""
-        if self.plan.quantized.accumulators[self.step.name].gradient_bits <= _SHORT_GRADIENT:
+        if self._accumulator.gradient_bits <= _SHORT_GRADIENT:
             return f"fxp_change((int32_t){g} * -(int32_t)rate.m, shift)"
         return f"(int32_t)fxp_narrow((int64_t){g} * -(int32_t)rate.m, shift, 32)"
 
@@ -608,11 +669,10 @@ class _StepView:
             what += f", {self.step.sink.kind}s {self.step.sink.parameter}"
         if self.step.phase == "batch":
             return what
-        a = self.plan.quantized.accumulators[self.step.name]
         if not isinstance(self.step.op, LayerOp):
             return what
-        shifted = f", each shifted by {a.shift}" if a.shift else ""
-        summed = f"sum of {a.terms} products{shifted}" if a.terms > 1 else "product"
+        a = self._accumulator
+        summed = f"sum of {a.terms} products" if a.terms > 1 else "product"
         return f"{what}; |{summed}| <= 2^{a.sum_bits}"
 
 

@@ -258,26 +258,33 @@ def step24(gradient: Ints, k: int) -> Ints:
 _EXACT = 2**53  # integers up to here are exact in float64
 
 
-def dot(a: Ints, b: Ints, shift: int = 0) -> Ints:
-    """Sums of products over the last axis: (..., p, n) and (..., m, n) -> (..., p, m), exact.
+def dot(a: Ints, b: Ints) -> Ints:
+    """Sums of products over the last axis: (..., p, n) and (..., m, n) -> (..., p, m), exact."""
+    largest = int(np.abs(a).max(initial=0)) * int(np.abs(b).max(initial=0)) * a.shape[-1]
+    right = np.swapaxes(b, -1, -2)
+    if largest < _EXACT:  # then so is every partial sum, and BLAS is far faster
+        return integers(a.astype(np.float64) @ right.astype(np.float64))
+    return integers(a @ right)
 
-    With `shift` each product loses that many bits (floored) before it is added.
+
+def accumulated(sums: Q, b: Q | None = None, shift: int | None = None) -> Q:
+    """Exact sums (..., outputs) and the bias of each output, rounded to their exponent.
+
+    With a `shift` the accumulators have 32 bits: the sums are rounded to so many bits less, and
+    where the bias does not fit beside them it saturates.
     """
-    if shift == 0:
-        largest = int(np.abs(a).max(initial=0)) * int(np.abs(b).max(initial=0)) * a.shape[-1]
-        right = np.swapaxes(b, -1, -2)
-        if largest < _EXACT:  # then so is every partial sum, and BLAS is far faster
-            return integers(a.astype(np.float64) @ right.astype(np.float64))
-        return integers(a @ right)
-    total = np.zeros((*a.shape[:-1], b.shape[-2]), np.int64)
-    for i in range(a.shape[-1]):
-        total += (a[..., :, None, i] * b[..., None, :, i]) >> shift
-    return total
+    acc = Q(rescale(sums.q, shift or 0), sums.f - (shift or 0))
+    if b is not None:
+        acc = Q(acc.q + rescale(b.q, BIAS_FRACTION - acc.f), acc.f)
+    return acc if shift is None else Q(saturate(acc.q, 32), acc.f)
 
 
-def with_bias(acc: Q, b: Q | None) -> Q:
-    """Accumulators (..., outputs) and the bias of each output, rounded to their exponent."""
-    return acc if b is None else Q(acc.q + rescale(b.q, BIAS_FRACTION - acc.f), acc.f)
+def sum_shift(f: int, least: int, has_bias: bool) -> int:
+    """By how much sums with f fraction bits are shifted so that 32 bits hold them and a bias.
+
+    A bias is never shifted left, however small the weights are. Twin of fxp_sum_shift.
+    """
+    return max(least, f - BIAS_FRACTION) if has_bias else least
 
 
 COMMON_ROOM = 14  # bits by which the coarser of two addends may be widened

@@ -274,18 +274,21 @@ FACTOR_FORMAT = TensorFormat(32, "fixed", 16)
 
 @dataclass(frozen=True)
 class Accumulator:
-    """The sum inside a step: its C type, the shift of each product, and bounds that are proved.
+    """The sum inside a step: its C type, and bounds that are proved.
 
     |sum| <= 2**sum_bits; with the bias 2**raw_bits; just before it is rounded 2**bits. A gradient
-    is shifted by `narrowing` once it is summed, so that it fits 31 bits.
+    is shifted by `narrowing` once it is summed, so that it fits 31 bits. Where `is_short`, the sum
+    is shifted by `shift` at least, so that with the bias it has 32 bits.
     """
 
     sum_bits: int
     raw_bits: int
     bits: int
-    shift: int
     terms: int
     type: Literal["int32_t", "int64_t"]
+    has_bias: bool = False
+    is_short: bool = False
+    shift: int = 0
     narrowing: int = 0
 
     @property

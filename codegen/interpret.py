@@ -40,6 +40,7 @@ from codegen.fixedpoint import (
     spread,
     squares_shift,
     step24,
+    sum_shift,
     weight_fraction,
 )
 from codegen.graph import PARAMETER_ROLES, Graph, QuantizedGraph, Step, Tensor, TrainingGraph
@@ -332,8 +333,7 @@ def unrolled_int(
         pieces.append(Piece(acc, stored, width, error))
         return stored
 
-    options = {"shift": quantized.accumulators[step.name].shift, "out_f": f}
-    unroll(step.op.call(f"{step.kernel}_int", operands, shape=out.shape, **options), keep)
+    unroll(step.op.call(f"{step.kernel}_int", operands, shape=out.shape, out_f=f), keep)
     return _described(quantized, step, Q(out, f), ideal, state), pieces
 
 
@@ -390,8 +390,19 @@ def finished(quantized: QuantizedGraph, step: Step, values: Values) -> Finished:
 
 def accumulate(quantized: QuantizedGraph, step: Step, values: Mapping[str, Any]) -> Any:
     """The accumulators of a step of a LayerOp, or an outer product that is never formed."""
-    options = {"shape": step.shapes["out"], "shift": quantized.accumulators[step.name].shift}
-    return step.op.call(f"{step.kernel}_int", step_operands(step, values), **options)
+    operands, shift = step_operands(step, values), shift_of_sum(quantized, step, values)
+    return step.op.call(f"{step.kernel}_int", operands, shape=step.shapes["out"], shift=shift)
+
+
+def shift_of_sum(quantized: QuantizedGraph, step: Step, values: Mapping[str, Any]) -> int | None:
+    """By how much the sums of a step of a LayerOp are shifted; None where they stay exact."""
+    accumulator = quantized.accumulators[step.name]
+    if not accumulator.is_short:
+        return None
+    assert isinstance(step.op, LayerOp)
+    factors = step.op.products(step.kernel, step.shapes).factors
+    f = sum(values[step.reads[key]].f for key in factors)
+    return sum_shift(f, accumulator.shift, accumulator.has_bias)
 
 
 def gradient_of(quantized: QuantizedGraph, step: Step, values: Mapping[str, Any]) -> Q | Outer:

@@ -24,6 +24,7 @@ from codegen.interpret import (
     run_float,
     run_step_float,
     run_step_int,
+    shift_of_sum,
     slot_name,
     step_operands,
     unrolled_int,
@@ -252,10 +253,10 @@ def allowed_lsb(quantized: QuantizedGraph, step: Step, values: Mapping[str, Any]
     else:
         assert isinstance(step.op, LayerOp)
         fraction = accumulate(quantized, step, values).f
-        # A shifted product is off by less than one unit; a bias is rounded where it must lose bits.
-        units = accumulator.terms if accumulator.shift else 0
-        rounded = "b" in step.reads and fraction < BIAS_FRACTION
-        error = float(np.ldexp(units + (0.5 if rounded else 0.0), -fraction))
+        # Sum and bias are rounded where they must lose bits.
+        roundings = int(accumulator.has_bias and fraction < BIAS_FRACTION)
+        roundings += int((shift_of_sum(quantized, step, values) or 0) > 0)
+        error = float(np.ldexp(roundings / 2, -fraction))
         error += step.op.allowance(step.kernel, step_operands(step, values), step.shapes)
     bits = accumulator.raw_bits
     for finish in step.finishes:

@@ -64,7 +64,7 @@ LEVELS = ("-O0", "-O2", "-O3")
 STEP_MACS = 2**22  # multiplications that the Python integers may take for one comparison
 HUGE = 4_000_000  # above which sanitizers see a few steps only
 LARGE = 400_000  # multiplications a step, above which not every compiler sees every level
-SHIFTED = load_board("microbit")  # accumulates shifted products in 32 bits
+SHIFTED = load_board("microbit")  # rounds its sums to 32 bits
 LABELS = ("batch_momentum", "digits")  # networks that are trained on labels
 WORDS_OF_OTHERS = {"alloca", "calloc", "double", "float", "free", "goto", "malloc", "printf",
                    "realloc", "setjmp", "stdio"}  # fmt: skip
@@ -229,16 +229,16 @@ def test_training_does_change_the_parameters(spec: Spec) -> None:
     assert all(changed) if steps_of(spec) > 10 else any(changed)
 
 
-def test_shifted_products_compute_the_python_integers(spec: Spec, any_compiler: Compiler) -> None:
+def test_sums_of_32_bits_compute_the_python_integers(spec: Spec, any_compiler: Compiler) -> None:
     flagged = replace(any_compiler, flags=("-std=c99", "-O0"))
     build = Build(spec, *planned(spec, SHIFTED), Options(), flagged)
     build.init()
     assert_equal_to_integers(build, expected(spec, SHIFTED))
 
 
-def test_shifted_products_are_used_on_a_small_board() -> None:
+def test_sums_of_32_bits_are_used_on_a_small_board() -> None:
     plan, _ = planned(named("digits"), SHIFTED)
-    assert any(accumulator.shift for accumulator in plan.quantized.accumulators.values())
+    assert any(accumulator.is_short for accumulator in plan.quantized.accumulators.values())
 
 
 def test_counters_do_not_change_the_arithmetic(spec: Spec, any_compiler: Compiler) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import cache
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -10,49 +11,52 @@ from given import core_case
 
 from codegen import paths
 from codegen.firmware import Toolchain
-from codegen.fixedpoint import BIAS_FRACTION, integers, narrow, rescale, saturate
+from codegen.fixedpoint import (
+    BIAS_FRACTION,
+    Q,
+    accumulated,
+    integers,
+    magnitude,
+    narrow,
+    rescale,
+    saturate,
+)
 from host_sim.compiler import Program, find_compiler
 from host_sim.emulator import core_names, find_core
 
 LENGTHS = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 40, 63, 64, 71, 300)
 TYPES = {"16": (16, 16), "16x8": (16, 8), "8x16": (8, 16), "8": (8, 8)}
-SHIFT = 9
 
 # Wrappers with arguments of one kind: pointers, and words.
 _ROWS = """
 void t_rows{name}(const {a} *w, const {b} *x, const int32_t *shape, const int32_t *b, int64_t *out);
-void t_rows{name}_shifted(const {a} *w, const {b} *x, const int32_t *shape, int32_t *out);
+void t_rows{name}_short(const {a} *w, const {b} *x, const int32_t *shape, const int32_t *b, int32_t *out);
 void t_rows{name}(const {a} *w, const {b} *x, const int32_t *shape, const int32_t *b, int64_t *out)
 {{
     const int32_t *bias = shape[3] < 0 ? NULL : b;
     fxp_rows{name}(w + shape[2], x, shape[0], bias, shape[3], shape[1], out);
 }}
-void t_rows{name}_shifted(const {a} *w, const {b} *x, const int32_t *shape, int32_t *out)
+void t_rows{name}_short(const {a} *w, const {b} *x, const int32_t *shape, const int32_t *b, int32_t *out)
 {{
-    fxp_rows{name}_shifted(w + shape[2], x, shape[0], shape[1], {shift}, out);
+    const int32_t *bias = shape[3] < 0 ? NULL : b;
+    fxp_rows{name}_short(w + shape[2], x, shape[0], bias, shape[3], shape[1], shape[4], out);
 }}
 """
 _COLUMNS = """
 void t_columns{name}(const {a} *w, const {b} *e, const int32_t *walk, int n, int64_t *sums);
-void t_columns{name}_shifted(const {a} *w, const {b} *e, const int32_t *walk, int n, int32_t *sums);
 void t_columns{name}(const {a} *w, const {b} *e, const int32_t *walk, int n, int64_t *sums)
 {{
     const fxp_walk way = {{walk[0], walk[1], walk[2], walk[3], walk[4]}};
     fxp_columns{name}(w, e + walk[5], &way, n, sums);
 }}
-void t_columns{name}_shifted(const {a} *w, const {b} *e, const int32_t *walk, int n, int32_t *sums)
-{{
-    const fxp_walk way = {{walk[0], walk[1], walk[2], walk[3], walk[4]}};
-    fxp_columns{name}_shifted(w, e + walk[5], &way, n, {shift}, sums);
-}}
 """
 _SETTLE = """
-void t_settle_{how}(const int64_t *acc, const int32_t *n, int16_t *out, int8_t *few, uint64_t *peak);
-void t_settle_{how}(const int64_t *acc, const int32_t *n, int16_t *out, int8_t *few, uint64_t *peak)
+void t_settle_{how}{of}(const {acc} *acc, const int32_t *n, int16_t *out, int8_t *few, {peak} *peak);
+void t_settle_{how}{of}(const {acc} *acc, const int32_t *n, int16_t *out, int8_t *few, {peak} *peak)
 {{
-    fxp_store wide = fxp_store_of(n[1]), slim = wide;
-    fxp_settle_{how}16(&wide, acc, n[0], out{mask});
-    fxp_settle_{how}8(&slim, acc, n[0], few{mask_few});
+    {store} wide = {store}_of(n[1]), slim = wide;
+    fxp_settle_{how}16{of}(&wide, acc, n[0], out{mask});
+    fxp_settle_{how}8{of}(&slim, acc, n[0], few{mask_few});
     peak[0] = wide.peak;
     peak[1] = slim.peak;
 }}
@@ -65,8 +69,12 @@ void t_update16(int16_t *w, const int16_t *x, int n, const int32_t *m);
 void t_update16x8(int16_t *w, const int8_t *x, int n, const int32_t *m);
 void t_settle(const int64_t *acc, int n, int shift, int32_t *out, uint64_t *peak);
 int32_t t_near_rail(const int16_t *w, int n);
+void t_settle32(const int32_t *acc, int n, int shift, int32_t *out, uint32_t *peak);
+void t_narrow32(const int32_t *v, int n, int shift, int bits, int32_t *out);
+void t_high32(const int32_t *a, const int32_t *b, int n, int32_t *out);
 void t_bias(const int32_t *b, int n, int f, int64_t *out);
 void t_narrow(const int64_t *v, int n, int shift, int32_t *out);
+void t_short(const int64_t *sums, const int32_t *b, int n, int shift, int f, int32_t *out);
 void t_update16_odd(int16_t *w, const int16_t *x, int n, const int32_t *m)
 {
     fxp_update16(w + 1, x, n, m[0], m[1]);
@@ -106,6 +114,34 @@ void t_narrow(const int64_t *v, int n, int shift, int32_t *out)
         out[4 * i + 3] = fxp_change((int32_t)v[i], shift);
     }
 }
+void t_settle32(const int32_t *acc, int n, int shift, int32_t *out, uint32_t *peak)
+{
+    fxp_store32 wide = fxp_store32_of(shift), slim = wide;
+    for (int i = 0; i < n; i++) {
+        out[2 * i] = fxp_settle16_of32(&wide, acc[i]);
+        out[2 * i + 1] = fxp_settle8_of32(&slim, acc[i]);
+    }
+    peak[0] = wide.peak;
+    peak[1] = slim.peak;
+}
+void t_narrow32(const int32_t *v, int n, int shift, int bits, int32_t *out)
+{
+    for (int i = 0; i < n; i++) {
+        out[i] = fxp_narrow32(v[i], shift, bits);
+    }
+}
+void t_high32(const int32_t *a, const int32_t *b, int n, int32_t *out)
+{
+    for (int i = 0; i < n; i++) {
+        out[i] = fxp_high32(a[i], b[i]);
+    }
+}
+void t_short(const int64_t *sums, const int32_t *b, int n, int shift, int f, int32_t *out)
+{
+    for (int i = 0; i < n; i++) {
+        out[i] = fxp_add32(fxp_sum32(sums[i], shift), fxp_bias32(b[i], f));
+    }
+}
 void t_bias(const int32_t *b, int n, int f, int64_t *out)
 {
     for (int i = 0; i < n; i++) {
@@ -122,11 +158,17 @@ int32_t t_near_rail(const int16_t *w, int n)
 def harness() -> dict[str, str]:
     text = '#include "fxp_kernels.h"\n'
     for name, (a, b) in TYPES.items():
-        facts = {"name": name, "a": f"int{a}_t", "b": f"int{b}_t", "shift": SHIFT}
+        facts = {"name": name, "a": f"int{a}_t", "b": f"int{b}_t"}
         text += _ROWS.format(**facts) + _COLUMNS.format(**facts)
-    for how in ("sums", "positive", "masked"):
-        mask, few = (", out", ", few") if how == "masked" else ("", "")
-        text += _SETTLE.format(how=how, mask=mask, mask_few=few)
+    for how, bits in product(("sums", "positive", "masked"), (64, 32)):
+        suffix = "" if bits == 64 else "32"
+        facts = {"acc": f"int{bits}_t", "peak": f"uint{bits}_t", "store": f"fxp_store{suffix}"}
+        masks = (
+            {"mask": ", out", "mask_few": ", few"}
+            if how == "masked"
+            else dict.fromkeys(("mask", "mask_few"), "")
+        )
+        text += _SETTLE.format(how=how, of="_of32" if bits == 32 else "", **facts, **masks)
     headers = {
         name: (paths.RUNTIME / name).read_text(encoding="utf-8")
         for name in ("fxp.h", "fxp_kernels.h")
@@ -181,12 +223,18 @@ def test_rows_are_sums_of_products_and_biases(program: Program, name: str) -> No
         for f in (-1, 0, 3, BIAS_FRACTION, BIAS_FRACTION + 9, BIAS_FRACTION + 30):
             wide, shape = np.zeros(rows + 1, np.int64), np.array([n, rows, first, f], np.int32)
             program.call(f"t_rows{name}", w, x, shape, b, wide)
-            bias = 0 if f < 0 else rescale(integers(b), BIAS_FRACTION - f)
-            assert (wide[:rows] == products.sum(axis=1) + bias).all(), (n, rows, first, f)
+            more = 0 if f < 0 else rescale(integers(b), BIAS_FRACTION - f)
+            assert (wide[:rows] == products.sum(axis=1) + more).all(), (n, rows, first, f)
             assert wide[rows] == 0
-        slim = np.zeros(rows + 1, np.int32)
-        program.call(f"t_rows{name}_shifted", w, x, shape, slim)
-        assert (slim[:rows] == (products >> SHIFT).sum(axis=1)).all(), (n, rows, first)
+        for f in (-1, 0, 3, BIAS_FRACTION):
+            for shift in (9, 14, 23):
+                short = np.zeros(rows + 1, np.int32)
+                shape = np.array([n, rows, first, f, shift], np.int32)
+                program.call(f"t_rows{name}_short", w, x, shape, b, short)
+                bias = None if f < 0 else Q(integers(b), BIAS_FRACTION)
+                want = accumulated(Q(products.sum(axis=1), f + shift), bias, shift)
+                assert (short[:rows] == want.q).all(), (n, rows, first, f, shift)
+                assert short[rows] == 0
 
 
 def test_updates_need_not_begin_at_a_word(program: Program) -> None:
@@ -227,14 +275,11 @@ def test_columns_add_the_products_of_a_walk(program: Program, name: str) -> None
         w = drawn(random, TYPES[name][0], int(weights.max()) + 4)
         e = drawn(random, TYPES[name][1], int(errors.max()) + 1)
         for columns in (1, 2, 3, 4, 9):
-            wide, slim = np.arange(4, dtype=np.int64), np.arange(4, dtype=np.int32)
-            for suffix, sums in (("", wide), ("_shifted", slim)):
-                arguments = (w, e, np.array(walk, np.int32), columns, sums)
-                program.call(f"t_columns{name}{suffix}", *arguments)
+            sums = np.arange(4, dtype=np.int64)
+            program.call(f"t_columns{name}", w, e, np.array(walk, np.int32), columns, sums)
             for j in range(4):
                 products = integers(w[weights + j]) * integers(e[errors]) * (j < columns)
-                assert wide[j] == j + products.sum(), (walk, columns)
-                assert slim[j] == j + (products >> SHIFT).sum(), (walk, columns)
+                assert sums[j] == j + products.sum(), (walk, columns)
 
 
 def test_an_empty_walk_adds_nothing(program: Program) -> None:
@@ -285,22 +330,24 @@ def test_settling_rounds_once_and_keeps_the_peak(program: Program) -> None:
         assert peak.tolist() == [int(np.bitwise_or.reduce(acc ^ (acc >> 63)))] * 2
 
 
+@pytest.mark.parametrize("width", [64, 32])
 @pytest.mark.parametrize("how", ["sums", "positive", "masked"])
-def test_neighbouring_sums_settle_as_one_by_one(program: Program, how: str) -> None:
+def test_neighbouring_sums_settle_as_one_by_one(program: Program, how: str, width: int) -> None:
     """The mask is what lies in the output before."""
     random = np.random.RandomState(8)
-    acc = random.randint(-(2**40), 2**40, 60) >> random.randint(0, 40, 60)
+    largest, name = 2 ** (width - 24 if width == 64 else 31), "" if width == 64 else "_of32"
+    acc = random.randint(-largest, largest, 60) >> random.randint(0, width // 2, 60)
     for shift in (-9, 0, 1, 9, 16, 31, 32, 40):
         mask = random.randint(-1, 2, acc.size)
         many, few = mask.astype(np.int16), mask.astype(np.int8)
-        peak = np.zeros(2, np.uint64)
-        program.call(f"t_settle_{how}", acc, np.array([acc.size, shift], np.int32), many, few, peak)
+        peak, settings = np.zeros(2, f"uint{width}"), np.array([acc.size, shift], np.int32)
+        program.call(f"t_settle_{how}{name}", acc.astype(f"int{width}"), settings, many, few, peak)
         taken = {"sums": acc == acc, "positive": acc > 0, "masked": mask > 0}[how]
         for stored, bits in ((many, 16), (few, 8)):
             want = np.where(taken, narrow(acc, shift, bits), 0)
             want = np.where((want == 0) & taken, 1, want) if how == "positive" else want
             assert (stored == want).all(), shift
-        magnitudes = np.where(taken, acc ^ (acc >> 63), 0)
+        magnitudes = np.where(taken, magnitude(acc), 0)
         assert peak.tolist() == [int(np.bitwise_or.reduce(magnitudes))] * 2
 
 
@@ -315,6 +362,47 @@ def test_narrowing_rounds_and_saturates_for_every_shift(program: Program) -> Non
             assert (out[:, column] == narrow(integers(v), shift, bits)).all(), (shift, bits)
         low = integers(v.astype(np.int32))
         assert (out[:, 3] == narrow(low, shift, 32)).all(), shift
+
+
+def test_settling_32_bits_rounds_once_and_keeps_the_peak(program: Program) -> None:
+    acc = drawn(np.random.RandomState(8), 32, 100) >> np.arange(100, dtype=np.int32) % 32
+    for shift in (-20, -9, -1, 0, 1, 2, 8, 14, 15, 16, 17, 24, 30, 31, 32, 40):
+        out, peak = np.zeros((acc.size, 2), np.int32), np.zeros(2, np.uint32)
+        program.call("t_settle32", acc, acc.size, shift, out, peak)
+        for column, bits in ((0, 16), (1, 8)):
+            assert (out[:, column] == narrow(integers(acc), shift, bits)).all(), shift
+        assert peak.tolist() == [int(np.bitwise_or.reduce(magnitude(acc)))] * 2
+
+
+def test_narrowing_32_bits_rounds_and_saturates(program: Program) -> None:
+    v = drawn(np.random.RandomState(10), 32, 100) >> np.arange(100, dtype=np.int32) % 32
+    for shift in (-60, -31, -30, -16, -15, -8, -1, 0, 1, 2, 7, 8, 9, 16, 24, 30, 31, 32, 60):
+        for bits in (8, 16, 24, 32):
+            out = np.zeros(v.size, np.int32)
+            program.call("t_narrow32", v, v.size, shift, bits, out)
+            assert (out == narrow(integers(v), shift, bits)).all(), (shift, bits)
+
+
+def test_the_upper_word_of_a_product_is_rounded(program: Program) -> None:
+    random = np.random.RandomState(11)
+    a, b = drawn(random, 32, 300), magnitude(drawn(random, 32, 300) >> 1).astype(np.int32)
+    b[:3] = 0, 1, 2**30
+    out = np.zeros(a.size, np.int32)
+    program.call("t_high32", a, b, a.size, out)
+    assert (out == rescale(integers(a) * integers(b), 32)).all()
+
+
+def test_a_short_sum_is_rounded_and_takes_a_bias(program: Program) -> None:
+    random = np.random.RandomState(9)
+    b, draws = drawn(random, 32, 100), drawn(random, 32, 100) >> 1
+    for shift in (0, 1, 5, 8, 13, 16, 23):
+        sums = (integers(draws) << shift) + random.randint(-(2**shift) // 2, 2**shift // 2 + 1, 100)
+        sums = np.clip(sums, -(2 ** (30 + shift)), 2 ** (30 + shift))
+        for f in (BIAS_FRACTION - down for down in (0, 1, 7, 8, 16, 30, 31, 32, 50)):
+            out = np.zeros(b.size, np.int32)
+            program.call("t_short", sums, b, b.size, shift, f, out)
+            want = accumulated(Q(sums, f + shift), Q(integers(b), BIAS_FRACTION), shift)
+            assert (out == want.q).all(), (shift, f)
 
 
 def test_a_bias_is_rounded_to_the_exponent_of_the_sum(program: Program) -> None:

@@ -18,7 +18,7 @@ class AbsoluteError(ResidualLoss):
     def error_fraction(self, f: int) -> int:
         return 0
 
-    def error_bits(self) -> int:
+    def error_bits(self, f: int) -> int:
         return 1
 
     def loss(self, x: Floats, t: Floats) -> tuple[float, Floats]:

@@ -14,7 +14,8 @@ one step to the next. Its integer twin yields accumulators, all of one exponent 
 stored in the result, and the largest error of each; its keyword `out_f` is the result's exponent.
 
 Families:
-- LayerOp      accumulates: an integer kernel returns exact accumulators (or pre-shifted ones).
+- LayerOp      accumulates: an integer kernel returns exact accumulators; one with a keyword `shift`
+               can round its sums to 32 bits.
 - ChainOp      stands for several LayerOps, each of which reads the one before it.
 - FoldOp       scales and shifts channels with given numbers; the layer before it takes them up.
 - AnswerOp     is the last layer, which inference runs and training does not.
@@ -60,13 +61,11 @@ class Products:
     """One accumulator of a kernel: `terms` products of one element of each tensor in `factors`.
 
     A factor "out" is what the kernel wrote. `more` bounds a constant factor: it is at most 2**more.
-    `wide`: they are summed in 64 bits, also where others are shifted to fit 32.
     """
 
     terms: int
     factors: tuple[str, ...]
     more: int = 0
-    wide: bool = False
 
 
 def sums_at_once(rows: int) -> tuple[int, ...]:
@@ -100,8 +99,8 @@ class Op:
     def call(self, kernel: str, operands: Mapping[str, Any], **options: Any) -> Any:
         """Run the kernel on its operands; the integer twin of `forward` is `forward_int`.
 
-        Options: `shape` of the result, `shift` of each product and exponent `out_f` of the result,
-        for the kernels that ask.
+        Options: `shape` of the result, `shift` of its sums and exponent `out_f` of the result, for
+        the kernels that ask.
         """
         asked = inspect.signature(getattr(self, kernel)).parameters
         names = self.reads(kernel.removesuffix("_int"))
@@ -222,6 +221,10 @@ class LayerOp(Op):
     def products(self, kernel: str, shapes: Shapes) -> Products:
         """The accumulator of a kernel, from which its bound is proved."""
         raise NotImplementedError
+
+    def may_be_short(self, kernel: str) -> bool:
+        """Whether its accumulators can have 32 bits."""
+        return "shift" in inspect.signature(getattr(self, f"{kernel}_int")).parameters
 
     def multiplies(self, kernel: str, shapes: Shapes) -> int:
         """Multiplications in one run of a kernel."""
@@ -350,6 +353,10 @@ class ElementwiseOp(Op):
         """Constant tables that the C of a kernel reads, by name."""
         return {}
 
+    def short(self) -> "ElementwiseOp":
+        """What stands in for it where accumulators should have 32 bits."""
+        return self
+
 
 @dataclass(frozen=True)
 class LossOp(Op):
@@ -362,6 +369,7 @@ class LossOp(Op):
     score_fraction: ClassVar[int]
     scores_adapt: ClassVar[bool] = False
     reaches_all: ClassVar[bool] = True  # every score may have an error at the same time
+    may_be_short: ClassVar[bool] = False  # its C can have errors of 32 bits
     uses_scratch: ClassVar[bool] = False  # one 32-bit word per score while it runs
 
     def scratch_size(self, kernel: str, shapes: Shapes) -> int:
@@ -386,8 +394,8 @@ class LossOp(Op):
         """Fraction bits of the exact errors, when the scores have f."""
         raise NotImplementedError
 
-    def error_bits(self) -> int:
-        """Bits that bound every exact error."""
+    def error_bits(self, f: int) -> int:
+        """Bits that bound every exact error, when the scores have f fraction bits."""
         raise NotImplementedError
 
     def allowance(self, outputs: int) -> float:

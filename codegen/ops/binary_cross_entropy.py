@@ -32,7 +32,7 @@ class BinaryCrossEntropy(LossOp):
     def error_fraction(self, f: int) -> int:
         return curves.FRACTION + 1
 
-    def error_bits(self) -> int:
+    def error_bits(self, f: int) -> int:
         return curves.FRACTION + 2
 
     def allowance(self, outputs: int) -> float:

@@ -5,12 +5,11 @@ Weights are stored [out][kernel rows][kernel columns][in of its group]; a signal
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import ClassVar
 
 import numpy as np
 
-from codegen.fixedpoint import Array, Floats, Q, dot, integers, with_bias
+from codegen.fixedpoint import Array, Floats, Q, accumulated, dot, integers
 from codegen.ops.base import (
     ROWS,
     Choice,
@@ -226,21 +225,20 @@ class Convolution(LayerOp):
         y = self._forward(x, w, _contract)
         return y if b is None else y + b
 
-    def forward_int(self, x: Q, w: Q, b: Q | None = None, shift: int = 0) -> Q:
-        acc = self._forward(x.q, w.q, partial(dot, shift=shift))
-        return with_bias(Q(acc, w.f + x.f - shift), b)
+    def forward_int(self, x: Q, w: Q, b: Q | None = None, shift: int | None = None) -> Q:
+        return accumulated(Q(self._forward(x.q, w.q, dot), w.f + x.f), b, shift)
 
     def grad_x(self, dy: Floats, w: Floats, *, shape: Shape) -> Floats:
         return self._grad_x(dy, w, shape, _contract)
 
-    def grad_x_int(self, dy: Q, w: Q, shift: int = 0, *, shape: Shape) -> Q:
-        return Q(self._grad_x(dy.q, w.q, shape, partial(dot, shift=shift)), w.f + dy.f - shift)
+    def grad_x_int(self, dy: Q, w: Q, shift: int | None = None, *, shape: Shape) -> Q:
+        return accumulated(Q(self._grad_x(dy.q, w.q, shape, dot), w.f + dy.f), shift=shift)
 
     def grad_w(self, dy: Floats, x: Floats) -> Floats:
         return self._grad_w(dy, x, _contract)
 
-    def grad_w_int(self, dy: Q, x: Q, shift: int = 0) -> Q:
-        return Q(self._grad_w(dy.q, x.q, partial(dot, shift=shift)), dy.f + x.f - shift)
+    def grad_w_int(self, dy: Q, x: Q) -> Q:
+        return Q(self._grad_w(dy.q, x.q, dot), dy.f + x.f)
 
     def grad_b(self, dy: Floats) -> Floats:
         return over_positions(dy)

@@ -38,6 +38,31 @@ def times_derivative(dy: Q, derivative: Ints, f: int, bits: int) -> Q:
     return Q(rescale(dy.q, shift) * scaled, dy.f - shift + DERIVATIVE_FRACTION)
 
 
+SHORT_ROOM = 30  # bits of an accumulator whose product with a slope is cut to 32
+SHORT_BITS = 28  # and of the product
+SLOPE_BITS = 30  # of a slope then, which is at most 2**30
+
+
+def short_shift(bits: int) -> int:
+    """How far an accumulator of `bits` bits is shifted then; to the left, which is negative, by
+    whole bytes only: cores of 8 bits have no other shifts of one step.
+    """
+    return max(0, bits - SHORT_ROOM) - max(0, SHORT_ROOM - bits) // 8 * 8
+
+
+def times_slope(dy: Q, slope: Ints, f: int, bits: int) -> Q:
+    """dy times a slope with f fraction bits: the upper word of a product of 64 bits, rounded."""
+    shift = short_shift(bits)
+    return Q(rescale(rescale(dy.q, shift) * integers(slope), 32), dy.f - shift + f - 32)
+
+
+def slope_error(slope_f: int, f: int, bits: int, largest: float) -> float:
+    """Of a slope with slope_f fraction bits times an accumulator with f: both roundings."""
+    shift = short_shift(bits)
+    lost = math.ldexp(0.5, shift - f) * largest if shift > 0 else 0.0
+    return lost + math.ldexp(0.5, 32 + shift - f - slope_f)
+
+
 def derivative_error(f: int, bits: int, largest: float) -> float:
     """What the shift of the accumulator (f fraction bits) costs for derivatives <= `largest`."""
     shift = derivative_shift(bits)

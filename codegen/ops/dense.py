@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from codegen.fixedpoint import Floats, Outer, Q, dot, with_bias
+from codegen.fixedpoint import Floats, Outer, Q, accumulated, dot
 from codegen.ops.base import (
     Choice,
     LayerOp,
@@ -69,15 +69,15 @@ class Dense(LayerOp):
         y: Floats = w @ x
         return y if b is None else y + b
 
-    def forward_int(self, x: Q, w: Q, b: Q | None = None, shift: int = 0) -> Q:
-        return with_bias(Q(dot(x.q[None], w.q, shift)[0], w.f + x.f - shift), b)
+    def forward_int(self, x: Q, w: Q, b: Q | None = None, shift: int | None = None) -> Q:
+        return accumulated(Q(dot(x.q[None], w.q)[0], w.f + x.f), b, shift)
 
     def grad_x(self, dy: Floats, w: Floats) -> Floats:
         dx: Floats = w.T @ dy
         return dx
 
-    def grad_x_int(self, dy: Q, w: Q, shift: int = 0) -> Q:
-        return Q(dot(dy.q[None], w.q.T, shift)[0], w.f + dy.f - shift)
+    def grad_x_int(self, dy: Q, w: Q, shift: int | None = None) -> Q:
+        return accumulated(Q(dot(dy.q[None], w.q.T)[0], w.f + dy.f), shift=shift)
 
     def grad_w(self, dy: Floats, x: Floats) -> Floats:
         return np.multiply.outer(dy, x)

@@ -14,11 +14,11 @@ from codegen.fixedpoint import (
     Floats,
     Ints,
     Q,
+    accumulated,
     dot,
     integers,
     narrow,
     rescale,
-    with_bias,
 )
 from codegen.ops import curves
 from codegen.ops.base import Parameter, Products, Recurrence, Shape, Shapes
@@ -36,7 +36,6 @@ from codegen.ops.recurrence import (
     error_at,
     half,
     products,
-    shift_error,
 )
 
 _STATE_FRACTION = 30  # of every accumulator of the state
@@ -67,8 +66,8 @@ class GruCell(Cell):
     def products(self, kernel: str, shapes: Shapes) -> Products:
         return {
             "forward": lambda: Products(shapes["out"][-1], ("u", "out")),
-            "grad_x": lambda: Products(shapes["out"][-1], ("u", "out", "y"), wide=True),
-            "grad_u": lambda: Products(max(1, shapes["y"][0] - 1), ("dx", "y", "y"), wide=True),
+            "grad_x": lambda: Products(shapes["out"][-1], ("u", "out", "y")),
+            "grad_u": lambda: Products(max(1, shapes["y"][0] - 1), ("dx", "y", "y")),
             "grad_c": lambda: Products(shapes["y"][0], ("dx", "y")),
         }[kernel]()
 
@@ -111,22 +110,19 @@ class GruCell(Cell):
             n = yield (t, 2), np.tanh(row[2] + r * (part[2] + c))
             h = yield (t, 3), n + z * (h - n)
 
-    def forward_int(
-        self, x: Q, u: Q, c: Q, shift: int = 0, *, shape: Shape, out_f: int
-    ) -> Recurrence:
+    def forward_int(self, x: Q, u: Q, c: Q, *, shape: Shape, out_f: int) -> Recurrence:
         steps, _, units = shape
         h = Q(np.zeros(units, np.int64), out_f)
         for t, row in enumerate(x.q.reshape(steps, 3, units)):
-            part = products(h, u, shift).reshape((3, units))
-            lost = shift_error(shift, units, part.f)
+            part = products(h, u).reshape((3, units))
             gates = argument(Q(row[:2], x.f), Q(part.q[:2], part.f))
-            error = curves.TANH_ERROR / 2 + argument_error(x.f, part.f) + lost
+            error = curves.TANH_ERROR / 2 + argument_error(x.f, part.f)
             gates = (1 << curves.FRACTION) + curves.tanh_int(gates, ARGUMENT_FRACTION + 1)
             z, r = (yield (t, slice(2)), _state(gates, curves.FRACTION + 1), error).q
 
             g, rounding = _candidate(part, c)
             n = argument(Q(row[2], x.f), Q(g.q * r, g.f + out_f))
-            error = curves.TANH_ERROR + argument_error(x.f, g.f + out_f) + lost + rounding
+            error = curves.TANH_ERROR + argument_error(x.f, g.f + out_f) + rounding
             n = curves.tanh_int(n, ARGUMENT_FRACTION)
             n = (yield (t, 2), _state(n, curves.FRACTION), error).q
 
@@ -183,9 +179,9 @@ class GruCell(Cell):
         dc: Floats = (dx.reshape(len(y), 3, -1)[:, 2] * y[:, 1]).sum(axis=0)
         return dc
 
-    def grad_c_int(self, dx: Q, y: Q, shift: int = 0) -> Q:
-        parts = (dx.q.reshape(len(y.q), 3, -1)[:, 2] * y.q[:, 1]) >> shift
-        return Q(integers(parts.sum(axis=0)), dx.f + y.f - shift)
+    def grad_c_int(self, dx: Q, y: Q) -> Q:
+        parts = dx.q.reshape(len(y.q), 3, -1)[:, 2] * y.q[:, 1]
+        return Q(integers(parts.sum(axis=0)), dx.f + y.f)
 
 
 def _state(q: Ints, f: int) -> Q:
@@ -199,7 +195,7 @@ def _outside(dy: Q, t: int, steps: int) -> Ints:
 def _candidate(part: Q, c: Q) -> tuple[Q, float]:
     """Un h' + c from all rows of U h', or the last ones; what the bias loses."""
     last = Q(part.q[-1] if part.q.ndim == 2 else part.q, part.f)
-    return with_bias(last, c), half(part.f) if part.f < BIAS_FRACTION else 0.0
+    return accumulated(last, c), half(part.f) if part.f < BIAS_FRACTION else 0.0
 
 
 def _scales(y: Q, t: int) -> Ints:

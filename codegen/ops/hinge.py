@@ -19,7 +19,7 @@ class Hinge(LabelLoss):
     def error_fraction(self, f: int) -> int:
         return 0
 
-    def error_bits(self) -> int:
+    def error_bits(self, f: int) -> int:
         return 1
 
     def loss(self, x: Floats, t: Any) -> tuple[float, Floats]:

@@ -28,7 +28,7 @@ class Huber(ResidualLoss):
     def error_fraction(self, f: int) -> int:
         return TARGET_FRACTION
 
-    def error_bits(self) -> int:
+    def error_bits(self, f: int) -> int:
         return TARGET_FRACTION + 3
 
     def loss(self, x: Floats, t: Floats) -> tuple[float, Floats]:

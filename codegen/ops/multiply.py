@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from codegen.fixedpoint import Array, Floats, Q, integers
+from codegen.fixedpoint import Array, Floats, Q, accumulated, integers
 from codegen.ops.base import LayerOp, Products, Shape, ShapeError, Shapes, size
 from codegen.ops.channels import over_positions
 
@@ -40,21 +40,21 @@ class Multiply(LayerOp):
     def forward(self, x1: Floats, x2: Floats) -> Floats:
         return x1 * x2
 
-    def forward_int(self, x1: Q, x2: Q, shift: int = 0) -> Q:
-        return Q((x1.q * x2.q) >> shift, x1.f + x2.f - shift)
+    def forward_int(self, x1: Q, x2: Q, shift: int | None = None) -> Q:
+        return accumulated(Q(x1.q * x2.q, x1.f + x2.f), shift=shift)
 
     def grad_x1(self, dy: Floats, x2: Floats) -> Floats:
         return dy * x2
 
-    def grad_x1_int(self, dy: Q, x2: Q, shift: int = 0) -> Q:
+    def grad_x1_int(self, dy: Q, x2: Q, shift: int | None = None) -> Q:
         return self.forward_int(dy, x2, shift)
 
     def grad_x2(self, dy: Floats, x1: Floats, *, shape: Shape) -> Floats:
         return _gathered(dy * x1, shape)
 
-    def grad_x2_int(self, dy: Q, x1: Q, shift: int = 0, *, shape: Shape) -> Q:
-        parts = self.forward_int(dy, x1, shift)
-        return Q(integers(_gathered(parts.q, shape)), parts.f)
+    def grad_x2_int(self, dy: Q, x1: Q, shift: int | None = None, *, shape: Shape) -> Q:
+        sums = integers(_gathered(dy.q * x1.q, shape))
+        return accumulated(Q(sums, dy.f + x1.f), shift=shift)
 
 
 def _gathered(parts: Array, shape: Shape) -> Array:

@@ -61,9 +61,9 @@ class Prelu(LayerOp):
         total: Floats = (dy * np.minimum(x, 0)).reshape(-1, x.shape[-1]).sum(axis=0)[:, None]
         return total
 
-    def grad_w_int(self, dy: Q, x: Q, shift: int = 0) -> Q:
-        products = ((dy.q * np.minimum(x.q, 0)) >> shift).reshape(-1, x.q.shape[-1])
-        return Q(integers(products.sum(axis=0))[:, None], dy.f + x.f - shift)
+    def grad_w_int(self, dy: Q, x: Q) -> Q:
+        products = (dy.q * np.minimum(x.q, 0)).reshape(-1, x.q.shape[-1])
+        return Q(integers(products.sum(axis=0))[:, None], dy.f + x.f)
 
 
 def _fraction(w: Q) -> int:

@@ -98,11 +98,6 @@ def argument_room(total: int) -> int:
     )
 
 
-def shift_error(shift: int, terms: int, f: int) -> float:
-    """A shifted product is off by less than a unit of the sum."""
-    return math.ldexp(terms, -f) if shift else 0.0
-
-
 def carried(total: Q, f: int) -> tuple[Ints, Floats]:
     """A sum of errors as 32 bits with f fraction bits, and by how much each is off at most.
 
@@ -114,9 +109,9 @@ def carried(total: Q, f: int) -> tuple[Ints, Floats]:
     return q, np.where(is_out, ANY_ERROR, half(f) if total.f > f else 0.0)
 
 
-def products(a: Q, matrix: Q, shift: int = 0) -> Q:
+def products(a: Q, matrix: Q) -> Q:
     """matrix @ a"""
-    return Q(dot(a.q[None], matrix.q, shift)[0], a.f + matrix.f - shift)
+    return Q(dot(a.q[None], matrix.q)[0], a.f + matrix.f)
 
 
 def half(f: int) -> float:

@@ -20,6 +20,7 @@ class ResidualLoss(LossOp):
     target_is_label: ClassVar[bool] = False
     score_fraction: ClassVar[int] = 13
     score_name: ClassVar[str] = "r2"
+    may_be_short: ClassVar[bool] = True
 
     def score(self, scores: Floats, targets: Any) -> float:
         """The share of the targets' variance that the scores explain."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from codegen.fixedpoint import Floats, Q, integers, with_bias
+from codegen.fixedpoint import Floats, Q, accumulated, integers
 from codegen.ops.base import LayerOp, Parameter, Products, Shape, Shapes, size
 from codegen.ops.channels import over_positions
 
@@ -43,21 +43,20 @@ class ScaleShift(LayerOp):
         y: Floats = x * w[:, 0]
         return y if b is None else y + b
 
-    def forward_int(self, x: Q, w: Q, b: Q | None = None, shift: int = 0) -> Q:
-        return with_bias(Q((x.q * w.q[:, 0]) >> shift, x.f + w.f - shift), b)
+    def forward_int(self, x: Q, w: Q, b: Q | None = None, shift: int | None = None) -> Q:
+        return accumulated(Q(x.q * w.q[:, 0], x.f + w.f), b, shift)
 
     def grad_x(self, dy: Floats, w: Floats) -> Floats:
         return dy * w[:, 0]
 
-    def grad_x_int(self, dy: Q, w: Q, shift: int = 0) -> Q:
-        return Q((dy.q * w.q[:, 0]) >> shift, dy.f + w.f - shift)
+    def grad_x_int(self, dy: Q, w: Q, shift: int | None = None) -> Q:
+        return accumulated(Q(dy.q * w.q[:, 0], dy.f + w.f), shift=shift)
 
     def grad_w(self, dy: Floats, x: Floats) -> Floats:
         return over_positions(dy * x)[:, None]
 
-    def grad_w_int(self, dy: Q, x: Q, shift: int = 0) -> Q:
-        total = integers(over_positions((dy.q * x.q) >> shift))
-        return Q(total[:, None], dy.f + x.f - shift)
+    def grad_w_int(self, dy: Q, x: Q) -> Q:
+        return Q(integers(over_positions(dy.q * x.q))[:, None], dy.f + x.f)
 
     def grad_b(self, dy: Floats) -> Floats:
         return over_positions(dy)

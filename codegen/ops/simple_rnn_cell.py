@@ -20,7 +20,6 @@ from codegen.ops.recurrence import (
     carried,
     error_at,
     products,
-    shift_error,
 )
 
 
@@ -67,36 +66,32 @@ class SimpleRnnCell(Cell):
         for t in range(len(x)):
             h = yield t, np.tanh(x[t] + u @ h)
 
-    def forward_int(self, x: Q, u: Q, shift: int = 0, *, shape: Shape, out_f: int) -> Recurrence:
+    def forward_int(self, x: Q, u: Q, *, shape: Shape, out_f: int) -> Recurrence:
         h = Q(np.zeros(shape[-1], np.int64), out_f)
         for t in range(len(x.q)):
-            part = products(h, u, shift)
+            part = products(h, u)
             acc = curves.tanh_int(argument(Q(x.q[t], x.f), part), ARGUMENT_FRACTION)
-            error = argument_error(x.f, part.f) + shift_error(shift, shape[-1], part.f)
-            h = yield t, Q(acc, curves.FRACTION), curves.TANH_ERROR + error
+            error = curves.TANH_ERROR + argument_error(x.f, part.f)
+            h = yield t, Q(acc, curves.FRACTION), error
 
     def grad_x(self, dy: Floats, y: Floats, u: Floats, *, shape: Shape) -> Recurrence:
         dx = np.zeros(shape[-1])
         for t in backwards(len(y)):
             dx = yield t, (error_at(dy, t, len(y)) + dx @ u) * (1 - y[t] * y[t])
 
-    def grad_x_int(
-        self, dy: Q, y: Q, u: Q, shift: int = 0, *, shape: Shape, out_f: int
-    ) -> Recurrence:
+    def grad_x_int(self, dy: Q, y: Q, u: Q, *, shape: Shape, out_f: int) -> Recurrence:
         f = dy.f + ERROR_ROOM
         dx = Q(np.zeros(shape[-1], np.int64), out_f)
         for t in backwards(len(y.q)):
-            part = products(dx, Q(u.q.T, u.f), shift)
-            back, error = carried(part, f)
+            back, error = carried(products(dx, Q(u.q.T, u.f)), f)
             total = (integers(error_at(dy.q, t, len(y.q))) << ERROR_ROOM) + back
             slope = (1 << 2 * y.f) - y.q[t] * y.q[t]
             acc = total * (slope << (curves.DERIVATIVE_FRACTION - 2 * y.f))
-            error = error + shift_error(shift, shape[-1], part.f)
             dx = yield t, Q(acc, f + curves.DERIVATIVE_FRACTION), error
 
     def grad_u(self, dx: Floats, y: Floats) -> Floats:
         du: Floats = dx[1:].T @ y[:-1]
         return du
 
-    def grad_u_int(self, dx: Q, y: Q, shift: int = 0) -> Q:
-        return Q(dot(dx.q[1:].T, y.q[:-1].T, shift), dx.f + y.f - shift)
+    def grad_u_int(self, dx: Q, y: Q) -> Q:
+        return Q(dot(dx.q[1:].T, y.q[:-1].T), dx.f + y.f)

@@ -45,6 +45,7 @@ class SoftmaxCrossEntropy(LabelLoss):
 
     kind: ClassVar[str] = "softmax_cross_entropy"
     uses_scratch: ClassVar[bool] = True
+    may_be_short: ClassVar[bool] = True
 
     ln_2: ClassVar[int] = LN_2
     class_weights: Numbers = ()
@@ -89,7 +90,7 @@ class SoftmaxCrossEntropy(LabelLoss):
     def error_fraction(self, f: int) -> int:
         return FRACTION + _W if self.class_weights else FRACTION
 
-    def error_bits(self) -> int:
+    def error_bits(self, f: int) -> int:
         return FRACTION + 1 + (_W + 4 if self.class_weights else 0)
 
     def allowance(self, outputs: int) -> float:

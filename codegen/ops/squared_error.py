@@ -18,8 +18,8 @@ class SquaredError(ResidualLoss):
     def error_fraction(self, f: int) -> int:
         return TARGET_FRACTION - 1
 
-    def error_bits(self) -> int:
-        return 15 + TARGET_FRACTION + 1
+    def error_bits(self, f: int) -> int:
+        return 15 + TARGET_FRACTION - f + 1
 
     def loss(self, x: Floats, t: Floats) -> tuple[float, Floats]:
         return float(np.sum((x - t) ** 2)), 2 * (x - t)

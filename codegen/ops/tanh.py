@@ -15,6 +15,7 @@ class Tanh(ElementwiseOp):
     """No keys."""
 
     kind: ClassVar[str] = "tanh"
+    is_short: ClassVar[bool] = False
 
     def output_fraction(self, bits: int) -> int:
         return bits - 1
@@ -43,3 +44,29 @@ class Tanh(ElementwiseOp):
 
     def grad_x_int(self, dy: Q, y: Q, bits: int) -> Q:
         return curves.times_derivative(dy, (1 << 2 * y.f) - y.q * y.q, 2 * y.f, bits)
+
+    def short(self) -> ElementwiseOp:
+        return ShortTanh()
+
+
+@dataclass(frozen=True)
+class ShortTanh(Tanh):
+    """Derivatives, which are at most 1, have 30 fraction bits."""
+
+    is_short: ClassVar[bool] = True
+    slope_fraction: ClassVar[int] = curves.SLOPE_BITS
+
+    def grown_bits(self, kernel: str, bits: int) -> int:
+        return curves.SHORT_BITS if kernel == "grad_x" else super().grown_bits(kernel, bits)
+
+    def allowance(self, kernel: str, f: int, bits: int) -> float:
+        if kernel == "forward":
+            return super().allowance(kernel, f, bits)
+        return curves.slope_error(self.slope_fraction, f, bits, 1.0)
+
+    def shift(self, bits: int) -> int:
+        return curves.short_shift(bits)
+
+    def grad_x_int(self, dy: Q, y: Q, bits: int) -> Q:
+        slope = ((1 << 2 * y.f) - y.q * y.q) << (self.slope_fraction - 2 * y.f)
+        return curves.times_slope(dy, slope, self.slope_fraction, bits)

@@ -1,6 +1,7 @@
 """TrainingGraph -> QuantizedGraph: a format for each tensor, a bound for each accumulator."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal
 
 from codegen.fixedpoint import BIAS_FRACTION, MAX_FRACTION, MAX_WEIGHT_FRACTION, sum_bits
@@ -29,6 +30,8 @@ def quantize(training: TrainingGraph, numbers: Numbers) -> QuantizedGraph:
 
     TooManyBitsError where a bound is beyond what the C has.
     """
+    if numbers.accumulate == "shifted":
+        training = replace(training, steps=tuple(_short(step) for step in training.steps))
     writer = {step.output: step for step in training.steps if step.phase != "gradient"}
     formats = {
         name: _format(tensor, writer.get(name), training, numbers)
@@ -40,6 +43,12 @@ def quantize(training: TrainingGraph, numbers: Numbers) -> QuantizedGraph:
         if isinstance(step.op, LayerOp | LossOp)
     }
     return QuantizedGraph(training, numbers, formats, accumulators)
+
+
+def _short(step: Step) -> Step:
+    """The same with finishes that make do with 32 bits where they can."""
+    finishes = (replace(finish, op=finish.op.short()) for finish in step.finishes)
+    return replace(step, finishes=tuple(finishes))
 
 
 def _format(
@@ -100,38 +109,40 @@ def _last(writer: Step) -> LayerOp | ElementwiseOp:
 
 def _accumulator(step: Step, formats: Mapping[str, TensorFormat], numbers: Numbers) -> Accumulator:
     if isinstance(step.op, LossOp):
-        total = raw = step.op.error_bits()
-        shift, terms = 0, 1
+        total = raw = step.op.error_bits(formats[step.reads["x"]].f)
+        has_bias, terms = False, 1
+        is_short = numbers.accumulate == "shifted" and step.op.may_be_short and raw < 32
     else:
         assert isinstance(step.op, LayerOp)
-        total, raw, shift, terms = _sum(step, step.op, formats, numbers)
+        total, terms, with_bias = _sum(step, step.op, formats)
+        has_bias = with_bias > total
+        is_short = numbers.accumulate == "shifted" and step.sink is None
+        is_short = is_short and step.op.may_be_short(step.kernel)
+        raw = step.op.accumulator_bits(step.kernel, total, with_bias)
+        if is_short:
+            raw = _INT32_BITS + 1 if has_bias else min(total, _INT32_BITS)
     bits = raw
     for finish in step.finishes:
         bits = finish.op.grown_bits(finish.kernel, bits)
     if bits > _INT64_BITS:
         raise TooManyBitsError(step.name)
     c_type: Literal["int32_t", "int64_t"] = "int32_t" if total <= _INT32_BITS else "int64_t"
-    narrowing = max(0, total - _INT32_BITS) if step.sink is not None else 0
-    return Accumulator(total, raw, bits, shift, terms, c_type, narrowing)
+    excess = max(0, total - _INT32_BITS)
+    shift, narrowing = excess if is_short else 0, excess if step.sink is not None else 0
+    return Accumulator(total, raw, bits, terms, c_type, has_bias, is_short, shift, narrowing)
 
 
-def _sum(
-    step: Step, op: LayerOp, formats: Mapping[str, TensorFormat], numbers: Numbers
-) -> tuple[int, int, int, int]:
-    """Bits of the sum, bits with the bias, shift of each product, and number of terms."""
+def _sum(step: Step, op: LayerOp, formats: Mapping[str, TensorFormat]) -> tuple[int, int, int]:
+    """Bits of the sum, number of terms, bits with the bias."""
     products = op.products(step.kernel, step.shapes)
     tensors = {**step.reads, "out": step.output}
     factors = [formats[tensors[key]] for key in products.factors]
     product_bits = sum(factor.bits - 1 for factor in factors) + products.more
-    total = sum_bits(product_bits, products.terms)
-    shifts = numbers.accumulate == "shifted" and len(factors) > 1 and not products.wide
-    shift = max(0, total - _INT32_BITS) if shifts else 0
-    bits = total - shift
+    total = with_bias = sum_bits(product_bits, products.terms)
     if any(formats[name] is BIAS_FORMAT for name in step.reads.values()):
-        fraction = sum(_largest_fraction(factor) for factor in factors) - shift
-        bits = max(bits, 31 + fraction - BIAS_FRACTION) + 1
-    bits = op.accumulator_bits(step.kernel, total - shift, bits)
-    return total - shift, bits, shift, products.terms
+        fraction = sum(_largest_fraction(factor) for factor in factors)
+        with_bias = max(total, 31 + fraction - BIAS_FRACTION) + 1
+    return total, products.terms, with_bias
 
 
 def _largest_fraction(tensor_format: TensorFormat) -> int:

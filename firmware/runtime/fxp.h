@@ -58,6 +58,13 @@
 #define FXP_STEP
 #endif
 
+/* What is a few instructions on most cores is a function of its own where shifts are loops. */
+#ifdef __AVR__
+#define FXP_SHORT FXP_OUTLINE
+#else
+#define FXP_SHORT inline
+#endif
+
 /* A static assertion for C99: an array of negative size where the condition fails. */
 #define FXP_ASSERT(name, condition) typedef char fxp_assert_##name[(condition) ? 1 : -1]
 
@@ -139,9 +146,26 @@ static inline int32_t fxp_add32(int32_t a, int32_t b)
 {
 #if FXP_DSP
     return __qadd(a, b);
+#elif defined(__AVR__)
+    __asm__("add %A0, %A1\n\t"
+            "adc %B0, %B1\n\t"
+            "adc %C0, %C1\n\t"
+            "adc %D0, %D1\n\t"
+            "brvc 1f\n\t"
+            "lsl %D0\n\t" /* its sign is wrong */
+            "sbc %A0, %A0\n\t"
+            "mov %B0, %A0\n\t"
+            "mov %C0, %A0\n\t"
+            "mov %D0, %A0\n\t"
+            "subi %D0, 128\n"
+            "1:"
+            : "+d"(a)
+            : "r"(b));
+    return a;
 #else
-    const int64_t sum = (int64_t)a + b;
-    return (int32_t)(sum < INT32_MIN ? INT32_MIN : (sum > INT32_MAX ? INT32_MAX : sum));
+    const uint32_t sum = (uint32_t)a + (uint32_t)b;
+    const int32_t wrong = (int32_t)((sum ^ (uint32_t)a) & (sum ^ (uint32_t)b));
+    return wrong < 0 ? (a >> 31) ^ INT32_MAX : (int32_t)sum;
 #endif
 }
 
@@ -234,19 +258,6 @@ static inline int64_t fxp_narrow(int64_t v, int shift, int bits)
     return fxp_shorten(v, shift, bits);
 }
 
-/* v as 32 bits. */
-static inline int32_t fxp_change(int32_t v, int shift)
-{
-#if FXP_MVE
-    return fxp_cut32(fxp_rounded(v, fxp_near_shift(shift)));
-#else
-    if (shift < 1 || shift > 31) {
-        return (int32_t)fxp_narrow_any(v, shift, 32);
-    }
-    return ((v >> (shift - 1)) + 1) >> 1;
-#endif
-}
-
 /* How a tensor's accumulators are shortened, and their magnitudes, joined by or. */
 typedef struct {
     uint64_t peak;
@@ -325,6 +336,305 @@ static inline int fxp_bit_length(uint64_t v)
 #endif
 }
 
+/* The same of 32 bits. */
+static inline int fxp_bit_length32(uint32_t v)
+{
+#ifdef __AVR__
+    return v == 0 ? 0 : 32 - __builtin_clzl(v);
+#elif defined(__GNUC__)
+    return v == 0 ? 0 : 32 - __builtin_clz(v);
+#else
+    int n = 0;
+    for (; v > 0xFF; v >>= 8) {
+        n += 8;
+    }
+    for (uint8_t rest = (uint8_t)v; rest != 0; rest >>= 1) {
+        n++;
+    }
+    return n;
+#endif
+}
+
+/* ---- accumulators of 32 bits ---------------------------------------------------------------- */
+
+/* v >> shift, for 0 <= shift <= 31. */
+static FXP_SHORT int32_t fxp_right32(int32_t v, int shift)
+{
+#ifdef __AVR__ /* whole bytes first */
+    __asm__("rjmp 2f\n"
+            "1:\n\t"
+            "mov %A[v], %B[v]\n\t"
+            "mov %B[v], %C[v]\n\t"
+            "mov %C[v], %D[v]\n\t"
+            "lsl %D[v]\n\t"
+            "sbc %D[v], %D[v]\n"
+            "2:\n\t"
+            "subi %A[n], 8\n\t"
+            "brcc 1b\n\t"
+            "subi %A[n], 248\n\t"
+            "breq 4f\n"
+            "3:\n\t"
+            "asr %D[v]\n\t"
+            "ror %C[v]\n\t"
+            "ror %B[v]\n\t"
+            "ror %A[v]\n\t"
+            "dec %A[n]\n\t"
+            "brne 3b\n"
+            "4:"
+            : [v] "+r"(v), [n] "+d"(shift));
+    return v;
+#else
+    return v >> shift;
+#endif
+}
+
+/* By how much sums with f fraction bits are shifted, at least by `least`, so that 32 bits hold them
+ * and a bias, which is not shifted left. */
+static inline int fxp_sum_shift(int f, int least)
+{
+    return f - FXP_BIAS_FRACTION > least ? f - FXP_BIAS_FRACTION : least;
+}
+
+/* v * 2^-shift, rounded half up, for 0 <= shift <= 31. */
+static FXP_SHORT int32_t fxp_round32(int32_t v, int shift)
+{
+    if (shift == 0) {
+        return v;
+    }
+    int32_t twice = fxp_right32(v, shift - 1); /* to which 1 could not always be added */
+#ifdef __AVR__
+    __asm__("asr %D0\n\t"
+            "ror %C0\n\t"
+            "ror %B0\n\t"
+            "ror %A0\n\t"
+            "adc %A0, __zero_reg__\n\t"
+            "adc %B0, __zero_reg__\n\t"
+            "adc %C0, __zero_reg__\n\t"
+            "adc %D0, __zero_reg__"
+            : "+r"(twice));
+    return twice;
+#else
+    return (twice >> 1) + (twice & 1);
+#endif
+}
+
+/* The same of an exact sum, when 32 bits hold it. */
+static FXP_OUTLINE int32_t fxp_sum32(int64_t v, int shift)
+{
+#ifdef __AVR__ /* of at most 48 bits; the last one that is lost rounds */
+    register int64_t sum __asm__("r18") = v;
+    register int n __asm__("r16") = shift - 1;
+    if (n >= 0) {
+        __asm__("rjmp 2f\n"
+                "1:\n\t"
+                "mov r18, r19\n\t"
+                "mov r19, r20\n\t"
+                "mov r20, r21\n\t"
+                "mov r21, r22\n\t"
+                "mov r22, r23\n\t"
+                "lsl r23\n\t"
+                "sbc r23, r23\n"
+                "2:\n\t"
+                "subi r16, 8\n\t"
+                "brcc 1b\n\t"
+                "subi r16, 248\n\t"
+                "breq 4f\n"
+                "3:\n\t"
+                "asr r23\n\t"
+                "ror r22\n\t"
+                "ror r21\n\t"
+                "ror r20\n\t"
+                "ror r19\n\t"
+                "ror r18\n\t"
+                "dec r16\n\t"
+                "brne 3b\n"
+                "4:\n\t"
+                "asr r22\n\t"
+                "ror r21\n\t"
+                "ror r20\n\t"
+                "ror r19\n\t"
+                "ror r18\n\t"
+                "adc r18, __zero_reg__\n\t"
+                "adc r19, __zero_reg__\n\t"
+                "adc r20, __zero_reg__\n\t"
+                "adc r21, __zero_reg__"
+                : "+r"(sum), "+r"(n));
+    }
+    return (int32_t)sum;
+#else
+    const uint32_t low = (uint32_t)v, high = (uint32_t)((uint64_t)v >> 32);
+    if (shift == 0) {
+        return (int32_t)low;
+    }
+    return (int32_t)((high << (32 - shift)) + (low >> shift) + ((low >> (shift - 1)) & 1));
+#endif
+}
+
+/* A bias with f fraction bits, which are no more than it has. */
+static FXP_OUTLINE int32_t fxp_bias32(int32_t b, int f)
+{
+    const int down = FXP_BIAS_FRACTION - f;
+    return down > 31 ? 0 : fxp_round32(b, down);
+}
+
+/* v * 2^-shift as at most 32 bits, for every shift. */
+static FXP_SHORT int32_t fxp_narrow32(int32_t v, int shift, int bits)
+{
+    const int32_t most = (int32_t)(UINT32_MAX >> (33 - bits)), least = -most - 1;
+    if (shift < 0) {
+        const int up = -shift < bits ? -shift : bits - 1;
+        if (v > fxp_right32(most, up)) {
+            return most;
+        }
+        return v < fxp_right32(least, up) ? least : (int32_t)((uint32_t)v << up);
+    }
+    const int32_t q = shift > 31 ? 0 : fxp_round32(v, shift);
+    return q < least ? least : (q > most ? most : q);
+}
+
+/* The same; usually the shift is a constant, 0 or 1. */
+static inline int32_t fxp_fit32(int32_t v, int shift, int bits)
+{
+    const int32_t most = (int32_t)(UINT32_MAX >> (33 - bits));
+    if (shift != 0 && shift != 1) {
+        return fxp_narrow32(v, shift, bits);
+    }
+    const int32_t q = shift == 0 ? v : (v >> 1) + (v & 1);
+    return q < -most - 1 ? -most - 1 : (q > most ? most : q);
+}
+
+/* The same as 32 bits; usually some are lost. */
+static inline int32_t fxp_change(int32_t v, int shift)
+{
+#if FXP_MVE
+    return fxp_cut32(fxp_rounded(v, fxp_near_shift(shift)));
+#else
+    return (unsigned)shift > 31 ? fxp_narrow32(v, shift, 32) : fxp_round32(v, shift);
+#endif
+}
+
+static inline uint32_t fxp_magnitude32(int32_t v)
+{
+    return (uint32_t)(v ^ (v >> 31));
+}
+
+/* a * b * 2^-32, rounded half up, where b >= 0 has 31 bits. */
+static FXP_SHARED int32_t fxp_high32(int32_t a, int32_t b)
+{
+#if UINTPTR_MAX > 0xFFFFFFFFu
+    return (int32_t)(((int64_t)a * b + ((int64_t)1 << 31)) >> 32);
+#elif defined(__AVR__)
+    /* Byte by byte without signs; `low` and the result have the product. A row adds the products of
+     * one byte of a with every second byte of b. */
+#define FXP_AVR_ROW(a, b, d, p0, p1, p2, p3, p4)                                                   \
+    "mul " a ", " b "\n\t"                                                                         \
+    "movw r30, r0\n\t"                                                                             \
+    "mul " a ", " d "\n\t"                                                                         \
+    "add " p0 ", r30\n\t"                                                                          \
+    "adc " p1 ", r31\n\t"                                                                          \
+    "adc " p2 ", r0\n\t"                                                                           \
+    "adc " p3 ", r1\n\t"                                                                           \
+    "adc " p4 ", %[zero]\n\t"
+    int32_t high;
+    uint32_t low;
+    __asm__(
+        "mul %A[a], %A[b]\n\t"
+        "movw %A[low], r0\n\t"
+        "mul %A[a], %C[b]\n\t"
+        "movw %C[low], r0\n\t"
+        "clr %A[high]\n\t"
+        "clr %B[high]\n\t"
+        "clr %C[high]\n\t"
+        "clr %D[high]\n\t" FXP_AVR_ROW("%A[a]", "%B[b]", "%D[b]", "%B[low]", "%C[low]", "%D[low]",
+                                       "%A[high]", "%B[high]")
+            FXP_AVR_ROW("%B[a]", "%A[b]", "%C[b]", "%B[low]", "%C[low]", "%D[low]", "%A[high]",
+                        "%B[high]") FXP_AVR_ROW("%B[a]", "%B[b]", "%D[b]", "%C[low]", "%D[low]",
+                                                "%A[high]", "%B[high]", "%C[high]")
+                FXP_AVR_ROW("%C[a]", "%A[b]", "%C[b]", "%C[low]", "%D[low]", "%A[high]", "%B[high]",
+                            "%C[high]") FXP_AVR_ROW("%C[a]", "%B[b]", "%D[b]", "%D[low]",
+                                                    "%A[high]", "%B[high]", "%C[high]", "%D[high]")
+                    FXP_AVR_ROW("%D[a]", "%A[b]", "%C[b]", "%D[low]", "%A[high]", "%B[high]",
+                                "%C[high]", "%D[high]") "mul %D[a], %B[b]\n\t"
+                                                        "movw r30, r0\n\t"
+                                                        "mul %D[a], %D[b]\n\t"
+                                                        "add %A[high], r30\n\t"
+                                                        "adc %B[high], r31\n\t"
+                                                        "adc %C[high], r0\n\t"
+                                                        "adc %D[high], r1\n\t"
+                                                        "lsl %D[low]\n\t"
+                                                        "adc %A[high], %[zero]\n\t"
+                                                        "adc %B[high], %[zero]\n\t"
+                                                        "adc %C[high], %[zero]\n\t"
+                                                        "adc %D[high], %[zero]\n\t"
+                                                        "clr r1"
+        : [low] "=&r"(low), [high] "=&r"(high)
+        : [a] "r"(a), [b] "r"(b), [zero] "r"((uint8_t)0)
+        : "r30", "r31");
+#undef FXP_AVR_ROW
+    return a < 0 ? high - b : high;
+#else
+    const int32_t a1 = a >> 16, b1 = b >> 16;
+    const uint32_t a0 = (uint32_t)a & 0xFFFF, b0 = (uint32_t)b & 0xFFFF;
+    const uint32_t low = a0 * b0;
+    const int32_t middle = a1 * (int32_t)b0 + (int32_t)(low >> 16);
+    const int32_t other = (int32_t)a0 * b1 + (int32_t)((uint32_t)middle & 0xFFFF);
+    return a1 * b1 + (middle >> 16) + ((((other >> 15) + 1) >> 1));
+#endif
+}
+
+/* How a tensor's accumulators of 32 bits are shortened, and their magnitudes, joined by or. */
+typedef struct {
+    uint32_t peak;
+    int shift;
+} fxp_store32;
+
+static inline fxp_store32 fxp_store32_of(int shift)
+{
+    const fxp_store32 store = {0, shift};
+    return store;
+}
+
+#ifdef __AVR__
+#define FXP_AVR_JOIN(byte, place)                                                                  \
+    "mov r20, " byte "\n\t"                                                                        \
+    "eor r20, r21\n\t"                                                                             \
+    "ldd __tmp_reg__, Z+" place "\n\t"                                                             \
+    "or r20, __tmp_reg__\n\t"                                                                      \
+    "std Z+" place ", r20\n\t"
+#endif
+
+/* v rounded to 32 bits, saturated at both ends of 17 bits where it is shifted left. */
+static FXP_SHORT int32_t fxp_settled32(fxp_store32 *store, int32_t v)
+{
+#ifdef __AVR__
+    __asm__ volatile("mov __tmp_reg__, %D[v]\n\t"
+                     "lsl __tmp_reg__\n\t"
+                     "sbc r21, r21\n\t" /* of the sign */
+                     FXP_AVR_JOIN("%A[v]", "0") FXP_AVR_JOIN("%B[v]", "1")
+                         FXP_AVR_JOIN("%C[v]", "2") FXP_AVR_JOIN("%D[v]", "3")
+                     :
+                     : [v] "r"(v), [peak] "z"(&store->peak)
+                     : "r20", "r21", "memory");
+#else
+    store->peak |= fxp_magnitude32(v);
+#endif
+    if ((unsigned)store->shift > 31) {
+        return fxp_narrow32(v, store->shift, 16);
+    }
+    return fxp_round32(v, store->shift);
+}
+
+/* An accumulator as a tensor of 8, or of 16, bits has it. */
+static inline int32_t fxp_settle8_of32(fxp_store32 *store, int32_t acc)
+{
+    return fxp_sat8(fxp_settled32(store, acc));
+}
+
+static inline int32_t fxp_settle16_of32(fxp_store32 *store, int32_t acc)
+{
+    return fxp_sat16(fxp_settled32(store, acc));
+}
+
 /* ---- exponents ------------------------------------------------------------------------------ */
 
 /* Describes a tensor of `bits` bits stored with f fraction bits; `peak` holds the magnitudes of
@@ -336,10 +646,23 @@ static inline fxp_scale fxp_describe(uint64_t peak, int base, int bits, int f)
     return scale;
 }
 
+static inline fxp_scale fxp_describe32(uint32_t peak, int base, int bits, int f)
+{
+    const int ideal = peak == 0 ? FXP_NO_IDEAL : bits - 1 - fxp_bit_length32(peak) + base;
+    const fxp_scale scale = {(int16_t)f, (int16_t)ideal};
+    return scale;
+}
+
 /* Shift that fits values whose magnitudes, joined by or, are `peak` into `bits` bits exactly. */
 static inline int fxp_exact_shift(uint64_t peak, int bits)
 {
     const int shift = fxp_bit_length(peak) - (bits - 1);
+    return shift < -8 ? -8 : shift;
+}
+
+static inline int fxp_exact_shift32(uint32_t peak, int bits)
+{
+    const int shift = fxp_bit_length32(peak) - (bits - 1);
     return shift < -8 ? -8 : shift;
 }
 
@@ -414,12 +737,42 @@ static inline int fxp_end(int start, int step, int n, int size)
 /* ---- learning ------------------------------------------------------------------------------- */
 
 /* The next random word (xorshift32); the state is never 0. */
-static inline uint32_t fxp_draw(uint32_t *state)
+static FXP_SHORT uint32_t fxp_draw(uint32_t *state)
 {
     uint32_t v = *state;
+#ifdef __AVR__ /* products with 2^5 shift by five places */
+    __asm__("mul %C0, %1\n\t"
+            "eor %D0, r0\n\t"
+            "mul %B0, %1\n\t"
+            "eor %D0, r1\n\t"
+            "eor %C0, r0\n\t"
+            "mul %A0, %1\n\t"
+            "eor %C0, r1\n\t"
+            "eor %B0, r0\n\t"
+            "movw r0, %C0\n\t"
+            "lsr r1\n\t"
+            "ror r0\n\t"
+            "eor %A0, r0\n\t"
+            "eor %B0, r1\n\t"
+            "mul %D0, %1\n\t"
+            "eor %D0, r0\n\t"
+            "mul %C0, %1\n\t"
+            "eor %D0, r1\n\t"
+            "eor %C0, r0\n\t"
+            "mul %B0, %1\n\t"
+            "eor %C0, r1\n\t"
+            "eor %B0, r0\n\t"
+            "mul %A0, %1\n\t"
+            "eor %B0, r1\n\t"
+            "eor %A0, r0\n\t"
+            "clr r1"
+            : "+r"(v)
+            : "r"((uint8_t)32));
+#else
     v ^= v << 13;
     v ^= v >> 17;
     v ^= v << 5;
+#endif
     *state = v;
     return v;
 }
@@ -452,14 +805,15 @@ static inline fxp_rate fxp_scale_rate(fxp_rate rate, uint32_t factor)
 /* -error * rate as 16 bits, k bits shorter than the product, stochastically rounded. */
 static inline int32_t fxp_fold(int32_t error, fxp_rate rate, int k, uint32_t *random)
 {
-    const int32_t product = -error * (int32_t)rate.m;
+    const int32_t product = -((int32_t)(int16_t)error * (int16_t)rate.m);
     if (error == 0 || k > 30) {
         return 0;
     }
     if (k <= 0) {
-        return (int32_t)fxp_narrow(product, k, 16);
+        return fxp_narrow32(product, k, 16);
     }
-    return fxp_sat16((product + (int32_t)(fxp_draw(random) >> (32 - k))) >> k);
+    const int32_t dither = fxp_right32((int32_t)(fxp_draw(random) >> 1), 31 - k);
+    return fxp_sat16(fxp_right32(product + dither, k));
 }
 
 /* -gradient with k bits less, rounded to nearest, as 24 bits; |gradient| <= 2^30. */
@@ -687,7 +1041,17 @@ static FXP_OUTLINE int fxp_near_rail16(const int16_t *w, int32_t n)
     }
 #endif
 #if !FXP_MVE
-    return fxp_peak16(0, w, n) >= 32768 - 512;
+    int32_t room = 0; /* below 0 where one is near */
+    for (; n >= 4; n -= 4, w += 4) {
+        room |= 32768 - 512 - 1 - (w[0] ^ (w[0] >> 15));
+        room |= 32768 - 512 - 1 - (w[1] ^ (w[1] >> 15));
+        room |= 32768 - 512 - 1 - (w[2] ^ (w[2] >> 15));
+        room |= 32768 - 512 - 1 - (w[3] ^ (w[3] >> 15));
+    }
+    for (; n > 0; n--, w++) {
+        room |= 32768 - 512 - 1 - (*w ^ (*w >> 15));
+    }
+    return room < 0;
 #endif
 }
 
@@ -750,16 +1114,30 @@ static inline int fxp_renormalise16(int16_t *w, int32_t n, int8_t *f)
 
 /* ---- curves --------------------------------------------------------------------------------- */
 
-/* tanh(v * 2^-f) with 15 fraction bits; the table has tanh(i / 32) with 15 fraction bits. */
+/* tanh(x * 2^-15) with 15 fraction bits; the table has tanh(i / 32) with 15 fraction bits. */
+static FXP_SHARED int32_t fxp_tanh_of(const FXP_FLASH uint16_t table[257], int32_t x)
+{
+    uint32_t size = x < 0 ? 0u - (uint32_t)x : (uint32_t)x;
+    size = size < 262144 ? size : 262143;
+    /* Shifts by whole bytes come first: cores of 8 bits have no others of one step. */
+    const FXP_FLASH uint16_t *const at = &table[(uint16_t)(size >> 8) >> 2];
+    const uint16_t low = at[0], rest = (uint16_t)(size & 1023);
+    const uint32_t part = (uint32_t)(uint16_t)(at[1] - low) * rest + 512;
+    const int32_t y = (int32_t)(uint16_t)(low + ((uint16_t)(part >> 8) >> 2));
+    return x < 0 ? -y : y;
+}
+
+/* tanh(v * 2^-f) with 15 fraction bits */
 static inline int32_t fxp_tanh(const FXP_FLASH uint16_t table[257], int64_t v, int f)
 {
-    const int32_t x = (int32_t)fxp_narrow(v, f - 15, 24);
-    int32_t size = x < 0 ? -x : x;
-    size = size < 262144 ? size : 262143;
-    const int32_t low = table[size >> 10];
-    const int32_t step = (int32_t)table[(size >> 10) + 1] - low;
-    const int32_t y = low + ((step * (size & 1023) + 512) >> 10);
-    return x < 0 ? -y : y;
+    return fxp_tanh_of(table, (int32_t)fxp_narrow(v, f - 15, 24));
+}
+
+static inline int32_t fxp_tanh32(const FXP_FLASH uint16_t table[257], int32_t v, int f)
+{
+    const int down = f - 15;
+    const int is_usual = (unsigned)down <= 31; /* then the table's end is as good as saturation */
+    return fxp_tanh_of(table, is_usual ? fxp_round32(v, down) : fxp_narrow32(v, down, 24));
 }
 
 /* min(max(x / 6 + 1 / 2, 0), 1) of x = v * 2^-f, with 24 fraction bits. */

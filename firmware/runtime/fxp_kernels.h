@@ -1,8 +1,8 @@
 /* fxp_kernels.h: the inner loops of networks that mcugrad generates. Part of their runtime.
  *
  * Each has one meaning, given by its plain C; cores with DSP instructions get another body that
- * computes the same bits. Sums are exact, or shifted product by product so that 32 bits hold them.
- * They stay functions of their own, so that all layers share them.
+ * computes the same bits. Sums are exact. They stay functions of their own, so that all layers
+ * share them.
  */
 #ifndef FXP_KERNELS_H
 #define FXP_KERNELS_H
@@ -284,11 +284,346 @@ FXP_FOUR_COLUMNS(int8_t, FXP_GATHER8, int8_t, FXP_EIGHT8)
 #define FXP_WALK_MVE(four_columns)
 #endif
 
+#ifdef __AVR__
+/* p = the product of r21:r20 and r19:r18, which have signs. Afterwards r1 is not 0; `zero` is. */
+#define FXP_AVR_PRODUCT                                                                            \
+    "muls r21, r19\n\t"                                                                            \
+    "movw %C[p], r0\n\t"                                                                           \
+    "mul r20, r18\n\t"                                                                             \
+    "movw %A[p], r0\n\t"                                                                           \
+    "mulsu r21, r18\n\t"                                                                           \
+    "sbc %D[p], %[zero]\n\t"                                                                       \
+    "add %B[p], r0\n\t"                                                                            \
+    "adc %C[p], r1\n\t"                                                                            \
+    "adc %D[p], %[zero]\n\t"                                                                       \
+    "mulsu r19, r20\n\t"                                                                           \
+    "sbc %D[p], %[zero]\n\t"                                                                       \
+    "add %B[p], r0\n\t"                                                                            \
+    "adc %C[p], r1\n\t"                                                                            \
+    "adc %D[p], %[zero]\n\t"
+
+/* sum of a * b[i] over n numbers a that are 2 + `gap` bytes apart, exact */
+static FXP_OUTLINE int64_t fxp_avr_dot16(const int16_t *a, int gap, const int16_t *b, int n)
+{
+    /* Products are lifted by 2^31, so that they have no sign; what that adds is taken off first. */
+    uint32_t low = n & 1 ? 0x80000000u : 0;
+    int16_t high = (int16_t)-((n + 1) / 2);
+    int32_t p;
+    register const int16_t *x __asm__("r26") = a;
+    register const int16_t *z __asm__("r30") = b;
+    register int count __asm__("r24") = n;
+    if (count > 0) {
+        __asm__ volatile("1:\n\t"
+                         "ld r20, X+\n\t"
+                         "ld r21, X+\n\t"
+                         "add r26, %A[gap]\n\t"
+                         "adc r27, %B[gap]\n\t"
+                         "ld r18, Z+\n\t"
+                         "ld r19, Z+\n\t" FXP_AVR_PRODUCT "add %D[p], %[lift]\n\t"
+                         "add %A[low], %A[p]\n\t"
+                         "adc %B[low], %B[p]\n\t"
+                         "adc %C[low], %C[p]\n\t"
+                         "adc %D[low], %D[p]\n\t"
+                         "adc %A[high], %[zero]\n\t"
+                         "adc %B[high], %[zero]\n\t"
+                         "sbiw r24, 1\n\t"
+                         "brne 1b\n\t"
+                         "clr r1"
+                         : "+r"(x), "+r"(z),
+                           "+r"(count), [low] "+r"(low), [high] "+r"(high), [p] "=&r"(p)
+                         : [gap] "r"(gap), [zero] "r"((uint8_t)0), [lift] "r"((uint8_t)128)
+                         : "r18", "r19", "r20", "r21", "memory");
+    }
+    register int64_t sum __asm__("r18");
+    __asm__("movw r18, %A[low]\n\t"
+            "movw r20, %C[low]\n\t"
+            "movw r22, %A[high]\n\t"
+            "mov r24, r23\n\t"
+            "lsl r24\n\t"
+            "sbc r24, r24\n\t"
+            "mov r25, r24"
+            : "=&r"(sum)
+            : [low] "r"(low), [high] "r"(high));
+    return sum;
+}
+
+/* *sum += v */
+static inline void fxp_avr_add(int64_t *sum, int64_t v)
+{
+    register int64_t addend __asm__("r18") = v;
+#define FXP_AVR_ADD(add, byte)                                                                     \
+    "ld __tmp_reg__, Z\n\t" add " __tmp_reg__, " byte "\n\t"                                       \
+    "st Z+, __tmp_reg__\n\t"
+    __asm__ volatile(FXP_AVR_ADD("add", "r18") FXP_AVR_ADD("adc", "r19") FXP_AVR_ADD("adc", "r20")
+                         FXP_AVR_ADD("adc", "r21") FXP_AVR_ADD("adc", "r22")
+                             FXP_AVR_ADD("adc", "r23") FXP_AVR_ADD("adc", "r24")
+                                 FXP_AVR_ADD("adc", "r25")
+                     : "+z"(sum)
+                     : "r"(addend)
+                     : "memory");
+#undef FXP_AVR_ADD
+}
+#endif
+
+#if FXP_SMALL_THUMB
+/* Two sums, exact. Products are added in pairs, less 1 so that 32 bits hold a pair: `low` has the
+ * sum of those modulo 2^32, `high` that of their upper halves. Their count is below 2^16. */
+typedef struct {
+    uint32_t low[2];
+    int32_t high[2];
+    uint32_t pairs;
+} fxp_two_sums;
+
+static inline void fxp_begin(fxp_two_sums *two)
+{
+    two->low[0] = 0;
+    two->low[1] = 0;
+    two->high[0] = 0;
+    two->high[1] = 0;
+    two->pairs = 0;
+}
+
+/* One more product of each sum. */
+static inline void fxp_one_more(fxp_two_sums *two, int32_t first, int32_t second)
+{
+    two->low[0] += (uint32_t)first;
+    two->low[1] += (uint32_t)second;
+    two->high[0] += first >> 16;
+    two->high[1] += second >> 16;
+}
+
+/* What lies below the upper halves. */
+static inline uint32_t fxp_rest(const fxp_two_sums *two, int j)
+{
+    return two->low[j] - ((uint32_t)two->high[j] << 16) + two->pairs;
+}
+
+/* One of them, rounded to 32 bits. */
+static inline int32_t fxp_short_of(const fxp_two_sums *two, int j, int shift)
+{
+    const uint32_t rest = fxp_rest(two, j), half = shift == 0 ? 0 : (uint32_t)1 << (shift - 1);
+    const int32_t high = two->high[j];
+    if (shift > 16) {
+        return (high + (int32_t)((rest >> 16) + (half >> 16))) >> (shift - 16);
+    }
+    return (int32_t)(((uint32_t)high << (16 - shift)) + ((rest + half) >> shift));
+}
+
+/* One of them as it is. */
+static inline int64_t fxp_whole_of(const fxp_two_sums *two, int j)
+{
+    const uint32_t rest = fxp_rest(two, j), high = (uint32_t)(two->high[j] >> 16);
+    const uint32_t low = ((uint32_t)two->high[j] << 16) + rest;
+    return (int64_t)(((uint64_t)(high + (low < rest ? 1u : 0u)) << 32) | low);
+}
+
+/* The halves of a pair's sum go to its two registers. */
+#define FXP_ADD_PAIR(pair, low, high)                                                              \
+    "subs " pair ", #1\n\t"                                                                        \
+    "add " low ", " pair "\n\t"                                                                    \
+    "asrs " pair ", " pair ", #16\n\t"                                                             \
+    "add " high ", " pair "\n\t"
+
+/* A pair of products of each row, and the way of both sums to where the pushed r4 points. */
+#define FXP_TWO_PAIRS                                                                              \
+    "ldrsh r4, [r0, r3]\n\t"                                                                       \
+    "ldrsh r5, [r1, r3]\n\t"                                                                       \
+    "muls r5, r4, r5\n\t"                                                                          \
+    "ldrsh r6, [r2, r3]\n\t"                                                                       \
+    "muls r6, r4, r6\n\t"                                                                          \
+    "adds r3, r3, #2\n\t"                                                                          \
+    "ldrsh r4, [r0, r3]\n\t"                                                                       \
+    "ldrsh r7, [r1, r3]\n\t"                                                                       \
+    "muls r7, r4, r7\n\t"                                                                          \
+    "adds r5, r5, r7\n\t" FXP_ADD_PAIR("r5", "r8", "r10") "ldrsh r7, [r2, r3]\n\t"                 \
+                                                          "muls r7, r4, r7\n\t"                    \
+                                                          "adds r6, r6, r7\n\t" FXP_ADD_PAIR(      \
+                                                              "r6", "r9",                          \
+                                                              "r11") "adds r3, r3, #2\n\t"
+#define FXP_KEEP_TWO                                                                               \
+    "pop {r4}\n\t"                                                                                 \
+    "mov r5, r8\n\t"                                                                               \
+    "mov r6, r9\n\t"                                                                               \
+    "mov r7, r10\n\t"                                                                              \
+    "stmia r4!, {r5, r6, r7}\n\t"                                                                  \
+    "mov r5, r11\n\t"                                                                              \
+    "str r5, [r4]\n\t"
+
+/* Products of x with two rows of n. */
+static FXP_OUTLINE void fxp_two_rows16(const int16_t *w, const int16_t *v, const int16_t *x, int n,
+                                       fxp_two_sums *two)
+{
+    const int even = n & ~1;
+    fxp_begin(two);
+    if (even > 0) {
+        register const int16_t *r0 __asm__("r0") = x + even;
+        register const int16_t *r1 __asm__("r1") = w + even;
+        register const int16_t *r2 __asm__("r2") = v + even;
+        register int32_t r3 __asm__("r3") = -2 * (int32_t)even;
+        register fxp_two_sums *r4 __asm__("r4") = two;
+        /* All registers are needed, and no compiler finds them all. */
+        __asm__ volatile(".syntax unified\n\t"
+                         "push {r4, r5, r6, r7}\n\t"
+                         "movs r4, #0\n\t"
+                         "mov r8, r4\n\t"
+                         "mov r9, r4\n\t"
+                         "mov r10, r4\n\t"
+                         "mov r11, r4\n\t"
+                         "lsls r4, r3, #29\n\t" /* pairs are an odd number */
+                         "bne 2f\n"
+                         "1:\n\t" FXP_TWO_PAIRS "2:\n\t" FXP_TWO_PAIRS "bne 1b\n\t" FXP_KEEP_TWO
+                         "pop {r5, r6, r7}"
+                         : "+r"(r3), "+r"(r4)
+                         : "r"(r0), "r"(r1), "r"(r2)
+                         : "r8", "r9", "r10", "r11", "cc", "memory");
+        two->pairs = (uint32_t)even / 2;
+    }
+    if (even < n) {
+        fxp_one_more(two, (int32_t)w[even] * x[even], (int32_t)v[even] * x[even]);
+    }
+}
+
+/* What sums of two columns need, in bytes: where they are, how far the next row of weights is, the
+ * next run of weights from the end of one, and the next of errors; then the even part of a run,
+ * below 0, whether one product is left of it, and how many runs there are. */
+typedef struct {
+    const int16_t *w;
+    const int16_t *e;
+    int32_t step;
+    int32_t w_next;
+    int32_t e_next;
+    int32_t even;
+    int32_t odd;
+    int32_t rows;
+} fxp_two_columns;
+
+static FXP_OUTLINE void fxp_two_columns16(fxp_two_columns *columns, fxp_two_sums *two)
+{
+    register fxp_two_columns *r0 __asm__("r0") = columns;
+    register fxp_two_sums *r1 __asm__("r1") = two;
+    __asm__ volatile(".syntax unified\n\t"
+                     "push {r1, r4, r5, r6, r7}\n\t"
+                     "mov lr, r0\n\t"
+                     "ldr r4, [r0, #8]\n\t"
+                     "mov r12, r4\n\t"
+                     "movs r4, #0\n\t"
+                     "mov r8, r4\n\t"
+                     "mov r9, r4\n\t"
+                     "mov r10, r4\n\t"
+                     "mov r11, r4\n\t"
+                     "movs r2, #2\n\t"
+                     "mov r4, r0\n\t"
+                     "ldmia r4!, {r0, r1}\n"
+                     "1:\n\t"
+                     "mov r4, lr\n\t"
+                     "ldr r3, [r4, #20]\n\t"
+                     "cmp r3, #0\n\t"
+                     "beq 3f\n"
+                     "2:\n\t"
+                     "ldrsh r4, [r1, r3]\n\t"
+                     "ldrh r5, [r0]\n\t"
+                     "sxth r5, r5\n\t"
+                     "muls r5, r4, r5\n\t"
+                     "ldrsh r6, [r0, r2]\n\t"
+                     "muls r6, r4, r6\n\t"
+                     "add r0, r12\n\t"
+                     "adds r3, r3, #2\n\t"
+                     "ldrsh r4, [r1, r3]\n\t"
+                     "ldrh r7, [r0]\n\t"
+                     "sxth r7, r7\n\t"
+                     "muls r7, r4, r7\n\t"
+                     "adds r5, r5, r7\n\t" FXP_ADD_PAIR(
+                         "r5", "r8", "r10") "ldrsh r7, [r0, r2]\n\t"
+                                            "muls r7, r4, r7\n\t"
+                                            "adds r6, r6, r7\n\t" FXP_ADD_PAIR(
+                                                "r6", "r9", "r11") "add r0, r12\n\t"
+                                                                   "adds r3, r3, #2\n\t"
+                                                                   "bne 2b\n\t"
+                                                                   "mov r4, lr\n"
+                                                                   "3:\n\t"
+                                                                   "ldr r5, [r4, #24]\n\t"
+                                                                   "cmp r5, #0\n\t"
+                                                                   "beq 4f\n\t"
+                                                                   "ldrsh r7, [r1, r3]\n\t"
+                                                                   "ldrh r5, [r0]\n\t"
+                                                                   "sxth r5, r5\n\t"
+                                                                   "muls r5, r7, r5\n\t"
+                                                                   "add r8, r5\n\t"
+                                                                   "asrs r5, r5, #16\n\t"
+                                                                   "add r10, r5\n\t"
+                                                                   "ldrsh r6, [r0, r2]\n\t"
+                                                                   "muls r6, r7, r6\n\t"
+                                                                   "add r9, r6\n\t"
+                                                                   "asrs r6, r6, #16\n\t"
+                                                                   "add r11, r6\n\t"
+                                                                   "add r0, r12\n"
+                                                                   "4:\n\t"
+                                                                   "ldr r5, [r4, #12]\n\t"
+                                                                   "adds r0, r0, r5\n\t"
+                                                                   "ldr r5, [r4, #16]\n\t"
+                                                                   "adds r1, r1, r5\n\t"
+                                                                   "ldr r5, [r4, #28]\n\t"
+                                                                   "subs r5, r5, #1\n\t"
+                                                                   "str r5, [r4, #28]\n\t"
+                                                                   "bne 1b\n\t" FXP_KEEP_TWO
+                                                                   "pop {r4, r5, r6, r7}"
+                     : "+r"(r0), "+r"(r1)
+                     :
+                     : "r2", "r3", "r8", "r9", "r10", "r11", "r12", "lr", "cc", "memory");
+}
+
+/* Those of one column, whose rows are `step` apart, go to the first sum. */
+static FXP_OUTLINE void fxp_one_column16(const int16_t *w, int step, const int16_t *e, int n,
+                                         fxp_two_sums *two)
+{
+    const int even = n & ~1;
+    const int16_t *const end = e + even;
+    register uint32_t low __asm__("r8") = two->low[0];
+    register int32_t high __asm__("r9") = two->high[0];
+    register int32_t bytes __asm__("r10") = 2 * (int32_t)step;
+    int32_t at = -2 * (int32_t)even, p, q, r;
+    if (even > 0) {
+        __asm__ volatile(".syntax unified\n"
+                         "1:\n\t"
+                         "ldrsh %[q], [%[end], %[at]]\n\t"
+                         "ldrh %[p], [%[w]]\n\t"
+                         "sxth %[p], %[p]\n\t"
+                         "muls %[p], %[q], %[p]\n\t"
+                         "add %[w], %[step]\n\t"
+                         "adds %[at], %[at], #2\n\t"
+                         "ldrsh %[q], [%[end], %[at]]\n\t"
+                         "ldrh %[r], [%[w]]\n\t"
+                         "sxth %[r], %[r]\n\t"
+                         "muls %[r], %[q], %[r]\n\t"
+                         "add %[w], %[step]\n\t"
+                         "adds %[p], %[p], %[r]\n\t" FXP_ADD_PAIR(
+                             "%[p]", "%[low]", "%[high]") "adds %[at], %[at], #2\n\t"
+                                                          "bne 1b"
+                         : [at] "+l"(at), [w] "+l"(w), [low] "+r"(low), [high] "+r"(high),
+                           [p] "=&l"(p), [q] "=&l"(q), [r] "=&l"(r)
+                         : [end] "l"(end), [step] "r"(bytes)
+                         : "cc", "memory");
+        two->pairs += (uint32_t)even / 2;
+    }
+    two->low[0] = low;
+    two->high[0] = high;
+    if (even < n) {
+        fxp_one_more(two, (int32_t)*w * *end, 0);
+    }
+}
+#undef FXP_ADD_PAIR
+#undef FXP_TWO_PAIRS
+#undef FXP_KEEP_TWO
+#endif
+
 /* ---- sums of products ----------------------------------------------------------------------- */
 
 /* sum of a[i] * b[i], exact */
 static inline int64_t fxp_dot16(const int16_t *a, const int16_t *b, int n)
 {
+#ifdef __AVR__
+    return fxp_avr_dot16(a, 0, b, n);
+#else
     int64_t sum = 0;
 #if FXP_MVE
     FXP_DOT_MVE(FXP_EIGHT16, FXP_EIGHT16)
@@ -320,6 +655,7 @@ static inline int64_t fxp_dot16(const int16_t *a, const int16_t *b, int n)
         sum += (int32_t)*a * *b;
     }
     return sum;
+#endif
 }
 
 /* sum of a[i] * b[i], exact */
@@ -395,62 +731,6 @@ static inline int64_t fxp_dot8(const int8_t *a, const int8_t *b, int n)
     return sum;
 }
 
-/* sum of (a[i] * b[i]) >> shift, which the caller knows to fit */
-static inline int32_t fxp_dot16_shifted(const int16_t *a, const int16_t *b, int n, int shift)
-{
-    int32_t sum = 0;
-#if FXP_SMALL_THUMB
-    int32_t at = -2 * (int32_t)n, p, q;
-    a += n;
-    b += n;
-    if (n > 0) {
-        __asm__ volatile(".syntax unified\n"
-                         "1:\n\t"
-                         "ldrsh %[p], [%[a], %[at]]\n\t"
-                         "ldrsh %[q], [%[b], %[at]]\n\t"
-                         "muls %[p], %[q], %[p]\n\t"
-                         "asrs %[p], %[p], %[shift]\n\t"
-                         "adds %[sum], %[sum], %[p]\n\t"
-                         "adds %[at], %[at], #2\n\t"
-                         "bne 1b"
-                         : [at] "+l"(at), [sum] "+l"(sum), [p] "=&l"(p), [q] "=&l"(q)
-                         : [a] "l"(a), [b] "l"(b), [shift] "l"(shift)
-                         : "cc", "memory");
-    }
-#else
-    for (; n >= 4; n -= 4, a += 4, b += 4) {
-        sum += ((int32_t)a[0] * b[0]) >> shift;
-        sum += ((int32_t)a[1] * b[1]) >> shift;
-        sum += ((int32_t)a[2] * b[2]) >> shift;
-        sum += ((int32_t)a[3] * b[3]) >> shift;
-    }
-    for (; n > 0; n--, a++, b++) {
-        sum += ((int32_t)*a * *b) >> shift;
-    }
-#endif
-    return sum;
-}
-
-/* sum of (a[i] * b[i]) >> shift, which the caller knows to fit */
-static inline int32_t fxp_dot16x8_shifted(const int16_t *a, const int8_t *b, int n, int shift)
-{
-    int32_t sum = 0;
-    for (; n > 0; n--, a++, b++) {
-        sum += ((int32_t)*a * *b) >> shift;
-    }
-    return sum;
-}
-
-/* sum of (a[i] * b[i]) >> shift, which the caller knows to fit */
-static inline int32_t fxp_dot8_shifted(const int8_t *a, const int8_t *b, int n, int shift)
-{
-    int32_t sum = 0;
-    for (; n > 0; n--, a++, b++) {
-        sum += ((int32_t)*a * *b) >> shift;
-    }
-    return sum;
-}
-
 /* ---- sums of products along rows ------------------------------------------------------------ */
 
 /* How many neighbouring sums are computed at once, at the most. */
@@ -463,9 +743,11 @@ static inline int fxp_part(int left, int most)
 }
 
 #define FXP_SUM_ROWS(dot)                                                                          \
-    for (int j = 0; j < rows; j++, w += n) {                                                       \
-        sums[j] = (dot) + (b == NULL ? 0 : fxp_bias(b[j], f));                                     \
-    }
+    do {                                                                                           \
+        for (int j = 0; j < rows; j++, w += n) {                                                   \
+            sums[j] = (dot) + (b == NULL ? 0 : fxp_bias(b[j], f));                                 \
+        }                                                                                          \
+    } while (0)
 
 #if FXP_DSP && !FXP_MVE
 /* Biases of rows that have none. */
@@ -574,6 +856,14 @@ static FXP_OUTLINE void fxp_rows16(const int16_t *w, const int16_t *x, int n, co
                        "+r"(r8)
                      :
                      : "r9", "r10", "r11", "r12", "lr", "cc", "memory");
+#elif FXP_SMALL_THUMB
+    fxp_two_sums two;
+    for (int j = 0; j < rows; j++, w += n) {
+        if (j % 2 == 0) {
+            fxp_two_rows16(w, j + 1 < rows ? w + n : w, x, n, &two);
+        }
+        sums[j] = fxp_whole_of(&two, j % 2) + (b == NULL ? 0 : fxp_bias(b[j], f));
+    }
 #else
     FXP_SUM_ROWS(fxp_dot16(w, x, n));
 #endif
@@ -618,33 +908,50 @@ static FXP_OUTLINE void fxp_rows8(const int8_t *w, const int8_t *x, int n, const
 #undef FXP_SUM_ROWS
 
 #define FXP_SUM_ROWS(dot)                                                                          \
-    for (int j = 0; j < rows; j++, w += n) {                                                       \
-        sums[j] = dot;                                                                             \
+    do {                                                                                           \
+        for (int j = 0; j < rows; j++, w += n) {                                                   \
+            const int32_t sum = fxp_sum32(dot, shift);                                             \
+            sums[j] = b == NULL ? sum : fxp_add32(sum, fxp_bias32(b[j], f));                       \
+        }                                                                                          \
+    } while (0)
+
+/* The same as 32 bits: every sum is rounded to `shift` bits less, and with its bias saturated. */
+static FXP_OUTLINE void fxp_rows16_short(const int16_t *w, const int16_t *x, int n,
+                                         const int32_t *b, int f, int rows, int shift,
+                                         int32_t sums[FXP_ROWS])
+{
+#if FXP_SMALL_THUMB
+    fxp_two_sums two;
+    for (; rows > 0; rows -= 2, w += 2 * n, sums += 2) {
+        fxp_two_rows16(w, rows > 1 ? w + n : w, x, n, &two);
+        for (int j = 0; j < 2 && j < rows; j++) {
+            const int32_t sum = fxp_short_of(&two, j, shift);
+            sums[j] = b == NULL ? sum : fxp_add32(sum, fxp_bias32(*b++, f));
+        }
     }
-
-/* sums[j] = sum of (w[j * n + i] * x[i]) >> shift, where the caller knows that the sums fit. */
-static FXP_OUTLINE void fxp_rows16_shifted(const int16_t *w, const int16_t *x, int n, int rows,
-                                           int shift, int32_t sums[FXP_ROWS])
-{
-    FXP_SUM_ROWS(fxp_dot16_shifted(w, x, n, shift));
+#else
+    FXP_SUM_ROWS(fxp_dot16(w, x, n));
+#endif
 }
 
-static FXP_OUTLINE void fxp_rows16x8_shifted(const int16_t *w, const int8_t *x, int n, int rows,
-                                             int shift, int32_t sums[FXP_ROWS])
+static FXP_OUTLINE void fxp_rows16x8_short(const int16_t *w, const int8_t *x, int n,
+                                           const int32_t *b, int f, int rows, int shift,
+                                           int32_t sums[FXP_ROWS])
 {
-    FXP_SUM_ROWS(fxp_dot16x8_shifted(w, x, n, shift));
+    FXP_SUM_ROWS(fxp_dot16x8(w, x, n));
 }
 
-static FXP_OUTLINE void fxp_rows8x16_shifted(const int8_t *w, const int16_t *x, int n, int rows,
-                                             int shift, int32_t sums[FXP_ROWS])
+static FXP_OUTLINE void fxp_rows8x16_short(const int8_t *w, const int16_t *x, int n,
+                                           const int32_t *b, int f, int rows, int shift,
+                                           int32_t sums[FXP_ROWS])
 {
-    FXP_SUM_ROWS(fxp_dot16x8_shifted(x, w, n, shift));
+    FXP_SUM_ROWS(fxp_dot16x8(x, w, n));
 }
 
-static FXP_OUTLINE void fxp_rows8_shifted(const int8_t *w, const int8_t *x, int n, int rows,
-                                          int shift, int32_t sums[FXP_ROWS])
+static FXP_OUTLINE void fxp_rows8_short(const int8_t *w, const int8_t *x, int n, const int32_t *b,
+                                        int f, int rows, int shift, int32_t sums[FXP_ROWS])
 {
-    FXP_SUM_ROWS(fxp_dot8_shifted(w, x, n, shift));
+    FXP_SUM_ROWS(fxp_dot8(w, x, n));
 }
 
 #undef FXP_SUM_ROWS
@@ -684,27 +991,23 @@ static inline void fxp_clear(int64_t sums[FXP_COLUMNS])
     sums[3] = 0;
 }
 
-static inline void fxp_clear_shifted(int32_t sums[FXP_COLUMNS])
-{
-    sums[0] = 0;
-    sums[1] = 0;
-    sums[2] = 0;
-    sums[3] = 0;
-}
-
-/* What all of them compute, for weights, errors and sums of these types. */
-#define FXP_SUM_COLUMNS(weight, error, total, shift)                                               \
+/* What those of narrow factors compute, for weights and errors of these types: the products of a
+ * block fit 32 bits. */
+#define FXP_SUM_COLUMNS(weight, error)                                                             \
     for (int j = 0; j < columns && j < FXP_COLUMNS; j++) {                                         \
         const weight *line = &w[j];                                                                \
         const error *run = e;                                                                      \
-        total sum = 0;                                                                             \
         for (int row = 0; row < walk->rows; row++, line += walk->w_line, run += walk->e_line) {    \
             const weight *column = line;                                                           \
-            for (int i = 0; i < walk->n; i++, column += walk->step) {                              \
-                sum += ((int32_t)*column * run[i]) >> (shift);                                     \
+            const error *const end = run + walk->n;                                                \
+            for (const error *at = run; at < end;) {                                               \
+                int32_t part = 0;                                                                  \
+                for (int n = 0; n < FXP_BLOCK && at < end; n++, column += walk->step) {            \
+                    part += (int32_t)*column * *at++;                                              \
+                }                                                                                  \
+                sums[j] += part;                                                                   \
             }                                                                                      \
         }                                                                                          \
-        sums[j] += sum;                                                                            \
     }
 
 /* sums[j] += sum of w * e over the walk that begins at w[j] and e, exact, for j < columns */
@@ -769,6 +1072,41 @@ static FXP_OUTLINE void fxp_columns16(const int16_t *w, const int16_t *e, const 
     }
 #undef FXP_ROW
 #endif
+#if FXP_SMALL_THUMB
+    int j = 0;
+    const int even = walk->n & ~1;
+    for (; j + 2 <= columns && j + 2 <= FXP_COLUMNS && walk->n > 0 && walk->rows > 0; j += 2) {
+        fxp_two_sums two;
+        fxp_two_columns both;
+        both.w = &w[j];
+        both.e = e + even;
+        both.step = 2 * (int32_t)walk->step;
+        both.w_next = 2 * ((int32_t)walk->w_line - (int32_t)walk->n * walk->step);
+        both.e_next = 2 * (int32_t)walk->e_line;
+        both.even = -2 * (int32_t)even;
+        both.odd = walk->n & 1;
+        both.rows = walk->rows;
+        two.pairs = (uint32_t)walk->rows * ((uint32_t)even / 2);
+        fxp_two_columns16(&both, &two);
+        sums[j] += fxp_whole_of(&two, 0);
+        sums[j + 1] += fxp_whole_of(&two, 1);
+    }
+    if (j < columns && j < FXP_COLUMNS) {
+        const int16_t *line = &w[j], *run = e;
+        fxp_two_sums two;
+        fxp_begin(&two);
+        for (int row = walk->rows; row > 0; row--, line += walk->w_line, run += walk->e_line) {
+            fxp_one_column16(line, walk->step, run, walk->n, &two);
+        }
+        sums[j] += fxp_whole_of(&two, 0);
+    }
+#elif defined(__AVR__)
+    for (int row = walk->rows; row > 0; row--, w += walk->w_line, e += walk->e_line) {
+        for (int j = 0; j < columns && j < FXP_COLUMNS; j++) {
+            fxp_avr_add(&sums[j], fxp_avr_dot16(&w[j], 2 * walk->step - 2, e, walk->n));
+        }
+    }
+#else
     for (int j = 0; j < columns && j < FXP_COLUMNS; j++) {
         const int16_t *line = &w[j];
         const int16_t *run = e;
@@ -809,98 +1147,7 @@ static FXP_OUTLINE void fxp_columns16(const int16_t *w, const int16_t *e, const 
         }
         sums[j] += sum;
     }
-}
-
-/* The same for (w * e) >> shift, where the caller knows that the sums fit. */
-static FXP_OUTLINE void fxp_columns16_shifted(const int16_t *w, const int16_t *e,
-                                              const fxp_walk *walk, int columns, int shift,
-                                              int32_t sums[FXP_COLUMNS])
-{
-    int j = 0;
-#if FXP_SMALL_THUMB
-    for (; j + 2 <= columns && j + 2 <= FXP_COLUMNS; j += 2) {
-        const int16_t *line = &w[j], *run = e;
-        /* End of the run, bytes from row to row, shift, and the two sums: all registers are needed,
-         * and no compiler finds them all. */
-        int32_t state[5] = {0, 2 * walk->step, shift, 0, 0};
-        for (int row = 0; row < walk->rows; row++, line += walk->w_line, run += walk->e_line) {
-            state[0] = (int32_t)(run + walk->n);
-            if (walk->n > 0) {
-                register const int16_t *r0 __asm__("r0") = line;
-                register const int16_t *r1 __asm__("r1") = run;
-                register int32_t *const r2 __asm__("r2") = state;
-                __asm__ volatile(".syntax unified\n\t"
-                                 "push {r2, r4, r5, r6, r7}\n\t"
-                                 "ldr r3, [r2, #4]\n\t"
-                                 "mov r12, r3\n\t"
-                                 "ldr r3, [r2, #8]\n\t"
-                                 "ldr r4, [r2, #12]\n\t"
-                                 "ldr r5, [r2, #16]\n\t"
-                                 "ldr r2, [r2]\n"
-                                 "1:\n\t"
-                                 "ldrh r7, [r1]\n\t"
-                                 "sxth r7, r7\n\t"
-                                 "ldrh r6, [r0]\n\t"
-                                 "sxth r6, r6\n\t"
-                                 "muls r6, r7, r6\n\t"
-                                 "asrs r6, r6, r3\n\t"
-                                 "adds r4, r4, r6\n\t"
-                                 "ldrh r6, [r0, #2]\n\t"
-                                 "sxth r6, r6\n\t"
-                                 "muls r6, r7, r6\n\t"
-                                 "asrs r6, r6, r3\n\t"
-                                 "adds r5, r5, r6\n\t"
-                                 "add r0, r12\n\t"
-                                 "adds r1, r1, #2\n\t"
-                                 "cmp r1, r2\n\t"
-                                 "bne 1b\n\t"
-                                 "pop {r2}\n\t"
-                                 "str r4, [r2, #12]\n\t"
-                                 "str r5, [r2, #16]\n\t"
-                                 "pop {r4, r5, r6, r7}"
-                                 : "+r"(r0), "+r"(r1)
-                                 : "r"(r2)
-                                 : "r3", "r12", "cc", "memory");
-            }
-        }
-        sums[j] += state[3];
-        sums[j + 1] += state[4];
-    }
 #endif
-    for (; j < columns && j < FXP_COLUMNS; j++) {
-        const int16_t *line = &w[j];
-        const int16_t *run = e;
-        int32_t sum = 0;
-        for (int row = 0; row < walk->rows; row++, line += walk->w_line, run += walk->e_line) {
-            const int16_t *column = line;
-#if FXP_SMALL_THUMB
-            const int16_t *const end = run + walk->n;
-            int32_t at = -2 * (int32_t)walk->n, p, q;
-            if (walk->n > 0) {
-                __asm__ volatile(".syntax unified\n"
-                                 "1:\n\t"
-                                 "ldrh %[p], [%[column]]\n\t"
-                                 "add %[column], %[step]\n\t"
-                                 "sxth %[p], %[p]\n\t"
-                                 "ldrsh %[q], [%[end], %[at]]\n\t"
-                                 "muls %[p], %[q], %[p]\n\t"
-                                 "asrs %[p], %[p], %[shift]\n\t"
-                                 "adds %[sum], %[sum], %[p]\n\t"
-                                 "adds %[at], %[at], #2\n\t"
-                                 "bne 1b"
-                                 : [at] "+l"(at), [column] "+l"(column), [sum] "+l"(sum),
-                                   [p] "=&l"(p), [q] "=&l"(q)
-                                 : [end] "l"(end), [shift] "l"(shift), [step] "hr"(2 * walk->step)
-                                 : "cc", "memory");
-            }
-#else
-            for (int i = 0; i < walk->n; i++, column += walk->step) {
-                sum += ((int32_t)*column * run[i]) >> shift;
-            }
-#endif
-        }
-        sums[j] += sum;
-    }
 }
 
 /* sums[j] += sum of w * e over the walk that begins at w[j] and e, exact, for j < columns */
@@ -935,15 +1182,7 @@ static FXP_OUTLINE void fxp_columns16x8(const int16_t *w, const int8_t *e, const
         return;
     }
 #endif
-    FXP_SUM_COLUMNS(int16_t, int8_t, int64_t, 0);
-}
-
-/* The same for (w * e) >> shift, where the caller knows that the sums fit. */
-static FXP_OUTLINE void fxp_columns16x8_shifted(const int16_t *w, const int8_t *e,
-                                                const fxp_walk *walk, int columns, int shift,
-                                                int32_t sums[FXP_COLUMNS])
-{
-    FXP_SUM_COLUMNS(int16_t, int8_t, int32_t, shift);
+    FXP_SUM_COLUMNS(int16_t, int8_t);
 }
 
 /* sums[j] += sum of w * e over the walk that begins at w[j] and e, exact, for j < columns */
@@ -951,15 +1190,7 @@ static FXP_OUTLINE void fxp_columns8x16(const int8_t *w, const int16_t *e, const
                                         int columns, int64_t sums[FXP_COLUMNS])
 {
     FXP_WALK_MVE(fxp_four_columns8x16)
-    FXP_SUM_COLUMNS(int8_t, int16_t, int64_t, 0);
-}
-
-/* The same for (w * e) >> shift, where the caller knows that the sums fit. */
-static FXP_OUTLINE void fxp_columns8x16_shifted(const int8_t *w, const int16_t *e,
-                                                const fxp_walk *walk, int columns, int shift,
-                                                int32_t sums[FXP_COLUMNS])
-{
-    FXP_SUM_COLUMNS(int8_t, int16_t, int32_t, shift);
+    FXP_SUM_COLUMNS(int8_t, int16_t);
 }
 
 /* sums[j] += sum of w * e over the walk that begins at w[j] and e, exact, for j < columns */
@@ -989,14 +1220,7 @@ static FXP_OUTLINE void fxp_columns8(const int8_t *w, const int8_t *e, const fxp
         return;
     }
 #endif
-    FXP_SUM_COLUMNS(int8_t, int8_t, int64_t, 0);
-}
-
-/* The same for (w * e) >> shift, where the caller knows that the sums fit. */
-static FXP_OUTLINE void fxp_columns8_shifted(const int8_t *w, const int8_t *e, const fxp_walk *walk,
-                                             int columns, int shift, int32_t sums[FXP_COLUMNS])
-{
-    FXP_SUM_COLUMNS(int8_t, int8_t, int32_t, shift);
+    FXP_SUM_COLUMNS(int8_t, int8_t);
 }
 #undef FXP_SUM_COLUMNS
 
@@ -1005,26 +1229,26 @@ static FXP_OUTLINE void fxp_columns8_shifted(const int8_t *w, const int8_t *e, c
 /* fxp_settle_sums rounds each sum. fxp_settle_positive rounds those above 0, but not to 0, as the
  * mask of backward is y > 0; the others become 0. fxp_settle_masked rounds those where y > 0; the
  * others become 0. */
-#define FXP_SETTLE(bits)                                                                           \
-    static FXP_OUTLINE void fxp_settle_sums##bits(fxp_store *store, const int64_t *sums,           \
-                                                  int count, int##bits##_t *out)                   \
+#define FXP_SETTLE(bits, name, store_type, total)                                                  \
+    static FXP_OUTLINE void fxp_settle_sums##name(store_type *store, const total *sums, int count, \
+                                                  int##bits##_t *out)                              \
     {                                                                                              \
-        fxp_store own = *store;                                                                    \
+        store_type own = *store;                                                                   \
         for (; count > 0; count--) {                                                               \
-            *out++ = (int##bits##_t)fxp_settle##bits(&own, *sums++);                               \
+            *out++ = (int##bits##_t)fxp_settle##name(&own, *sums++);                               \
         }                                                                                          \
         store->peak = own.peak;                                                                    \
     }                                                                                              \
                                                                                                    \
-    static FXP_OUTLINE void fxp_settle_positive##bits(fxp_store *store, const int64_t *sums,       \
+    static FXP_OUTLINE void fxp_settle_positive##name(store_type *store, const total *sums,        \
                                                       int count, int##bits##_t *out)               \
     {                                                                                              \
-        fxp_store own = *store;                                                                    \
+        store_type own = *store;                                                                   \
         for (; count > 0; count--) {                                                               \
-            const int64_t sum = *sums++;                                                           \
+            const total sum = *sums++;                                                             \
             int32_t q = 0;                                                                         \
             if (sum > 0) {                                                                         \
-                q = fxp_settle##bits(&own, sum);                                                   \
+                q = fxp_settle##name(&own, sum);                                                   \
                 q = q == 0 ? 1 : q;                                                                \
             }                                                                                      \
             *out++ = (int##bits##_t)q;                                                             \
@@ -1032,20 +1256,22 @@ static FXP_OUTLINE void fxp_columns8_shifted(const int8_t *w, const int8_t *e, c
         store->peak = own.peak;                                                                    \
     }                                                                                              \
                                                                                                    \
-    static FXP_OUTLINE void fxp_settle_masked##bits(fxp_store *store, const int64_t *sums,         \
+    static FXP_OUTLINE void fxp_settle_masked##name(store_type *store, const total *sums,          \
                                                     int count, int##bits##_t *out,                 \
                                                     const int##bits##_t *y)                        \
     {                                                                                              \
-        fxp_store own = *store;                                                                    \
+        store_type own = *store;                                                                   \
         for (; count > 0; count--, sums++) {                                                       \
-            *out++ = *y++ > 0 ? (int##bits##_t)fxp_settle##bits(&own, *sums) : 0;                  \
+            *out++ = *y++ > 0 ? (int##bits##_t)fxp_settle##name(&own, *sums) : 0;                  \
         }                                                                                          \
         store->peak = own.peak;                                                                    \
     }                                                                                              \
-    FXP_ASSERT(a_sum_is_longer_than_##bits, sizeof(int64_t) > sizeof(int##bits##_t))
+    FXP_ASSERT(a_sum_is_longer_than_##name, sizeof(total) > sizeof(int##bits##_t))
 
-FXP_SETTLE(16);
-FXP_SETTLE(8);
+FXP_SETTLE(16, 16, fxp_store, int64_t);
+FXP_SETTLE(8, 8, fxp_store, int64_t);
+FXP_SETTLE(16, 16_of32, fxp_store32, int32_t);
+FXP_SETTLE(8, 8_of32, fxp_store32, int32_t);
 #undef FXP_SETTLE
 
 /* ---- copies --------------------------------------------------------------------------------- */
@@ -1190,35 +1416,75 @@ static FXP_OUTLINE void fxp_update16(int16_t *w, const int16_t *x, int n, int32_
         memcpy(w, &sum, sizeof sum);
     }
 #endif
-#if FXP_SMALL_THUMB
-    int32_t at = -2 * (int32_t)n, p, q;
+#ifdef __AVR__
+    int32_t p;
+    register int16_t *z __asm__("r30") = w;
+    register const int16_t *from __asm__("r26") = x;
+    register int count __asm__("r24") = n;
+    register int16_t factor __asm__("r18") = (int16_t)m;
+    if (count > 0) {
+        __asm__ volatile("1:\n\t"
+                         "ld r20, X+\n\t"
+                         "ld r21, X+\n\t" FXP_AVR_PRODUCT "add %A[p], %A[dither]\n\t"
+                         "adc %B[p], %B[dither]\n\t"
+                         "adc %C[p], %[zero]\n\t"
+                         "adc %D[p], %[zero]\n\t"
+                         "ld r20, Z\n\t"
+                         "ldd r21, Z+1\n\t"
+                         "add r20, %C[p]\n\t"
+                         "adc r21, %D[p]\n\t"
+                         "brvc 2f\n\t"
+                         "lsl r21\n\t" /* its sign is wrong */
+                         "ldi r20, 255\n\t"
+                         "ldi r21, 127\n\t"
+                         "brcs 2f\n\t"
+                         "ldi r20, 0\n\t"
+                         "ldi r21, 128\n"
+                         "2:\n\t"
+                         "st Z+, r20\n\t"
+                         "st Z+, r21\n\t"
+                         "sbiw r24, 1\n\t"
+                         "brne 1b\n\t"
+                         "clr r1"
+                         : "+r"(z), "+r"(from), "+r"(count), "+r"(factor), [p] "=&r"(p)
+                         : [dither] "r"((uint16_t)dither), [zero] "r"((uint8_t)0)
+                         : "r20", "r21", "memory");
+    }
+#elif FXP_SMALL_THUMB
+    /* The sum of the upper halves of a register overflows where the weight does. */
+#define FXP_UPDATE_1(place)                                                                        \
+    "ldrsh %[p], [%[x], %[at]]\n\t"                                                                \
+    "muls %[p], %[m], %[p]\n\t"                                                                    \
+    "add %[p], %[dither]\n\t"                                                                      \
+    "ldrh %[q], [%[w], %[at]]\n\t"                                                                 \
+    "lsls %[q], %[q], #16\n\t"                                                                     \
+    "adds %[q], %[q], %[p]\n\t"                                                                    \
+    "bvc " place "f\n\t"                                                                           \
+    "asrs %[q], %[q], #31\n\t" /* its sign is wrong */                                             \
+    "mvns %[q], %[q]\n\t"                                                                          \
+    "movs %[p], #1\n\t"                                                                            \
+    "lsls %[p], %[p], #31\n\t"                                                                     \
+    "eors %[q], %[q], %[p]\n\t"                                                                    \
+    "mvns %[q], %[q]\n" place ":\n\t"                                                              \
+    "lsrs %[q], %[q], #16\n\t"                                                                     \
+    "strh %[q], [%[w], %[at]]\n\t"                                                                 \
+    "adds %[at], %[at], #2\n\t"
+    int32_t p, q;
+    for (; n > 0 && (n & 3) != 0; n--, w++, x++) {
+        *w = fxp_sat16(*w + ((m * *x + dither) >> 16));
+    }
+    int32_t at = -2 * (int32_t)n;
     w += n;
     x += n;
     if (n > 0) {
         __asm__ volatile(".syntax unified\n"
-                         "1:\n\t"
-                         "ldrsh %[p], [%[x], %[at]]\n\t"
-                         "muls %[p], %[m], %[p]\n\t"
-                         "add %[p], %[dither]\n\t"
-                         "asrs %[p], %[p], #16\n\t"
-                         "ldrsh %[q], [%[w], %[at]]\n\t"
-                         "adds %[q], %[q], %[p]\n\t"
-                         "sxth %[p], %[q]\n\t"
-                         "cmp %[p], %[q]\n\t"
-                         "beq 2f\n\t"
-                         "asrs %[q], %[q], #31\n\t"
-                         "movs %[p], #128\n\t"
-                         "lsls %[p], %[p], #8\n\t"
-                         "subs %[p], %[p], #1\n\t"
-                         "eors %[q], %[q], %[p]\n"
-                         "2:\n\t"
-                         "strh %[q], [%[w], %[at]]\n\t"
-                         "adds %[at], %[at], #2\n\t"
-                         "bne 1b"
+                         "1:\n\t" FXP_UPDATE_1("2") FXP_UPDATE_1("3") FXP_UPDATE_1("4")
+                             FXP_UPDATE_1("5") "bne 1b"
                          : [at] "+l"(at), [p] "=&l"(p), [q] "=&l"(q)
                          : [w] "l"(w), [x] "l"(x), [m] "l"(m), [dither] "hr"(dither)
                          : "cc", "memory");
     }
+#undef FXP_UPDATE_1
 #else
 #if !FXP_DSP
     for (; n >= 4; n -= 4, w += 4, x += 4) {

@@ -43,7 +43,7 @@ static FXP_STEP fxp_scale step_loss(const int16_t x[3], const int16_t t[3], int3
 {
     uint64_t total = 0;
     for (int i = 0; i < 3; i++) {
-        const int64_t difference = (int64_t)x[i] * 4 - t[i];
+        const int64_t difference = (int32_t)x[i] * 4 - t[i];
         const uint64_t part = (uint64_t)(difference * difference);
         total = total + part > (uint64_t)1 << 62 ? (uint64_t)1 << 62 : total + part;
     }
@@ -51,12 +51,12 @@ static FXP_STEP fxp_scale step_loss(const int16_t x[3], const int16_t t[3], int3
     const int f0 = 14;
     uint64_t peak = 0;
     for (int i = 0; i < 3; i++) {
-        int64_t acc = (int64_t)x[i] * 4 - t[i];
+        int64_t acc = (int32_t)x[i] * 4 - t[i];
         peak |= fxp_magnitude(acc);
     }
     const int shift = fxp_exact_shift(peak, 16);
     for (int i = 0; i < 3; i++) {
-        int64_t acc = (int64_t)x[i] * 4 - t[i];
+        int64_t acc = (int32_t)x[i] * 4 - t[i];
         out[i] = (int16_t)fxp_narrow(acc, shift, 16);
     }
     return fxp_describe(0, 0, 16, f0 - shift);
