@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,7 +42,8 @@ from codegen.pipeline import (
     synthetic_samples,
 )
 from codegen.report import make_report
-from codegen.spec import Spec, load_spec, parse_spec
+from codegen.spec import MODES, Spec, load_spec, parse_spec
+from codegen.tuning import tuning_path, tuning_text
 from codegen.weights import load_weights
 
 if TYPE_CHECKING:
@@ -406,6 +408,7 @@ def record_command(
 @_data
 @click.option("--core", "cores", multiple=True, help="Only this core; may be given repeatedly.")
 @click.option("--toolchain", default="zig", show_default=True, type=click.Choice(["zig", "gcc"]))
+@click.option("--mode", type=click.Choice(MODES), help="Instead of the mode in the file.")
 @click.option("--compare", is_flag=True, help="Of any number of networks, beside other libraries.")
 @_seed
 @_json
@@ -414,21 +417,24 @@ def bench(
     data: Path | None,
     cores: tuple[str, ...],
     toolchain: "Toolchain",
+    mode: str | None,
     compare: bool,
     seed: int,
     as_json: bool,
 ) -> None:
     """What a step costs on emulated cores: instructions, stack, code."""
     from host_sim.bench import bench as run_bench
-    from host_sim.emulator import core_names
 
-    found = [_find_core(core, toolchain) for core in cores or core_names()]
+    found = [_find_core(core, toolchain) for core in cores or _installed_cores()]
+    specs = [load_spec(network) for network in networks]
+    if mode is not None:
+        specs = [replace(spec, mode=mode) for spec in specs]
     if compare:
-        _compare([load_spec(network) for network in networks], found, as_json)
+        _compare(specs, found, as_json)
         return
     if len(networks) > 1:
         raise click.UsageError("Several networks go with --compare only")
-    spec = load_spec(networks[0])
+    spec = specs[0]
     samples = _quantized(spec, data, seed)
     with _progress(not as_json) as bar:
         task = bar.add_task("cores", total=len(found), note="")
@@ -446,6 +452,16 @@ def bench(
         _console().print(table)
 
 
+def _installed_cores() -> list[str]:
+    """Every core, but for those whose emulator is missing: of each a line says so."""
+    from host_sim.emulator import core_names, missing_emulators
+
+    missing = missing_emulators()
+    for line in missing.values():
+        click.echo(f"left out: {line}", err=True)
+    return [core for core in core_names() if core not in missing]
+
+
 def _compare(specs: "list[Spec]", cores: "list[Core]", as_json: bool) -> None:
     from host_sim.comparison import compare
 
@@ -457,6 +473,39 @@ def _compare(specs: "list[Spec]", cores: "list[Core]", as_json: bool) -> None:
         return
     for result in results:
         click.echo(show.comparison_text(result))
+
+
+@mcugrad.command("tune")
+@_network
+@click.option("--core", required=True, help="The core, such as cortex-m4.")
+@click.option(
+    "--ram",
+    default=0,
+    type=_Bytes(),
+    help="RAM with stack, if that is more than the defaults take.",
+)
+@click.option("--toolchain", default="zig", show_default=True, type=click.Choice(["zig", "gcc"]))
+@_json
+def tune_command(network: Path, core: str, ram: int, toolchain: "Toolchain", as_json: bool) -> None:
+    """Measure which forms of the C are the fastest on a core, and write them to NET.tune.toml.
+
+    They compute the same. From then on the C for a board with that core has these forms.
+    """
+    spec, found = load_spec(network), _find_core(core, toolchain)
+    from host_sim.tune import tune
+
+    path = tuning_path(spec)
+    _check_writable(path)
+    with _progress(not as_json) as bar:
+        task = bar.add_task("forms", note="")
+        result = tune(
+            spec,
+            found,
+            ram=ram,
+            progress=lambda done, of: bar.update(task, completed=done, total=of),
+        )
+    path.write_text(tuning_text(spec, result), encoding="utf-8")
+    click.echo(json.dumps(asdict(result)) if as_json else show.tuning_lines(result, path))
 
 
 @mcugrad.command()

@@ -38,7 +38,7 @@ from codegen.layout import (
     parameter_fields,
     work_fields,
 )
-from codegen.ops.base import ElementwiseOp, LayerOp, LossOp, Op, Shape, size
+from codegen.ops.base import ROWS, ElementwiseOp, LayerOp, LossOp, Op, Shape, size
 from codegen.passes.plan_memory import scratch_names, scratches
 from codegen.report import make_report
 from codegen.spec import RESERVED_NAMES, Spec
@@ -402,6 +402,20 @@ class _StepView:
         return f"{name}{memory}({arguments}, sums)"
 
     @property
+    def sums(self) -> str:
+        """How many sums a call of the runtime computes at the most."""
+        chosen = self.op.chosen(self.kernel, self.shapes, "sums") if self._has("sums") else ROWS
+        return "FXP_ROWS" if chosen == ROWS else str(chosen)
+
+    def _has(self, knob: str) -> bool:
+        return knob in self.op.choices(self.kernel, self.shapes)
+
+    @property
+    def _is_apart(self) -> bool:
+        """A function of its own where the stack is short; else that is up to the compiler."""
+        return bool(self.op.chosen(self.kernel, self.shapes, "function") == "apart")
+
+    @property
     def sums_type(self) -> str:
         """Of neighbouring accumulators."""
         return "int32_t" if self._accumulator.is_short else "int64_t"
@@ -585,7 +599,8 @@ class _StepView:
     def signature(self) -> str:
         result = "fxp_scale" if self.returns_scale else "uint32_t" if self._is_norm else "void"
         declarations = [declaration for declaration, _ in self._arguments()]
-        return _call(f"static FXP_STEP {result} {self.label}(", declarations, ")")
+        static = "static FXP_STEP" if self._is_apart else "static"
+        return _call(f"{static} {result} {self.label}(", declarations, ")")
 
     @property
     def call(self) -> str:

@@ -25,6 +25,7 @@ from codegen.graph import (
 from codegen.interpret import IntegerLearner, State, initial_parameters, initial_state
 from codegen.layout import parameter_fields, struct_bytes, work_bytes
 from codegen.passes.build_graph import build_graph
+from codegen.passes.choose_forms import Forms, choose_forms
 from codegen.passes.differentiate import differentiate
 from codegen.passes.freeze import freeze
 from codegen.passes.fuse_elementwise import fuse_elementwise
@@ -35,6 +36,7 @@ from codegen.passes.quantize import quantize as quantize_graph
 from codegen.passes.schedule import schedule
 from codegen.report import multiplies
 from codegen.spec import Spec
+from codegen.tuning import read_forms
 
 CALIBRATION_SAMPLES = 64
 CALIBRATION_MACS = 2**27  # multiplications that calibration may take; 2 samples in any case
@@ -46,10 +48,12 @@ def make_plan(
     board: Board | None = None,
     gradient: bool = False,
     accumulate: Policy = "wide",
+    forms: Forms | None = None,
 ) -> Plan:
     """All passes. `gradient`: gradients are stored and every tensor keeps its bytes.
 
-    `accumulate` says how where there is no board that says it.
+    `accumulate` says how where there is no board that says it. `forms` of the C are those that
+    `mcugrad tune` chose for the core of the board, if they are not given.
     """
     policy = accumulate if board is None else board.accumulate
     training = fuse_elementwise(freeze(_differentiated(spec)))
@@ -57,7 +61,9 @@ def make_plan(
         training = _fused(spec, training)
     quantized = _quantized(spec, leave_out(schedule(training)), policy)
     _check_names(spec, quantized.training)
-    plan = plan_memory(quantized, keep=gradient)
+    if forms is None and board is not None and not gradient:
+        forms = read_forms(spec, quantized, board.core)
+    plan = plan_memory(choose_forms(quantized, forms or {}), keep=gradient)
     if board is not None:
         _check_address_space(spec, plan, board)
     return plan
