@@ -80,6 +80,7 @@ static inline int fxp_are_words(const void *a, const void *b)
 }
 #endif
 
+/* clang-format off */
 #if FXP_MVE
 /* Loops over vectors: the last one has only the lanes that are left (dlstp, letp), so that any n
  * will do, and any address. What loads eight, or sixteen, neighbours; those of 8 bits are widened
@@ -91,9 +92,9 @@ static inline int fxp_are_words(const void *a, const void *b)
 /* sum += a[i] * b[i], for i < n */
 #define FXP_DOT_MVE(eight_a, eight_b)                                                              \
     __asm__ volatile("dlstp.16 lr, %[n]\n"                                                         \
-                     "1:\n\t" eight_a("q0", "%[a]")                                                \
-                         eight_b("q1", "%[b]") "vmlaldava.s16 %Q[sum], %R[sum], q0, q1\n\t"        \
-                                               "letp lr, 1b"                                       \
+                     "1:\n\t" eight_a("q0", "%[a]") eight_b("q1", "%[b]")                          \
+                         "vmlaldava.s16 %Q[sum], %R[sum], q0, q1\n\t"                              \
+                         "letp lr, 1b"                                                             \
                      : [a] "+l"(a), [b] "+l"(b), [sum] "+r"(sum)                                   \
                      : [n] "r"(n)                                                                  \
                      : "lr", "q0", "q1", "memory");
@@ -105,11 +106,12 @@ static inline int fxp_are_words(const void *a, const void *b)
         for (int left = n; left > 0; left -= block) {                                              \
             int32_t p = 0, q = 0, r = 0, s = 0;                                                    \
             __asm__ volatile("dlstp." lanes " lr, %[n]\n"                                          \
-                             "1:\n\t" load_x("q0", "%[x]") load_w("q1", "%[w0]") add               \
-                             " %[p], q0, q1\n\t" load_w("q1", "%[w1]") add                         \
-                             " %[q], q0, q1\n\t" load_w("q1", "%[w2]") add                         \
-                             " %[r], q0, q1\n\t" load_w("q1", "%[w3]") add " %[s], q0, q1\n\t"     \
-                                                                           "letp lr, 1b"           \
+                             "1:\n\t" load_x("q0", "%[x]")                                         \
+                             load_w("q1", "%[w0]") add " %[p], q0, q1\n\t"                         \
+                             load_w("q1", "%[w1]") add " %[q], q0, q1\n\t"                         \
+                             load_w("q1", "%[w2]") add " %[r], q0, q1\n\t"                         \
+                             load_w("q1", "%[w3]") add " %[s], q0, q1\n\t"                         \
+                             "letp lr, 1b"                                                         \
                              : [w0] "+l"(w0), [w1] "+l"(w1), [w2] "+l"(w2), [w3] "+l"(w3),         \
                                [x] "+l"(x), [p] "+Te"(p), [q] "+Te"(q), [r] "+Te"(r), [s] "+Te"(s) \
                              : [n] "r"(left < block ? left : block)                                \
@@ -122,50 +124,40 @@ static inline int fxp_are_words(const void *a, const void *b)
     }
 
 static inline void fxp_four_rows16x8(const int16_t *w, const int8_t *x, int n, int64_t sums[4])
-    FXP_FOUR_ROWS(int16_t, FXP_EIGHT16, int8_t, FXP_EIGHT8, "16", "vmladava.s16", FXP_BLOCK)
+FXP_FOUR_ROWS(int16_t, FXP_EIGHT16, int8_t, FXP_EIGHT8, "16", "vmladava.s16", FXP_BLOCK)
 
-        static inline void fxp_four_rows8x16(const int8_t *w, const int16_t *x, int n,
-                                             int64_t sums[4])
-            FXP_FOUR_ROWS(int8_t, FXP_EIGHT8, int16_t, FXP_EIGHT16, "16", "vmladava.s16", FXP_BLOCK)
+static inline void fxp_four_rows8x16(const int8_t *w, const int16_t *x, int n, int64_t sums[4])
+FXP_FOUR_ROWS(int8_t, FXP_EIGHT8, int16_t, FXP_EIGHT16, "16", "vmladava.s16", FXP_BLOCK)
 
-                static inline void fxp_four_rows8(const int8_t *w, const int8_t *x, int n,
-                                                  int64_t sums[4])
-                    FXP_FOUR_ROWS(int8_t, FXP_SIXTEEN8, int8_t, FXP_SIXTEEN8, "8", "vmladava.s8",
-                                  16384)
+static inline void fxp_four_rows8(const int8_t *w, const int8_t *x, int n, int64_t sums[4])
+FXP_FOUR_ROWS(int8_t, FXP_SIXTEEN8, int8_t, FXP_SIXTEEN8, "8", "vmladava.s8", 16384)
 
-    /* The same for products of 16 by 16 bits, whose sums need pairs of registers. */
-    static inline void fxp_four_rows16(const int16_t *w, const int16_t *x, int n, int64_t sums[4])
+/* The same for products of 16 by 16 bits, whose sums need pairs of registers. */
+static inline void fxp_four_rows16(const int16_t *w, const int16_t *x, int n, int64_t sums[4])
 {
     register const int16_t *r8 __asm__("r8") = w;
     register int r9 __asm__("r9") = n;
     register int64_t *r10 __asm__("r10") = sums;
     register const int16_t *r12 __asm__("r12") = x;
-    __asm__ volatile(
-        "push {r7, r10}\n\t"
-        "dlstp.16 lr, r9\n\t"
-        "ldm r10, {r0, r1, r2, r3, r4, r5, r6, r7}\n\t"
-        "lsl r11, r9, #1\n\t"
-        "add r9, r8, r11\n\t"
-        "add r10, r9, r11\n\t"
-        "add r11, r10, r11\n"
-        "1:\n\t" FXP_EIGHT16("q0", "r12")
-            FXP_EIGHT16("q1", "r8") "vmlaldava.s16 r0, r1, q0, q1\n\t" FXP_EIGHT16(
-                "q1",
-                "r9") "vmlaldava.s16 r2, r3, q0, q1\n\t" FXP_EIGHT16("q1",
-                                                                     "r10") "vmlaldava.s16 r4, r5, "
-                                                                            "q0, "
-                                                                            "q1\n\t" FXP_EIGHT16("q"
-                                                                                                 "1",
-                                                                                                 "r"
-                                                                                                 "1"
-                                                                                                 "1") "vmlaldava.s16 r6, r7, q0, q1\n\t"
-                                                                                                      "letp lr, 1b\n\t"
-                                                                                                      "ldr r10, [sp, #4]\n\t"
-                                                                                                      "stm r10, {r0, r1, r2, r3, r4, r5, r6, r7}\n\t"
-                                                                                                      "pop {r7, r10}"
-        : "+r"(r8), "+r"(r9), "+r"(r10), "+r"(r12)
-        :
-        : "r0", "r1", "r2", "r3", "r4", "r5", "r6", "r11", "lr", "q0", "q1", "memory");
+    __asm__ volatile("push {r7, r10}\n\t"
+                     "dlstp.16 lr, r9\n\t"
+                     "ldm r10, {r0, r1, r2, r3, r4, r5, r6, r7}\n\t"
+                     "lsl r11, r9, #1\n\t"
+                     "add r9, r8, r11\n\t"
+                     "add r10, r9, r11\n\t"
+                     "add r11, r10, r11\n"
+                     "1:\n\t" FXP_EIGHT16("q0", "r12")
+                     FXP_EIGHT16("q1", "r8") "vmlaldava.s16 r0, r1, q0, q1\n\t"
+                     FXP_EIGHT16("q1", "r9") "vmlaldava.s16 r2, r3, q0, q1\n\t"
+                     FXP_EIGHT16("q1", "r10") "vmlaldava.s16 r4, r5, q0, q1\n\t"
+                     FXP_EIGHT16("q1", "r11") "vmlaldava.s16 r6, r7, q0, q1\n\t"
+                     "letp lr, 1b\n\t"
+                     "ldr r10, [sp, #4]\n\t"
+                     "stm r10, {r0, r1, r2, r3, r4, r5, r6, r7}\n\t"
+                     "pop {r7, r10}"
+                     : "+r"(r8), "+r"(r9), "+r"(r10), "+r"(r12)
+                     :
+                     : "r0", "r1", "r2", "r3", "r4", "r5", "r6", "r11", "lr", "q0", "q1", "memory");
 }
 
 /* sums[j] = b[j] with f fraction bits, or 0 without b, for j < rows */
@@ -203,8 +195,8 @@ static inline void fxp_begin(const int32_t *b, int f, int rows, int64_t *sums)
 /* The places of four columns: lanes are rows, q2 to q5 their distances, 16 bits without a sign. */
 #define FXP_FAR 9000 /* the longest step: 7 steps and 3 fit */
 #define FXP_PLACES(zero, one, step)                                                                \
-    "mov " zero ", #0\n\t"                                                                         \
-    "mov " one ", #1\n\t"                                                                          \
+    "mov " zero ", #0\n\t"                                                                        \
+    "mov " one ", #1\n\t"                                                                         \
     "vidup.u16 q2, " zero ", #1\n\t"                                                               \
     "vmul.i16 q2, q2, " step "\n\t"                                                                \
     "vadd.i16 q3, q2, " one "\n\t"                                                                 \
@@ -215,111 +207,71 @@ static inline void fxp_begin(const int32_t *b, int f, int rows, int64_t *sums)
 
 /* sums[j] += sum of w[i * step + j] * e[i], for four columns and i < n */
 static inline void fxp_four_columns16(const int16_t *w, const int16_t *e, int n, int step,
-                                      int64_t sums[4])
+                                           int64_t sums[4])
 {
     register const int16_t *r8 __asm__("r8") = w;
     register const int16_t *r9 __asm__("r9") = e;
     register int r10 __asm__("r10") = n;
     register int r11 __asm__("r11") = step;
     register int64_t *r12 __asm__("r12") = sums;
-    __asm__ volatile(
-        "push {r7}\n\t" FXP_PLACES(
-            "r0",
-            "r1", "r11") "lsl r11, r11, #4\n\t"
-                         "ldm r12, {r0, r1, r2, r3, r4, r5, r6, r7}\n\t"
-                         "dlstp.16 lr, r10\n"
-                         "1:\n\t" FXP_EIGHT16("q0", "r9")
-                             FXP_GATHER16("q1", "r8", "q2") "vmlaldava.s16 r0, r1, q0, "
-                                                            "q1\n\t" FXP_GATHER16("q1", "r8", "q3") "vmlaldava.s16 r2, r3, q0, q1\n\t" FXP_GATHER16(
-                                                                "q1", "r8",
-                                                                "q4") "vmlaldava.s16 r4, r5, q0, "
-                                                                      "q1\n\t" FXP_GATHER16("q1",
-                                                                                            "r8",
-                                                                                            "q5") "vmlaldava.s16 r6, r7, q0, q1\n\t"
-                                                                                                  "add r8, r8, r11\n\t"
-                                                                                                  "letp lr, 1b\n\t"
-                                                                                                  "stm r12, {r0, r1, r2, r3, r4, r5, r6, r7}\n\t"
-                                                                                                  "pop {r7}"
-        : "+r"(r8), "+r"(r9), "+r"(r10), "+r"(r11)
-        : "r"(r12)
-        : "r0", "r1", "r2", "r3", "r4", "r5", "r6", "lr", "q0", "q1", "q2", "q3", "q4", "q5",
-          "memory");
+    __asm__ volatile("push {r7}\n\t" FXP_PLACES("r0", "r1", "r11")
+                     "lsl r11, r11, #4\n\t"
+                     "ldm r12, {r0, r1, r2, r3, r4, r5, r6, r7}\n\t"
+                     "dlstp.16 lr, r10\n"
+                     "1:\n\t" FXP_EIGHT16("q0", "r9")
+                     FXP_GATHER16("q1", "r8", "q2") "vmlaldava.s16 r0, r1, q0, q1\n\t"
+                     FXP_GATHER16("q1", "r8", "q3") "vmlaldava.s16 r2, r3, q0, q1\n\t"
+                     FXP_GATHER16("q1", "r8", "q4") "vmlaldava.s16 r4, r5, q0, q1\n\t"
+                     FXP_GATHER16("q1", "r8", "q5") "vmlaldava.s16 r6, r7, q0, q1\n\t"
+                     "add r8, r8, r11\n\t"
+                     "letp lr, 1b\n\t"
+                     "stm r12, {r0, r1, r2, r3, r4, r5, r6, r7}\n\t"
+                     "pop {r7}"
+                     : "+r"(r8), "+r"(r9), "+r"(r10), "+r"(r11)
+                     : "r"(r12)
+                     : "r0", "r1", "r2", "r3", "r4", "r5", "r6", "lr", "q0", "q1", "q2", "q3",
+                       "q4", "q5", "memory");
 }
 
 /* The same where the sums of FXP_BLOCK products fit 32 bits. */
-#define FXP_FOUR_COLUMNS(weight, gather, error, load_e)                                                                                   \
-    {                                                                                                                                     \
-        const int far = 8 * step * (int)sizeof w[0];                                                                                      \
-        for (; n > 0; n -= FXP_BLOCK) {                                                                                                   \
-            int32_t p = 0, q = 0, r = 0, s = 0;                                                                                           \
-            __asm__ volatile(                                                                                                             \
-                FXP_PLACES(                                                                                                               \
-                    "%[p]", "%[q]",                                                                                                       \
-                    "%[step]") "mov %[p], #0\n\t"                                                                                         \
-                               "mov %[q], #0\n\t"                                                                                         \
-                               "dlstp.16 lr, %[n]\n"                                                                                      \
-                               "1:\n\t" load_e("q0", "%[e]")                                                                              \
-                                   gather("q1", "%[w]", "q2") "vmladava.s16 %[p], q0, "                                                   \
-                                                              "q1\n\t" gather("q1", "%[w]", "q3") "vmladava.s16 %[q], q0, q1\n\t" gather( \
-                                                                  "q1", "%[w]",                                                           \
-                                                                  "q4") "vmladava.s16 %[r], q0, "                                         \
-                                                                        "q1\n\t" gather("q1",                                             \
-                                                                                        "%[w]",                                           \
-                                                                                        "q5") "vm"                                        \
-                                                                                              "la"                                        \
-                                                                                              "da"                                        \
-                                                                                              "va"                                        \
-                                                                                              ".s"                                        \
-                                                                                              "16"                                        \
-                                                                                              " %"                                        \
-                                                                                              "[s"                                        \
-                                                                                              "],"                                        \
-                                                                                              " q"                                        \
-                                                                                              "0,"                                        \
-                                                                                              " q"                                        \
-                                                                                              "1"                                         \
-                                                                                              "\n"                                        \
-                                                                                              "\t"                                        \
-                                                                                              "ad"                                        \
-                                                                                              "d "                                        \
-                                                                                              "%["                                        \
-                                                                                              "w]"                                        \
-                                                                                              ", "                                        \
-                                                                                              "%["                                        \
-                                                                                              "w]"                                        \
-                                                                                              ", "                                        \
-                                                                                              "%["                                        \
-                                                                                              "fa"                                        \
-                                                                                              "r]"                                        \
-                                                                                              "\n"                                        \
-                                                                                              "\t"                                        \
-                                                                                              "le"                                        \
-                                                                                              "tp"                                        \
-                                                                                              " l"                                        \
-                                                                                              "r,"                                        \
-                                                                                              " 1"                                        \
-                                                                                              "b"                                         \
-                : [w] "+r"(w), [e] "+l"(e), [p] "+Te"(p), [q] "+Te"(q), [r] "+Te"(r), [s] "+Te"(s)                                        \
-                : [n] "r"(n < FXP_BLOCK ? n : FXP_BLOCK), [step] "r"(step), [far] "r"(far)                                                \
-                : "lr", "q0", "q1", "q2", "q3", "q4", "q5", "cc", "memory");                                                              \
-            sums[0] += p;                                                                                                                 \
-            sums[1] += q;                                                                                                                 \
-            sums[2] += r;                                                                                                                 \
-            sums[3] += s;                                                                                                                 \
-        }                                                                                                                                 \
+#define FXP_FOUR_COLUMNS(weight, gather, error, load_e)                                            \
+    {                                                                                              \
+        const int far = 8 * step * (int)sizeof w[0];                                               \
+        for (; n > 0; n -= FXP_BLOCK) {                                                            \
+            int32_t p = 0, q = 0, r = 0, s = 0;                                                    \
+            __asm__ volatile(                                                                      \
+                FXP_PLACES("%[p]", "%[q]", "%[step]")                                              \
+                "mov %[p], #0\n\t"                                                                \
+                "mov %[q], #0\n\t"                                                                \
+                "dlstp.16 lr, %[n]\n"                                                              \
+                "1:\n\t" load_e("q0", "%[e]")                                                      \
+                gather("q1", "%[w]", "q2") "vmladava.s16 %[p], q0, q1\n\t"                         \
+                gather("q1", "%[w]", "q3") "vmladava.s16 %[q], q0, q1\n\t"                         \
+                gather("q1", "%[w]", "q4") "vmladava.s16 %[r], q0, q1\n\t"                         \
+                gather("q1", "%[w]", "q5") "vmladava.s16 %[s], q0, q1\n\t"                         \
+                "add %[w], %[w], %[far]\n\t"                                                       \
+                "letp lr, 1b"                                                                      \
+                : [w] "+r"(w), [e] "+l"(e), [p] "+Te"(p), [q] "+Te"(q), [r] "+Te"(r), [s] "+Te"(s) \
+                : [n] "r"(n < FXP_BLOCK ? n : FXP_BLOCK), [step] "r"(step), [far] "r"(far)         \
+                : "lr", "q0", "q1", "q2", "q3", "q4", "q5", "cc", "memory");                       \
+            sums[0] += p;                                                                          \
+            sums[1] += q;                                                                          \
+            sums[2] += r;                                                                          \
+            sums[3] += s;                                                                          \
+        }                                                                                          \
     }
 
 static inline void fxp_four_columns16x8(const int16_t *w, const int8_t *e, int n, int step,
-                                        int64_t sums[4])
-    FXP_FOUR_COLUMNS(int16_t, FXP_GATHER16, int8_t, FXP_EIGHT8)
+                                             int64_t sums[4])
+FXP_FOUR_COLUMNS(int16_t, FXP_GATHER16, int8_t, FXP_EIGHT8)
 
-        static inline void fxp_four_columns8x16(const int8_t *w, const int16_t *e, int n, int step,
-                                                int64_t sums[4])
-            FXP_FOUR_COLUMNS(int8_t, FXP_GATHER8, int16_t, FXP_EIGHT16)
+static inline void fxp_four_columns8x16(const int8_t *w, const int16_t *e, int n, int step,
+                                             int64_t sums[4])
+FXP_FOUR_COLUMNS(int8_t, FXP_GATHER8, int16_t, FXP_EIGHT16)
 
-                static inline void fxp_four_columns8(const int8_t *w, const int8_t *e, int n,
-                                                     int step, int64_t sums[4])
-                    FXP_FOUR_COLUMNS(int8_t, FXP_GATHER8, int8_t, FXP_EIGHT8)
+static inline void fxp_four_columns8(const int8_t *w, const int8_t *e, int n, int step,
+                                          int64_t sums[4])
+FXP_FOUR_COLUMNS(int8_t, FXP_GATHER8, int8_t, FXP_EIGHT8)
 
 /* All runs of a walk. */
 #define FXP_WALK_MVE(four_columns)                                                                 \
@@ -383,8 +335,8 @@ static inline void fxp_four_columns16x8(const int16_t *w, const int8_t *e, int n
                          : "r18", "r19", "r20", "r21", "memory");                                  \
     }
 
-    /* sum of a * b[i] over n numbers a that are 2 + `gap` bytes apart, exact */
-    static FXP_OUTLINE int64_t fxp_avr_dot16(const int16_t *a, int gap, const int16_t *b, int n)
+/* sum of a * b[i] over n numbers a that are 2 + `gap` bytes apart, exact */
+static FXP_OUTLINE int64_t fxp_avr_dot16(const int16_t *a, int gap, const int16_t *b, int n)
 {
     FXP_AVR_SUM(a, b, n)
     register int64_t sum __asm__("r18");
@@ -476,6 +428,7 @@ static inline void fxp_avr_add(int64_t *sum, int64_t v)
 #undef FXP_AVR_ADD
 }
 #endif
+/* clang-format on */
 
 #if FXP_SMALL_THUMB
 /* Two sums, exact. Products are added in pairs, less 1 so that 32 bits hold a pair: `low` has the
