@@ -376,7 +376,7 @@ class _StepView:
         place is in argument `of`, or in scratch.
         """
         name, memory = f"fxp_rows{_widths(*widths)}", self._memory(of)
-        if memory and "b" in self.step.reads and not self._memory("b"):
+        if memory and not self._memory("b"):
             memory += "_w"
         bias, f = (f"&b[{first}]", "f0") if "b" in self.step.reads else ("NULL", "0")
         arguments = f"{place}, {other}, {n}, {bias}, {f}, count, "
