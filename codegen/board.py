@@ -9,6 +9,9 @@ from typing import Any, Literal, get_type_hints
 from codegen import paths
 from codegen.errors import UserError
 
+Policy = Literal["wide", "shifted"]  # of accumulators, see Board
+POLICIES: tuple[Policy, ...] = ("wide", "shifted")
+
 
 @dataclass(frozen=True)
 class Region:
@@ -20,12 +23,13 @@ class Region:
 
 @dataclass(frozen=True)
 class Setting:
-    """Bits of a register that are cleared and set before anything else runs."""
+    """Bits of a register that are cleared and set, or waited for, before anything else runs."""
 
     comment: str
     address: int
     clear: int
     set: int
+    await_: int = 0
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class Checkpoint:
     memory: Region
     word: int
     page: int  # 0: memory that needs no erase
+    code_in_ram: int = 0  # bytes, of a driver that runs there
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,7 @@ class Firmware:
     defines: Mapping[str, int]
     flags: str = ""
     linker_script: str = ""
+    uf2_family: int = 0  # where a boot loader takes UF2 files
     setup: tuple[Setting, ...] = ()
     checkpoint: Checkpoint | None = None
     emulator: Tool | None = None
@@ -92,7 +98,7 @@ class Board:
     flash_bytes: int
     ram_bytes: int
     address_bits: Literal[16, 32]
-    accumulate: Literal["wide", "shifted"]
+    accumulate: Policy
     source: str
     firmware: Firmware | None = field(default=None, repr=False, compare=False)
     no_firmware: str = ""  # why there is none
@@ -102,7 +108,7 @@ _KEYS = {field.name: field.type for field in fields(Board) if field.name != "nam
 _OPTIONAL = ("firmware", "no_firmware")
 _CHOICES: dict[str, tuple[object, ...]] = {
     "address_bits": (16, 32),
-    "accumulate": ("wide", "shifted"),
+    "accumulate": POLICIES,
 }
 
 
@@ -236,6 +242,6 @@ _READERS: dict[Any, tuple[Callable[[object], Any], str]] = {
     tuple[str, ...]: (lambda v: tuple(map(_text, _items(v))), "texts in brackets"),
     tuple[Setting, ...]: (
         lambda v: tuple(map(_setting, _items(v))),
-        'a list of ["register", address, bits to clear, bits to set]',
+        'a list of ["register", address, bits to clear, bits to set, bits to wait for or none]',
     ),
 }

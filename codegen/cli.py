@@ -7,6 +7,8 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from codegen import VERSION, show
-from codegen.board import Board, all_boards, load_board
+from codegen.board import POLICIES, Board, all_boards, load_board
 from codegen.data import Data
 from codegen.errors import UserError
 from codegen.firmware import (
@@ -40,7 +42,8 @@ from codegen.pipeline import (
     synthetic_samples,
 )
 from codegen.report import make_report
-from codegen.spec import Spec, load_spec, parse_spec
+from codegen.spec import MODES, Spec, load_spec, parse_spec
+from codegen.tuning import tuning_path, tuning_text
 from codegen.weights import load_weights
 
 if TYPE_CHECKING:
@@ -321,7 +324,7 @@ def link_command(
 ) -> None:
     """Let a board learn from samples over a serial line; without data, only ask it."""
     from host_sim.line_training import LineResult
-    from host_sim.link import Link
+    from host_sim.link import link_to_any
 
     spec, board = load_spec(network), _find_board(board_name)
     if emulate == (port is not None):
@@ -335,10 +338,13 @@ def link_command(
         raise UserError(f"{table}: without samples there is no curve; add --data FILE")
     loaded = None if data is None else _load(spec, data, seed)
     samples = None if loaded is None else quantize_samples(spec, loaded.x, loaded.y)
-    plan, parameters = make_plan(spec, board), _weights(spec, start)
-    state = make_state(spec, plan, samples, seed, parameters)
-    with _line(spec, plan, state, port, baud, board) as (place, line):
-        link = Link(line, spec, plan, state, place=place)
+    parameters = _weights(spec, start)
+    # Without the name of the board its sums may be of either kind: the device knows.
+    plans = [make_plan(spec, board, accumulate=kind) for kind in POLICIES[: 1 if board else None]]
+    ways = ((plan, make_state(spec, plan, samples, seed, parameters)) for plan in plans)
+    first = next(ways)
+    with _line(spec, *first, port, baud, board) as (place, line):
+        link = link_to_any(line, spec, chain([first], ways), place=place)
         curve = _train_over_line(link, spec, loaded, epochs, seed, quiet=as_json)
         if keep:
             link.save()
@@ -402,6 +408,7 @@ def record_command(
 @_data
 @click.option("--core", "cores", multiple=True, help="Only this core; may be given repeatedly.")
 @click.option("--toolchain", default="zig", show_default=True, type=click.Choice(["zig", "gcc"]))
+@click.option("--mode", type=click.Choice(MODES), help="Instead of the mode in the file.")
 @click.option("--compare", is_flag=True, help="Of any number of networks, beside other libraries.")
 @_seed
 @_json
@@ -410,21 +417,24 @@ def bench(
     data: Path | None,
     cores: tuple[str, ...],
     toolchain: "Toolchain",
+    mode: str | None,
     compare: bool,
     seed: int,
     as_json: bool,
 ) -> None:
     """What a step costs on emulated cores: instructions, stack, code."""
     from host_sim.bench import bench as run_bench
-    from host_sim.emulator import core_names
 
-    found = [_find_core(core, toolchain) for core in cores or core_names()]
+    found = [_find_core(core, toolchain) for core in cores or _installed_cores()]
+    specs = [load_spec(network) for network in networks]
+    if mode is not None:
+        specs = [replace(spec, mode=mode) for spec in specs]
     if compare:
-        _compare([load_spec(network) for network in networks], found, as_json)
+        _compare(specs, found, as_json)
         return
     if len(networks) > 1:
         raise click.UsageError("Several networks go with --compare only")
-    spec = load_spec(networks[0])
+    spec = specs[0]
     samples = _quantized(spec, data, seed)
     with _progress(not as_json) as bar:
         task = bar.add_task("cores", total=len(found), note="")
@@ -442,6 +452,16 @@ def bench(
         _console().print(table)
 
 
+def _installed_cores() -> list[str]:
+    """Every core, but for those whose emulator is missing: of each a line says so."""
+    from host_sim.emulator import core_names, missing_emulators
+
+    missing = missing_emulators()
+    for line in missing.values():
+        click.echo(f"left out: {line}", err=True)
+    return [core for core in core_names() if core not in missing]
+
+
 def _compare(specs: "list[Spec]", cores: "list[Core]", as_json: bool) -> None:
     from host_sim.comparison import compare
 
@@ -453,6 +473,39 @@ def _compare(specs: "list[Spec]", cores: "list[Core]", as_json: bool) -> None:
         return
     for result in results:
         click.echo(show.comparison_text(result))
+
+
+@mcugrad.command("tune")
+@_network
+@click.option("--core", required=True, help="The core, such as cortex-m4.")
+@click.option(
+    "--ram",
+    default=0,
+    type=_Bytes(),
+    help="RAM with stack, if that is more than the defaults take.",
+)
+@click.option("--toolchain", default="zig", show_default=True, type=click.Choice(["zig", "gcc"]))
+@_json
+def tune_command(network: Path, core: str, ram: int, toolchain: "Toolchain", as_json: bool) -> None:
+    """Measure which forms of the C are the fastest on a core, and write them to NET.tune.toml.
+
+    They compute the same. From then on the C for a board with that core has these forms.
+    """
+    spec, found = load_spec(network), _find_core(core, toolchain)
+    from host_sim.tune import tune
+
+    path = tuning_path(spec)
+    _check_writable(path)
+    with _progress(not as_json) as bar:
+        task = bar.add_task("forms", note="")
+        result = tune(
+            spec,
+            found,
+            ram=ram,
+            progress=lambda done, of: bar.update(task, completed=done, total=of),
+        )
+    path.write_text(tuning_text(spec, result), encoding="utf-8")
+    click.echo(json.dumps(asdict(result)) if as_json else show.tuning_lines(result, path))
 
 
 @mcugrad.command()
@@ -690,9 +743,11 @@ def _find_tools(board: Board, toolchain: Toolchain | None, run: bool) -> Toolcha
 
 
 def _build(folder: Path, project: Project, toolchain: Toolchain, as_json: bool) -> None:
-    from host_sim.firmware import build_firmware
+    from host_sim.firmware import build_firmware, write_uf2
 
     built = build_firmware(folder, project, toolchain)
+    if family := firmware_of(project.board).uf2_family:
+        write_uf2(built.elf, family)
     click.echo(json.dumps(built.as_json()) if as_json else show.built_lines(built))
 
 

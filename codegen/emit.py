@@ -38,7 +38,7 @@ from codegen.layout import (
     parameter_fields,
     work_fields,
 )
-from codegen.ops.base import ElementwiseOp, LayerOp, LossOp, Op, Shape, size
+from codegen.ops.base import ROWS, ElementwiseOp, LayerOp, LossOp, Op, Shape, size
 from codegen.passes.plan_memory import scratch_names, scratches
 from codegen.report import make_report
 from codegen.spec import RESERVED_NAMES, Spec
@@ -241,8 +241,16 @@ class _StepView:
 
     @property
     def types(self) -> dict[str, str]:
-        types = {key: C_TYPES[self._format(n).bits] for key, n in self.step.reads.items()}
+        types = {key: self._type(name) for key, name in self.step.reads.items()}
         return {**types, "out": C_TYPES[self.bits]}
+
+    def _type(self, name: str) -> str:
+        """With the memory that it is in, where that is not RAM."""
+        memory = "FXP_FLASH " if self._is_constant(name) else ""
+        return memory + C_TYPES[self._format(name).bits]
+
+    def _is_constant(self, name: str) -> bool:
+        return self._tensor(name).role in PARAMETER_ROLES and self._tensor(name).frozen
 
     @property
     def bits_of(self) -> dict[str, int]:
@@ -257,7 +265,7 @@ class _StepView:
         }
 
     def _constant_f(self, name: str) -> int | None:
-        if self._tensor(name).role in PARAMETER_ROLES and self._tensor(name).frozen:
+        if self._is_constant(name):
             return self.state.f[name]
         tensor_format = self._format(name)
         return tensor_format.f if tensor_format.policy == "fixed" else None
@@ -355,16 +363,31 @@ class _StepView:
         return scratches(self.plan.quantized, self.step)[0].bits
 
     def along_rows(
-        self, place: str, other: str, widths: tuple[int, int], n: Any, first: str
+        self,
+        place: str,
+        other: str,
+        widths: tuple[int, int],
+        n: Any,
+        first: str = "",
+        of: str = "",
     ) -> str:
         """Fills `sums` with `count` accumulators: rows of products of elements at two places, n
-        each, as wide as `widths` says, and biases, beginning with that of index `first`.
+        each, as wide as `widths` says, and biases, beginning with that of index `first`. The first
+        place is in argument `of`, or in scratch.
         """
-        bias = f"&b[{first}], f0" if "b" in self.step.reads else "NULL, 0"
-        name, arguments = f"fxp_rows{_widths(*widths)}", f"{place}, {other}, {n}, {bias}, count"
+        name, memory = f"fxp_rows{_widths(*widths)}", self._memory(of)
+        if memory and not self._memory("b"):
+            memory += "_w"
+        bias, f = (f"&b[{first}]", "f0") if "b" in self.step.reads else ("NULL", "0")
+        arguments = f"{place}, {other}, {n}, {bias}, {f}, count, "
         if self._accumulator.is_short:
-            return f"{name}_short({arguments}, {self._sum_shift}, sums)"
-        return f"{name}({arguments}, sums)"
+            return f"{name}_short{memory}({arguments}{self._sum_shift}, sums)"
+        return f"{name}{memory}({arguments}sums)"
+
+    def _memory(self, key: str) -> str:
+        """What kernels are called for an argument that is in flash."""
+        name = self.step.reads.get(key)
+        return "_flash" if name is not None and self._is_constant(name) else ""
 
     def down_columns(
         self, a: str, place: str, b: str, errors: str, columns: str, is_all: bool = False
@@ -372,13 +395,25 @@ class _StepView:
         """Adds to `sums` products of arguments a and b, which lie at these places, by a `walk`;
         where those are all, `sums` become accumulators.
         """
-        name, arguments = (
-            self.kernel_of("fxp_columns", a, b),
-            f"{place}, {errors}, &walk, {columns}",
-        )
+        name, memory = self.kernel_of("fxp_columns", a, b), self._memory(a)
+        arguments = f"{place}, {errors}, &walk, {columns}"
         if is_all and self._accumulator.is_short:
-            return f"{name}_short({arguments}, {self._sum_shift}, sums)"
-        return f"{name}({arguments}, sums)"
+            return f"{name}_short{memory}({arguments}, {self._sum_shift}, sums)"
+        return f"{name}{memory}({arguments}, sums)"
+
+    @property
+    def sums(self) -> str:
+        """How many sums a call of the runtime computes at the most."""
+        chosen = self.op.chosen(self.kernel, self.shapes, "sums") if self._has("sums") else ROWS
+        return "FXP_ROWS" if chosen == ROWS else str(chosen)
+
+    def _has(self, knob: str) -> bool:
+        return knob in self.op.choices(self.kernel, self.shapes)
+
+    @property
+    def _is_apart(self) -> bool:
+        """A function of its own where the stack is short; else that is up to the compiler."""
+        return bool(self.op.chosen(self.kernel, self.shapes, "function") == "apart")
 
     @property
     def sums_type(self) -> str:
@@ -564,7 +599,8 @@ class _StepView:
     def signature(self) -> str:
         result = "fxp_scale" if self.returns_scale else "uint32_t" if self._is_norm else "void"
         declarations = [declaration for declaration, _ in self._arguments()]
-        return _call(f"static FXP_STEP {result} {self.label}(", declarations, ")")
+        static = "static FXP_STEP" if self._is_apart else "static"
+        return _call(f"{static} {result} {self.label}(", declarations, ")")
 
     @property
     def call(self) -> str:
@@ -616,7 +652,7 @@ class _StepView:
 
     def _pointer(self, const: str, key: str, name: str) -> tuple[str, str]:
         tensor = self._tensor(name)
-        declaration = f"{const}{C_TYPES[self._format(name).bits]} {key}[{tensor.size}]"
+        declaration = f"{const}{self._type(name)} {key}[{tensor.size}]"
         return declaration, self._place(tensor)
 
     def _updated(self) -> Iterator[tuple[str, str]]:

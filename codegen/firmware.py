@@ -12,13 +12,14 @@ from codegen.emit import Options, emit, emit_link, render
 from codegen.errors import UserError
 from codegen.graph import Plan
 from codegen.interpret import State
-from codegen.layout import initial_tables, parameter_fields, struct_bytes
+from codegen.layout import parameter_fields, struct_bytes
 from codegen.report import make_report
 from codegen.spec import Spec
 
 Toolchain = Literal["gcc", "zig"]
 
 LINK_STATE_BYTES = 96  # at most, of link_state, and on AVR of link.c's constants
+_AVR_CONSTANTS = 65_280  # what pointers of 16 bits reach behind the interrupt vectors
 _MOST_SLOTS = 4  # a start reads all of them
 _FLAGS = (
     *("-Os", "-g", "-Wall", "-Wextra", "-ffunction-sections", "-fdata-sections"),
@@ -72,7 +73,7 @@ def firmware_of(board: Board) -> Firmware:
         why = board.no_firmware or "its board.toml has no table [firmware]"
         raise UserError(
             f"{board.name}: there is no bare firmware for this board, since {why}; "
-            "take --package arduino"
+            "take --package arduino, or another kind"
         )
     return board.firmware
 
@@ -189,6 +190,10 @@ class _BoardView:
         return self.firmware.emulator.command.format(elf=f"build/{name}.elf", serial="pty")
 
     @property
+    def waits(self) -> bool:
+        return any(setting.await_ for setting in self.firmware.setup)
+
+    @property
     def needs_binary(self) -> bool:
         return self.firmware.upload is not None and "{bin}" in self.firmware.upload.command
 
@@ -196,11 +201,10 @@ class _BoardView:
 # ---------------------------------------------------------------- whether it fits
 
 
-def overhead_bytes(plan: Plan, state: State, firmware: Firmware) -> int:
-    """RAM beside <net>_params and <net>_work: link, stack, and on AVR the frozen weights."""
-    frozen = sum(table.bytes for table in initial_tables(plan, state) if table.frozen)
-    constants = frozen if instruction_set(firmware) == "avr" else 0
-    return _buffer_bytes(plan) + LINK_STATE_BYTES + firmware.stack_bytes + constants
+def overhead_bytes(plan: Plan, firmware: Firmware) -> int:
+    """RAM beside <net>_params and <net>_work: link, stack, and code that runs in RAM."""
+    code = firmware.checkpoint.code_in_ram if firmware.checkpoint is not None else 0
+    return _buffer_bytes(plan) + LINK_STATE_BYTES + firmware.stack_bytes + code
 
 
 def _buffer_bytes(plan: Plan) -> int:
@@ -212,7 +216,7 @@ def _buffer_bytes(plan: Plan) -> int:
 def check_fit(spec: Spec, plan: Plan, state: State, board: Board) -> None:
     """UserError where the board has too little memory for network, link and stack."""
     firmware, report = firmware_of(board), make_report(plan, state)
-    more = overhead_bytes(plan, state, firmware)
+    more = overhead_bytes(plan, firmware)
     room = firmware.data.bytes - more
     if report.total > room:
         way = (
@@ -230,12 +234,13 @@ def check_fit(spec: Spec, plan: Plan, state: State, board: Board) -> None:
             f"{spec.source}: an input of {_buffer_bytes(plan)} bytes is too long for the link, "
             "whose frames have at most 65535; shrink the input"
         )
-    if report.constants > firmware.code.bytes:
+    is_avr = instruction_set(firmware) == "avr"
+    room = min(firmware.code.bytes, _AVR_CONSTANTS if is_avr else 2**32)
+    if report.constants > room:
         raise UserError(
             f"{spec.source}: {spec.name} does not fit {board.name}: its constants take "
-            f"{report.constants} bytes of flash, of {firmware.code.bytes}: "
-            f"{report.constants - firmware.code.bytes} too many; shrink the network, or take "
-            "another board"
+            f"{report.constants} bytes of flash, of {room}: "
+            f"{report.constants - room} too many; shrink the network, or take another board"
         )
 
 

@@ -181,6 +181,7 @@ class Step:
     shapes: Mapping[str, Shape] = field(default_factory=dict)
     finishes: tuple[Finish, ...] = ()
     sink: Sink | None = None
+    twin: str = ""  # the step of training that this one of phase "inference" stands for
 
     @property
     def inputs(self) -> tuple[str, ...]:

@@ -185,12 +185,14 @@ def initial_tables(plan: Plan, state: State) -> tuple[Table, ...]:
 def network_hash(spec: Spec, plan: Plan, state: State) -> bytes:
     """8 bytes that differ where saved parameters would not fit, or would mean something else.
 
-    They cover the description (not the file's name or comments), the layout of <net>_params and
-    the frozen parameters.
+    They cover the description (not the file's name or comments), the layout of <net>_params, the
+    frozen parameters, and how sums are accumulated, which depends on the board.
     """
     frozen = [table for table in initial_tables(plan, state) if table.frozen]
     described = replace(spec, source="", digest="")
-    return hashlib.sha256(repr((described, parameter_fields(plan), frozen)).encode()).digest()[:8]
+    sums = sorted(plan.quantized.accumulators.items())
+    covered = (described, parameter_fields(plan), frozen, sums)
+    return hashlib.sha256(repr(covered).encode()).digest()[:8]
 
 
 def op_tables(training: TrainingGraph, learns: bool = True) -> tuple[Table, ...]:

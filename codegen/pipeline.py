@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from codegen.board import Board
+from codegen.board import Board, Policy
 from codegen.data import Data, load_data
 from codegen.emit import Options, declared, emit
 from codegen.errors import UserError
 from codegen.fixedpoint import Floats, Ints, Q, learning_rate, quantize
 from codegen.graph import (
+    PARAMETER_ROLES,
     NameTakenError,
     Numbers,
     Plan,
@@ -24,6 +25,7 @@ from codegen.graph import (
 from codegen.interpret import IntegerLearner, State, initial_parameters, initial_state
 from codegen.layout import parameter_fields, struct_bytes, work_bytes
 from codegen.passes.build_graph import build_graph
+from codegen.passes.choose_forms import Forms, choose_forms
 from codegen.passes.differentiate import differentiate
 from codegen.passes.freeze import freeze
 from codegen.passes.fuse_elementwise import fuse_elementwise
@@ -34,20 +36,34 @@ from codegen.passes.quantize import quantize as quantize_graph
 from codegen.passes.schedule import schedule
 from codegen.report import multiplies
 from codegen.spec import Spec
+from codegen.tuning import read_forms
 
 CALIBRATION_SAMPLES = 64
 CALIBRATION_MACS = 2**27  # multiplications that calibration may take; 2 samples in any case
 _WIDTHS = {"int16": (16, 16, 16), "int8": (16, 8, 8), "int8_compact": (8, 8, 8)}
 
 
-def make_plan(spec: Spec, board: Board | None = None, gradient: bool = False) -> Plan:
-    """All passes. `gradient`: gradients are stored and every tensor keeps its bytes."""
+def make_plan(
+    spec: Spec,
+    board: Board | None = None,
+    gradient: bool = False,
+    accumulate: Policy = "wide",
+    forms: Forms | None = None,
+) -> Plan:
+    """All passes. `gradient`: gradients are stored and every tensor keeps its bytes.
+
+    `accumulate` says how where there is no board that says it. `forms` of the C are those that
+    `mcugrad tune` chose for the core of the board, if they are not given.
+    """
+    policy = accumulate if board is None else board.accumulate
     training = fuse_elementwise(freeze(_differentiated(spec)))
     if not gradient:
         training = _fused(spec, training)
-    quantized = _quantized(spec, leave_out(schedule(training)), board)
+    quantized = _quantized(spec, leave_out(schedule(training)), policy)
     _check_names(spec, quantized.training)
-    plan = plan_memory(quantized, keep=gradient)
+    if forms is None and board is not None and not gradient:
+        forms = read_forms(spec, quantized, board.core)
+    plan = plan_memory(choose_forms(quantized, forms or {}), keep=gradient)
     if board is not None:
         _check_address_space(spec, plan, board)
     return plan
@@ -67,9 +83,9 @@ def _fused(spec: Spec, training: TrainingGraph) -> TrainingGraph:
         raise _taken(spec, str(taken)) from None
 
 
-def _quantized(spec: Spec, training: TrainingGraph, board: Board | None) -> QuantizedGraph:
+def _quantized(spec: Spec, training: TrainingGraph, accumulate: Policy) -> QuantizedGraph:
     try:
-        return quantize_graph(training, _numbers(spec, board))
+        return quantize_graph(training, _numbers(spec, accumulate))
     except TooManyBitsError as step:
         number, layer = _layer_of(spec, str(step))
         narrower = "" if spec.mode != "int16" else " or mode = 'int8'"
@@ -103,7 +119,7 @@ def _taken(spec: Spec, name: str) -> UserError:
     )
 
 
-def _numbers(spec: Spec, board: Board | None) -> Numbers:
+def _numbers(spec: Spec, accumulate: Policy) -> Numbers:
     weights, activations, errors = _WIDTHS[spec.mode]
     return Numbers(
         mode=spec.mode,
@@ -112,13 +128,17 @@ def _numbers(spec: Spec, board: Board | None) -> Numbers:
         error_bits=errors,
         rounding=spec.rounding,
         batch=spec.batch,
-        accumulate="wide" if board is None else board.accumulate,
+        accumulate=accumulate,
     )
 
 
 def _check_address_space(spec: Spec, plan: Plan, board: Board) -> None:
     limit = 2 ** (board.address_bits - 1) - 1
     parts = {"parameters": struct_bytes(parameter_fields(plan)), "work area": work_bytes(plan)}
+    for tensor in plan.training.tensors.values():
+        if tensor.role in PARAMETER_ROLES and tensor.frozen:
+            bits = plan.quantized.formats[tensor.name].bits
+            parts[f"constant {tensor.name}"] = tensor.size * bits // 8
     for what, size in parts.items():
         if size > limit:
             raise UserError(

@@ -1,6 +1,7 @@
 """Results -> rich tables for the terminal. Nothing here prints."""
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -8,6 +9,7 @@ from rich.table import Table
 from codegen.board import Board
 from codegen.report import Report
 from codegen.sparse import Proposal
+from codegen.tuning import Tuning
 
 if TYPE_CHECKING:
     from host_sim.bench import BenchResult
@@ -145,6 +147,23 @@ def bench_tables(result: "BenchResult") -> list[Table]:
             name, *(f"{cost.functions.get(name, 0):,}" for cost in result.cores.values())
         )
     return [costs, functions]
+
+
+def tuning_lines(tuning: Tuning, path: Path) -> str:
+    """What was chosen, one line each, then what all of it saves."""
+    lines = [
+        f"{tuned.step}: {tuned.knob} = {tuned.choice}, {_spaced(tuned.before)} -> "
+        f"{_spaced(tuned.after)} instructions a step"
+        for tuned in tuning.choices
+    ]
+    saved = tuning.before - tuning.after
+    total = (
+        f"{tuning.core}: {_spaced(tuning.before)} -> {_spaced(tuning.after)} instructions a step"
+    )
+    ram = f"RAM {_spaced(tuning.ram_before)} -> {_spaced(tuning.ram_after)} bytes"
+    ram += f", stack {_spaced(tuning.stack_before)} -> {_spaced(tuning.stack_after)}"
+    lines.append(f"{total} ({saved / tuning.before:.1%} fewer), {ram}; wrote {path}")
+    return "\n".join(lines)
 
 
 def comparison_text(result: "Comparison") -> str:

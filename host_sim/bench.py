@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from codegen.board import Board, all_boards
-from codegen.emit import Options, emit
+from codegen.emit import Options, emit, emit_harness
 from codegen.errors import UserError
 from codegen.fixedpoint import Floats, learning_rate
 from codegen.graph import PARAMETER_ROLES, Plan, Tensor
@@ -107,8 +107,8 @@ def core_cost(spec: Spec, core: Core, samples: Samples | None = None, seed: int 
 
 def stack_bounds(spec: Spec, plan: Plan, state: State, core: Core) -> dict[str, int]:
     """Bytes of stack that a call of train or of predict takes at the most."""
-    program = _program(Build(spec, plan, state, Options(), core))
-    return {name: program.stack_bound(f"{spec.name}_{name}") for name in ("train", "predict")}
+    elf = core.link(emit(spec, plan, state, Options()) | emit_harness(spec, plan, state, Options()))
+    return {name: core.stack_bound(elf, f"{spec.name}_{name}") for name in ("train", "predict")}
 
 
 def board_with(core: Core) -> Board | None:
@@ -136,6 +136,11 @@ def _worst_steps(build: Build, worst: "WorstCase") -> Counter[str]:
         build.params[:] = np.frombuffer(pack(build.plan, state), np.uint8)
         _train(build, worst.samples, 0)
     return _program(build).instructions()
+
+
+def steps_cost(build: Build, worst: "WorstCase") -> int:
+    """Instructions of all steps of a worst case together."""
+    return _worst_steps(build, worst).total()
 
 
 def _program(build: Build) -> EmulatedProgram:

@@ -6,6 +6,7 @@ import re
 import select
 import shlex
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -131,13 +132,15 @@ def _check_sizes(built: Built, project: Project) -> None:
 def measured(elf: Path, board: Board) -> Built:
     """What the sections of an ELF file take."""
     code = data = 0
+    ram = firmware_of(board).data
     for section in _file(elf).iter_sections():
         flags, size = section["sh_flags"], section["sh_size"]
         if not flags & _ALLOC or section.name == ".eeprom":
             continue
         has_bytes = section["sh_type"] != "SHT_NOBITS"
         code += size if has_bytes else 0
-        data += size if flags & _WRITE else 0
+        is_there = ram.start <= section["sh_addr"] < ram.start + ram.bytes
+        data += size if flags & _WRITE or is_there else 0  # code may run in RAM, too
     return Built(elf, board, code, data)
 
 
@@ -152,6 +155,36 @@ def _file(elf: Path) -> Any:
 
 def write_binary(elf: Path) -> Path:
     """Beside the ELF file the bytes of its flash, from the first address on."""
+    binary = elf.with_suffix(".bin")
+    binary.write_bytes(flash_image(elf)[1])
+    return binary
+
+
+def write_uf2(elf: Path, family: int) -> Path:
+    """Beside the ELF file the same bytes as boot loaders take them that look like a drive.
+
+    Blocks of 512 bytes, 256 of them payload: https://github.com/microsoft/uf2.
+    """
+    start, image = flash_image(elf)
+    count = -(-len(image) // _UF2_PAYLOAD)
+    blocks = []
+    for number in range(count):
+        payload = image[number * _UF2_PAYLOAD : (number + 1) * _UF2_PAYLOAD]
+        place = start + number * _UF2_PAYLOAD
+        head = (*_UF2_BEGIN, _UF2_HAS_FAMILY, place, _UF2_PAYLOAD, number, count, family)
+        blocks.append(struct.pack("<8I476sI", *head, payload, _UF2_END))
+    uf2 = elf.with_suffix(".uf2")
+    uf2.write_bytes(b"".join(blocks))
+    return uf2
+
+
+_UF2_BEGIN, _UF2_END = (0x0A324655, 0x9E5D5157), 0x0AB16F30
+_UF2_HAS_FAMILY = 0x2000
+_UF2_PAYLOAD = 256
+
+
+def flash_image(elf: Path) -> tuple[int, bytes]:
+    """First address, and the bytes from there on; what lies between sections is 0."""
     parts = [
         (segment["p_paddr"], segment.data())
         for segment in _file(elf).iter_segments("PT_LOAD")
@@ -161,9 +194,7 @@ def write_binary(elf: Path) -> Path:
     image = bytearray(max(address + len(data) for address, data in parts) - start)
     for address, data in parts:
         image[address - start : address - start + len(data)] = data
-    binary = elf.with_suffix(".bin")
-    binary.write_bytes(image)
-    return binary
+    return start, bytes(image)
 
 
 # ---------------------------------------------------------------- an emulated board

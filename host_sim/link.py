@@ -92,6 +92,10 @@ class Statistics:
     loss: float
 
 
+class OtherNetworkError(UserError):
+    """The device runs a network with another hash."""
+
+
 class Link:
     """A device that runs the network of a file, at the other end of a line.
 
@@ -131,7 +135,7 @@ class Link:
         facts = Facts(*_FACTS.unpack_from(data, 2))
         self._room = int.from_bytes(data[2 + _FACTS.size :], "little") - _OVERHEAD
         if facts.hash != self.facts.hash:
-            raise UserError(
+            raise OtherNetworkError(
                 f"{self._place}: the device has network {facts.hash.hex()}, but {spec.source} is "
                 f"{self.facts.hash.hex()}; flash the firmware of this file, or name the other file"
             )
@@ -248,6 +252,20 @@ def unframe(line: bytes) -> bytes | None:
     if len(content) < _OVERHEAD or binascii.crc_hqx(content, 0xFFFF) != 0:
         return None
     return content[:-2]
+
+
+def link_to_any(
+    transport: Transport, spec: Spec, ways: Iterable[tuple[Plan, State]], *, place: str
+) -> Link:
+    """A link to a device that was built from one of these plans, which are tried in turn."""
+    first: OtherNetworkError | None = None
+    for plan, state in ways:
+        try:
+            return Link(transport, spec, plan, state, place=place)
+        except OtherNetworkError as other:
+            first = first or other
+    assert first is not None
+    raise first
 
 
 class SerialLine:

@@ -6,11 +6,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from codegen.board import Board
 from codegen.graph import Plan
 from codegen.interpret import State
 from codegen.pipeline import make_plan, make_state
 from codegen.spec import Spec, load_spec
+from host_sim.emulator import core_names, missing_emulators
 
 NETWORKS = Path(__file__).parent / "networks"
 PATHS = sorted(NETWORKS.glob("*.toml"))
@@ -27,3 +30,16 @@ def planned(spec: Spec, board: Board | None = None) -> tuple[Plan, State]:
     """Its plan and starting state, made once for all tests; the state is for reading only."""
     plan = make_plan(spec, board)
     return plan, make_state(spec, plan)
+
+
+def core_case(core: str, *values: Any) -> Any:
+    """A case of a test that needs an emulated core, and has its name or these values.
+
+    Where the core has no emulator here it is skipped, in CI it fails.
+    """
+    line = missing_emulators().get(core)
+    marks = [pytest.mark.skip(reason=line)] if line is not None and not NO_SKIP else []
+    return pytest.param(*(values or (core,)), marks=marks)
+
+
+CORES = [core_case(core) for core in core_names()]

@@ -4,20 +4,24 @@ import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
-from given import NO_SKIP, named
+from arduino import PLATFORM, build_sketch
+from elftools.elf.elffile import ELFFile
+from given import NO_SKIP, PATHS, named
 
 from codegen.board import load_board
 from codegen.emit import Options, emit
 from codegen.errors import UserError
-from codegen.firmware import make_project
+from codegen.firmware import LINK_STATE_BYTES, make_package, make_project, overhead_bytes
+from codegen.layout import initial_tables
 from codegen.pipeline import make_plan, make_state, synthetic_samples
 from codegen.report import make_report
-from codegen.spec import MODES, Spec, parse_spec
+from codegen.spec import MODES, Spec, load_spec, parse_spec
 from host_sim.device import Device
 from host_sim.firmware import (
     Built,
@@ -25,6 +29,7 @@ from host_sim.firmware import (
     build_firmware,
     emulator_of,
     find_toolchain,
+    measured,
     write_project,
 )
 from host_sim.link import Link
@@ -171,13 +176,115 @@ def test_a_power_cut_at_any_write_leaves_the_old_or_the_new(tmp_path: Path) -> N
                 run.link.train_samples(samples, range(3))
 
 
-# ---------------------------------------------------------------- tables in flash
+# ---------------------------------------------------------------- constants in flash
+
+FROZEN = """
+name = "frozen"
+input = [6, 4]
+loss = "softmax_cross_entropy"
+[training]
+learning_rate = 0.05
+[[layer]]
+kind = "conv1d"
+filters = 4
+kernel = 3
+padding = "same"
+{middle}
+[[layer]]
+kind = "flatten"
+[[layer]]
+kind = "dense"
+units = 3
+"""
+MIDDLE = {
+    "convolutions": """
+[[layer]]
+kind = "conv1d"
+filters = 6
+kernel = 3
+padding = "same"
+[[layer]]
+kind = "prelu"
+[[layer]]
+kind = "conv1d"
+filters = 4
+kernel = 3
+groups = 2
+[[layer]]
+kind = "scale_shift"
+""",
+    "recurrent": """
+[[layer]]
+kind = "gru"
+units = 3
+sequence = true
+[[layer]]
+kind = "simple_rnn"
+units = 3
+sequence = true
+""",
+}
+RAM = 0x80_0000  # where the linker has what is in RAM; below is flash
 
 
-def test_no_table_is_taken_for_ram(spec: Spec, tmp_path: Path) -> None:
+def learns_less(spec: Spec, update: str) -> Spec:
+    """All layers but the first that learn do so no more, or in their biases only."""
+    names = [t.name for t in make_plan(spec).training.trained]
+    wanted = {name.removesuffix("_b") for name in names if name.endswith("_b")}
+    if update == "none":
+        wanted |= {name.rsplit("_", 1)[0] for name in names}
+    layers = [layer for layer in spec.layers if layer.name in wanted]
+    less = tuple(replace(x, update=update) if x in layers[1:] else x for x in spec.layers)
+    return replace(spec, layers=less)
+
+
+def symbols(elf: Path) -> dict[str, int]:
+    table = ELFFile(BytesIO(elf.read_bytes())).get_section_by_name(".symtab")
+    return {symbol.name: symbol["st_value"] for symbol in table.iter_symbols()}
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "update"),
+    [
+        ("convolutions", "int16", "none"),
+        ("convolutions", "int8", "bias"),
+        ("convolutions", "int8_compact", "none"),
+        ("recurrent", "int16", "bias"),
+        ("recurrent", "int8", "none"),
+    ],
+)
+def test_weights_that_do_not_learn_are_read_from_flash(
+    name: str, mode: str, update: str, tmp_path: Path
+) -> None:
+    """Forth, and back to a layer before them; the same bytes, and no RAM for them."""
+    text = FROZEN.format(middle=MIDDLE[name])
+    spec = learns_less(replace(parse_spec(text, "frozen.toml"), mode=mode), update)
+    firmware = built(spec, "arduino_mega", tmp_path)
+    device = Device(spec, board=firmware.board, counters=False)
+    tables = initial_tables(device.plan, make_state(spec, device.plan))
+    frozen = [table for table in tables if table.frozen]
+    found = symbols(firmware.elf)
+    assert {table.name for table in frozen if found[table.name] >= RAM} == set()
+    total = make_report(device.plan, make_state(spec, device.plan)).total
+    assert sum(table.bytes for table in frozen) > LINK_STATE_BYTES
+    assert firmware.board.firmware is not None
+    foretold = total + overhead_bytes(device.plan, firmware.board.firmware)
+    assert firmware.data_bytes + firmware.board.firmware.stack_bytes <= foretold
+    samples = synthetic_samples(spec, device.plan, 20, seed=3)
+    with running(spec, firmware, tmp_path) as run:
+        assert run.link.train_samples(samples, range(20)) == device.train_samples(
+            samples, range(20)
+        )
+        assert run.link.read_parameters() == device.parameter_bytes
+
+
+@pytest.mark.parametrize("update", ["all", "none", "bias"])
+def test_no_constant_is_taken_for_ram(network: Path, update: str, tmp_path: Path) -> None:
     """Pointers to flash are another type: the compiler tells where one is taken for the other."""
-    board = load_board("arduino_mega")
+    board, mode = load_board("arduino_mega"), MODES[PATHS.index(network) % len(MODES)]
+    spec = replace(load_spec(network), mode=mode)
     try:
+        spec = spec if update == "all" else learns_less(spec, update)
         plan = make_plan(spec, board)
         files = emit(spec, plan, make_state(spec, plan), Options(board=board.name))
     except UserError as too_large:
@@ -197,3 +304,37 @@ def test_no_table_is_taken_for_ram(spec: Spec, tmp_path: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+# ---------------------------------------------------------------- Arduino's own core
+
+
+ARDUINO = {"arduino_uno": ["uno"], "arduino_mega": ["mega", "mega.menu.cpu.atmega2560"]}
+
+
+@pytest.mark.parametrize(
+    ("name", "network"), [("arduino_uno", "frozen_prefix"), ("arduino_mega", "xor_gate")]
+)
+def test_the_library_learns_in_a_sketch_of_the_real_arduino(
+    name: str, network: str, tmp_path: Path
+) -> None:
+    """Its example, built by the recipes of Arduino's core, answers the link over Serial."""
+    if not PLATFORM.is_dir():
+        message = f"there is no {PLATFORM}: apt-get install arduino-core-avr"
+        pytest.fail(message) if NO_SKIP else pytest.skip(message)
+    spec, board = named(network), load_board(name)
+    plan = make_plan(spec, board)
+    state = make_state(spec, plan)
+    package = make_package("arduino", spec, plan, state, board)
+    for file, text in package.items():
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text(text, encoding="utf-8")
+    elf = build_sketch(tmp_path, "examples/Learn/Learn.ino", ARDUINO[name], tmp_path)
+    device = Device(spec, board=board, counters=False)
+    samples = synthetic_samples(spec, plan, 60, seed=3)
+    with running(spec, measured(elf, board), tmp_path) as run:
+        assert run.link.read_parameters() == device.parameter_bytes
+        order = range(len(samples))
+        assert run.link.train_samples(samples, order) == device.train_samples(samples, order)
+        assert run.link.read_parameters() == device.parameter_bytes
+        assert run.link.statistics().dropped == 0

@@ -190,13 +190,13 @@ def test_the_firmware_of_a_board_is_read(toy: Path) -> None:
 @pytest.mark.parametrize(
     ("good", "bad", "complaint"),
     [
-        ("serial =", "serail =", "firmware: unknown key 'serail': did you mean serial? (keys: core, sources, code, data, stack_bytes, serial, defines, flags, linker_script, setup, checkpoint, emulator, upload)"),
+        ("serial =", "serail =", "firmware: unknown key 'serail': did you mean serial? (keys: core, sources, code, data, stack_bytes, serial, defines, flags, linker_script, uf2_family, setup, checkpoint, emulator, upload)"),
         ('serial = "USB"\n', "", "key 'firmware.serial' is missing"),
         ("word = 4\n", "", "key 'firmware.checkpoint.word' is missing"),
         ("= 512", "= -1", "firmware.stack_bytes must be a whole number, not -1"),
         ('["start.c"]', '"start.c"', "firmware.sources must be texts in brackets, not 'start.c'"),
         ("[0, 32_768]", "[0]", "firmware.code must be an address and a number of bytes, [0x20000000, 16384], not [0]"),
-        (", 0, 1]]", ", 0]]", 'firmware.setup must be a list of ["register", address, bits to clear, bits to set], not [[\'GPIO\', 1342177280, 0]]'),
+        (", 0, 1]]", ", 0]]", 'firmware.setup must be a list of ["register", address, bits to clear, bits to set, bits to wait for or none], not [[\'GPIO\', 1342177280, 0]]'),
         ("0x4000_2000", '"here"', "firmware.defines must be names and whole numbers, not {'UART_BASE': 'here'}"),
         ('"USB"', "5", "firmware.serial must be a text in quotes, not 5"),
     ],

@@ -225,6 +225,16 @@ MISTAKES: list[tuple[tuple[str, ...], dict[str, str], str]] = [
         "at most 32767 (16-bit sizes); take fewer units or another board",
     ),
     (
+        (*REPORT, "--board", "arduino_mega"),
+        {
+            "net.toml": edited(
+                "units = 3", 'units = 3\nfrozen = true\n[[layer]]\nkind = "dense"\nunits = 3'
+            )["net.toml"].replace("[4]", "[12000]")
+        },
+        "net.toml: the constant dense1_w of net would be 36000 bytes long, but an object on "
+        "arduino_mega has at most 32767 (16-bit sizes); take fewer units or another board",
+    ),
+    (
         (*REPORT, "--board", "arduino_meta"),
         {"net.toml": NETWORK},
         "unknown board 'arduino_meta': did you mean arduino_mega? (boards: arduino_mega, "

@@ -1,5 +1,6 @@
 """Emulated cores: the same integers as everywhere, exact counts, faults that say where."""
 
+import json
 import re
 import subprocess
 import time
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import unicorn
-from given import PATHS, named, planned
+from given import CORES, PATHS, core_case, named, planned
 
 from codegen import paths
 from codegen.board import Board, load_board
@@ -31,11 +32,12 @@ from host_sim.emulator import (
     core_names,
     find_core,
 )
+from host_sim.unicorn_machine import UnicornMachine
 
 HERE = Path(__file__).parent
 LONG = ("mobilenet_v1", "mobilenet_v2", "resnet8", "ds_cnn", "autoencoder", "gru_keywords")
 EVERYWHERE = ("xor_gate", "digits", "w4")  # on every core in every mode
-CORES = ("cortex-m0", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33", "rv32imc")
+NAMES = ("cortex-m0", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55", "rv32imc")
 SHIFTED = load_board("microbit")  # rounds its sums to 32 bits
 STEPS = 1000
 LARGE = 10_000  # multiplications a step; a network with more is trained for fewer steps
@@ -66,20 +68,20 @@ def learnt(
 
 
 def test_every_core_has_its_name() -> None:
-    assert core_names() == CORES
+    assert core_names() == NAMES
 
 
-def paired() -> Iterator[tuple[str, str, str]]:
+def paired() -> Iterator[Any]:
     """Network, mode, core: three networks on all cores, the rest on all cores but not in each mode.
 
     Networks that take long to compile: on one core in each mode, which goes round.
     """
     for k, path in enumerate(PATHS):
         for i, mode in enumerate(MODES):
-            for j, core in enumerate(CORES):
-                mine = j == (2 * i + k) % len(CORES) if path.stem in LONG else j % len(MODES) == i
+            for j, core in enumerate(NAMES):
+                mine = j == (2 * i + k) % len(NAMES) if path.stem in LONG else j % len(MODES) == i
                 if path.stem in EVERYWHERE or mine:
-                    yield path.stem, mode, core
+                    yield core_case(core, path.stem, mode, core)
 
 
 @pytest.mark.parametrize(("network", "mode", "core"), [*paired()])
@@ -196,10 +198,12 @@ def program_of(spec: Spec, core: Core) -> EmulatedProgram:
 def test_counts_equal_those_of_a_hook_on_every_instruction(name: str) -> None:
     device = EmulatedDevice(named("xor_gate"), find_core(name))
     seen: list[int] = []
-    device.program._engine.hook_add(
+    machine = device.program.machine
+    assert isinstance(machine, UnicornMachine)
+    machine.engine.hook_add(
         unicorn.UC_HOOK_CODE, lambda uc, address, size, data: seen.append(address)
     )
-    device.program._engine.ctl_flush_tb()
+    machine.engine.ctl_flush_tb()
     seen.clear()
     device.reset_counts()
     device.train([[1, 0], [1, 1]], [[1], [0]])
@@ -246,7 +250,7 @@ def test_100_million_instructions_take_less_than_a_second() -> None:
     assert device.instructions().total() / seconds > 100e6
 
 
-# What QEMU counts: SysTick ticks 25 times in 1000 ns, an instruction takes 1024 ns (icount 10).
+# What QEMU counts: SysTick ticks 25 or 32 times in 1000 ns, an instruction takes 1024 ns (icount 10).
 START = """
 #include "NET.h"
 
@@ -292,6 +296,9 @@ __attribute__((naked)) static int nothing(NET_params *p, NET_work *w, const int1
 
 void reset(void)
 {
+#ifdef __ARM_FEATURE_MVE
+    *(volatile uint32_t *)0xE000ED88 = 0xF00000;
+#endif
     *(volatile uint32_t *)0xE000E014 = 0xFFFFFF;
     *(volatile uint32_t *)0xE000E018 = 0;
     *(volatile uint32_t *)0xE000E010 = 5;
@@ -314,7 +321,12 @@ SECTIONS
     /DISCARD/ : { *(.ARM.exidx*) *(.ARM.extab*) }
 }
 """
-MACHINES = {"cortex-m3": "mps2-an385", "cortex-m4": "mps2-an386", "cortex-m7": "mps2-an500"}
+MACHINES = {  # and the megahertz of their SysTick
+    "cortex-m3": ("mps2-an385", 25),
+    "cortex-m4": ("mps2-an386", 25),
+    "cortex-m7": ("mps2-an500", 25),
+    "cortex-m55": ("mps3-an547", 32),
+}
 
 
 @pytest.mark.parametrize("core_name", MACHINES)
@@ -357,7 +369,7 @@ def qemu_counts(core: Core, spec: Spec, folder: Path) -> list[int]:
     plain = ["-nostartfiles"] if len(core.compiler.command) == 1 else []
     options = ["-Tmemory.ld", "-Wl,--gc-sections", "-Wl,--entry=reset", *plain]
     core.compiler.run(*options, *(f for f in files if f.endswith(".c")), "-o", "t.elf", cwd=folder)
-    machine = MACHINES[core.name]
+    machine, megahertz = MACHINES[core.name]
     command = f"qemu-system-arm -M {machine} -kernel t.elf -display none -monitor none -serial none"
     semihosting = "-semihosting-config enable=on,target=native -icount shift=10"
     done = subprocess.run(
@@ -365,7 +377,10 @@ def qemu_counts(core: Core, spec: Spec, folder: Path) -> list[int]:
         timeout=60, check=True,
     )  # fmt: skip
     ticks = [int(line, 16) for line in (done.stdout + done.stderr).split()]
-    return [round((t - ticks[0]) / 25.6) + 1 for t in ticks[1:]]  # nothing() is one instruction
+    per_instruction = 1.024 * megahertz
+    return [
+        round((t - ticks[0]) / per_instruction) + 1 for t in ticks[1:]
+    ]  # nothing() is one instruction
 
 
 # ---------------------------------------------------------------- faults
@@ -489,6 +504,27 @@ def test_only_the_m0_needs_alignment(faulty: Any, name: str) -> None:
         program.call("read_odd", words)
 
 
+def test_qemu_tells_faults_too(faulty: Any, need: Any) -> None:
+    need("qemu-system-arm")
+    line = line_of("0x40000000")
+    with pytest.raises(FaultError) as fault:
+        faulty("cortex-m55").call("read_nothing")
+    assert str(fault.value) == (
+        f"cortex-m55: invalid memory access in read_nothing (faulty.c:{line})"
+    )
+
+
+def test_without_qemu_the_way_out_is_named(mcugrad: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All other cores are counted; this one only where it is asked for by name."""
+    monkeypatch.setenv("PATH", "")
+    network = str(HERE / "networks" / "xor_gate.toml")
+    line = "cortex-m55: there is no qemu-system-arm on the PATH; apt-get install qemu-system-arm\n"
+    assert mcugrad("bench", network, "--core", "cortex-m55") == (2, "", line)
+    status, out, err = mcugrad("bench", network, "--json")
+    assert (status, err) == (0, f"left out: {line}")
+    assert list(json.loads(out)["cores"]) == [name for name in NAMES if name != "cortex-m55"]
+
+
 def test_a_stack_that_is_too_deep_is_a_fault(faulty: Any) -> None:
     program = faulty("cortex-m0")
     assert program.call("deep", 0) == 1
@@ -504,8 +540,9 @@ def test_arguments_and_results_follow_the_calling_convention(faulty: Any, name: 
 
 
 @pytest.mark.parametrize("name", CORES)
-def test_three_cores_multiply_two_pairs_at_once(faulty: Any, name: str) -> None:
-    sums = 3 * 5 - 2 * 7 if name in ("cortex-m4", "cortex-m7", "cortex-m33") else 0
+def test_some_cores_multiply_two_pairs_at_once(faulty: Any, name: str) -> None:
+    some = ("cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55")
+    sums = 3 * 5 - 2 * 7 if name in some else 0
     assert faulty(name).call("products", (3 << 16) | 2, (5 << 16) | (-7 & 0xFFFF)) == sums
 
 

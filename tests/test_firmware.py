@@ -33,7 +33,7 @@ from codegen.firmware import (
 )
 from codegen.pipeline import load_spec_data, make_plan, make_state, synthetic_samples
 from codegen.report import make_report
-from codegen.spec import Spec, load_spec
+from codegen.spec import Spec, load_spec, parse_spec
 from host_sim.compiler import STRICT, Compiler
 from host_sim.device import Device
 from host_sim.firmware import build_firmware, emulated, measured, write_binary, write_project
@@ -147,7 +147,7 @@ def test_it_builds_without_a_warning_and_within_what_was_foretold(
     plan = make_plan(spec, board)
     state = make_state(spec, plan)
     assert board.firmware is not None
-    foretold = make_report(plan, state).total + overhead_bytes(plan, state, board.firmware)
+    foretold = make_report(plan, state).total + overhead_bytes(plan, board.firmware)
     assert foretold - LINK_STATE_BYTES < built.data_bytes + board.firmware.stack_bytes <= foretold
     assert make_report(plan, state).constants < built.code_bytes < 16_384
 
@@ -315,6 +315,26 @@ def test_flash_without_its_controller_is_said(need: Need) -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["mps2_an386", "mps2_an505", "mps3_an547", "rv32_virt"])
+def test_a_board_without_memory_for_checkpoints_says_so(name: str, need: Need) -> None:
+    """It has RAM only; what it learnt is still there."""
+    board, spec = load_board(name), named("xor_gate")
+    need("qemu-system-arm", "qemu-system-riscv32")
+    plan = make_plan(spec, board)
+    with emulated(project_of(spec, board)) as line:
+        link = Link(line, spec, plan, make_state(spec, plan), place="board")
+        link.train_samples(synthetic_samples(spec, plan, 5, seed=3), range(5))
+        before = link.read_parameters()
+        for refused in (link.save, link.load):
+            with pytest.raises(UserError) as caught:
+                refused()
+            assert str(caught.value) == (
+                "board: the device has no memory for checkpoints; read the parameters and keep "
+                "them on this machine"
+            )
+        assert link.read_parameters() == before
+
+
 def test_link_emulates_a_board(run: Run, need: Need) -> None:
     need("qemu-system-arm")
     arguments = ("--data", "xor.csv", "--epochs", "3", "--json")
@@ -364,7 +384,7 @@ def test_run_names_a_terminal_at_which_the_board_answers(tmp_path: Path, need: N
             found = re.fullmatch(line, lines[-1])
             assert found is not None, lines
             spec = named("xor_gate")
-            plan = make_plan(spec)
+            plan = make_plan(spec, load_board("microbit"))
             with SerialLine(found[1]) as port:
                 link = Link(port, spec, plan, make_state(spec, plan))
                 assert link.statistics().trained == 0
@@ -417,12 +437,30 @@ def too_large(name: str, way: str) -> str:
     plan = make_plan(spec, board)
     state = make_state(spec, plan)
     assert board.firmware is not None
-    total, more = make_report(plan, state).total, overhead_bytes(plan, state, board.firmware)
+    total, more = make_report(plan, state).total, overhead_bytes(plan, board.firmware)
     room = board.firmware.data.bytes - more
     return (
         f"{W4}: w4 does not fit {name}: it takes {total} bytes of RAM, and link and stack {more}, "
         f"but the board has {board.firmware.data.bytes}: {total - room} too many; "
         + way.format(room=room)
+    )
+
+
+def test_constants_beyond_pointers_of_16_bits_are_said() -> None:
+    """Program memory of a Mega is larger than what they reach."""
+    frozen = '[[layer]]\nkind = "dense"\nunits = {}\nupdate = "none"\n'
+    layers = "".join(frozen.format(units) for units in (32, 1000, 32))
+    learning = "[training]\nlearning_rate = 0.1\n"
+    text = f'name = "large"\ninput = [1000]\nloss = "squared_error"\n{learning}{layers}'
+    spec = parse_spec(f'{text}[[layer]]\nkind = "dense"\nunits = 1\n', "large.toml")
+    board = load_board("arduino_mega")
+    plan = make_plan(spec, board)
+    constants = make_report(plan, make_state(spec, plan)).constants
+    with pytest.raises(UserError) as caught:
+        project_of(spec, board)
+    assert str(caught.value) == (
+        f"large.toml: large does not fit arduino_mega: its constants take {constants} bytes of "
+        f"flash, of 65280: {constants - 65_280} too many; shrink the network, or take another board"
     )
 
 
@@ -436,9 +474,9 @@ MISTAKES = {
         "mcugrad firmware: Missing option '--board' or '--package'; see mcugrad firmware --help",
     ),
     "package only": (
-        (*FIRMWARE, "--board", "raspberry_pi_pico"),
-        "raspberry_pi_pico: there is no bare firmware for this board, since its flash starts "
-        "through a second-stage boot loader of the Pico SDK; take --package arduino",
+        (*FIRMWARE, "--board", "esp32c3"),
+        "esp32c3: there is no bare firmware for this board, since it starts through the boot "
+        "loader and libraries of ESP-IDF; take --package arduino, or another kind",
     ),
     "no emulator": (
         (*FIRMWARE, "--board", "nucleo_f446re", "--run"),
@@ -668,6 +706,11 @@ def test_a_package_has_all_sources(run: Run, kind: str) -> None:
             "arduino": {"README.md", "library.properties", "examples/Learn/Learn.ino"},
             "cmake": {"README.md", "CMakeLists.txt"},
             "platformio": {"README.md", "library.json", "examples/learn/main.cpp"},
+            "esp-idf": {
+                *("README.md", "CMakeLists.txt", "idf_component.yml"),
+                *("examples/learn/CMakeLists.txt", "examples/learn/sdkconfig.defaults"),
+                *("examples/learn/main/CMakeLists.txt", "examples/learn/main/main.c"),
+            },
             "zephyr": {
                 *("README.md", "zephyr/CMakeLists.txt", "zephyr/Kconfig", "zephyr/module.yml"),
             },
@@ -722,6 +765,142 @@ def test_the_sketch_of_a_package_compiles(
     (folder / "sketch.cpp").write_text((folder / sketch).read_text())
     flags = ("-std=c++11", "-Wall", "-Wextra", "-Werror", "-I.", "-Isrc")
     cxx_compiler.run(*flags, "-c", "sketch.cpp", "-o", "sketch.o", cwd=folder)
+
+
+RISCV = """\
+set(CMAKE_SYSTEM_NAME Generic)
+set(CMAKE_C_COMPILER riscv64-unknown-elf-gcc)
+set(CMAKE_TRY_COMPILE_TARGET_TYPE STATIC_LIBRARY)
+set(CMAKE_C_FLAGS_INIT "-march=rv32imc -mabi=ilp32 --specs=picolibc.specs -std=gnu17")
+add_compile_options(-Wall -Wextra -Werror)
+"""
+# What ESP-IDF's project.cmake does with components, as its manual has it: build system, chapters
+# "Component CMakeLists Files" and "Optional Project Variables".
+PROJECT_CMAKE = """\
+include_directories(${CMAKE_CURRENT_LIST_DIR}/headers)
+macro(idf_component_register)
+  cmake_parse_arguments(COMPONENT "" "" "SRCS;INCLUDE_DIRS" ${ARGN})
+  get_filename_component(COMPONENT_NAME ${CMAKE_CURRENT_LIST_DIR} NAME)
+  add_library(${COMPONENT_NAME} OBJECT ${COMPONENT_SRCS})
+  target_include_directories(${COMPONENT_NAME} PUBLIC ${COMPONENT_INCLUDE_DIRS})
+endmacro()
+macro(project name)
+  _project(${name} C)
+  foreach(DIRECTORY ${EXTRA_COMPONENT_DIRS})
+    get_filename_component(NAME ${DIRECTORY} NAME)
+    add_subdirectory(${DIRECTORY} components/${NAME})
+    list(APPEND COMPONENTS ${NAME})
+  endforeach()
+  add_subdirectory(main)
+  target_link_libraries(main PRIVATE ${COMPONENTS})
+endmacro()
+"""
+UART_H = """\
+#include <stddef.h>
+#include <stdint.h>
+typedef int esp_err_t;
+typedef struct {
+    int baud_rate, data_bits, parity, stop_bits, flow_ctrl;
+    uint8_t rx_flow_ctrl_thresh;
+    int source_clk;
+} uart_config_t;
+enum { UART_NUM_0, UART_DATA_8_BITS = 3, UART_PARITY_DISABLE = 0, UART_STOP_BITS_1 = 1 };
+enum { UART_HW_FLOWCTRL_DISABLE, UART_SCLK_DEFAULT = 4 };
+void check(esp_err_t error);
+#define ESP_ERROR_CHECK(x) check(x)
+esp_err_t uart_driver_install(int port, int rx, int tx, int length, void *queue, int flags);
+esp_err_t uart_param_config(int port, const uart_config_t *config);
+int uart_read_bytes(int port, void *data, uint32_t length, uint32_t ticks);
+int uart_write_bytes(int port, const void *data, size_t size);
+void app_main(void);
+"""
+
+
+def test_the_component_of_esp_idf_is_built_for_the_core_of_esp32c3(
+    tmp_path: Path, need: Need
+) -> None:
+    """Its example, by its own CMake files, against the few functions of ESP-IDF that it uses."""
+    need("cmake", "make", "riscv64-unknown-elf-gcc")
+    component = written(package("esp-idf"), tmp_path / "xor_gate")
+    tools = tmp_path / "idf" / "tools" / "cmake"
+    (tools / "headers" / "driver").mkdir(parents=True)
+    (tools / "project.cmake").write_text(PROJECT_CMAKE)
+    (tools / "headers" / "driver" / "uart.h").write_text(UART_H)
+    (tmp_path / "riscv.cmake").write_text(RISCV)
+    example = component / "examples" / "learn"
+    environment = {**os.environ, "IDF_PATH": str(tmp_path / "idf")}
+    toolchain = f"-DCMAKE_TOOLCHAIN_FILE={tmp_path / 'riscv.cmake'}"
+    for arguments in (["-S", ".", "-B", "build", toolchain], ["--build", "build"]):
+        command = ["cmake", *arguments]
+        subprocess.run(command, cwd=example, env=environment, check=True, capture_output=True)
+    objects = {path.name.removesuffix(".obj") for path in example.rglob("*.obj")}
+    sources = {Path(name).name for name in package("esp-idf") if name.endswith(".c")}
+    assert objects == sources
+
+
+# What Zephyr's extensions.cmake has, and what it does with a module: its manual, chapters "Modules
+# (External projects)" and "CMake package".
+ZEPHYR = """\
+cmake_minimum_required(VERSION 3.20)
+project(application C)
+add_library(zephyr_interface INTERFACE)
+macro(zephyr_library_named name)
+  set(ZEPHYR_CURRENT_LIBRARY ${name})
+  add_library(${name} STATIC "")
+  set_property(GLOBAL APPEND PROPERTY ZEPHYR_LIBS ${name})
+  target_link_libraries(${name} PUBLIC zephyr_interface)
+endmacro()
+function(zephyr_library_sources)
+  target_sources(${ZEPHYR_CURRENT_LIBRARY} PRIVATE ${ARGN})
+endfunction()
+function(zephyr_include_directories)
+  foreach(path ${ARGN})
+    get_filename_component(path ${path} ABSOLUTE BASE_DIR ${CMAKE_CURRENT_SOURCE_DIR})
+    target_include_directories(zephyr_interface INTERFACE ${path})
+  endforeach()
+endfunction()
+add_subdirectory(${MODULE} modules/module)
+get_property(LIBRARIES GLOBAL PROPERTY ZEPHYR_LIBS)
+add_executable(zephyr main.c)
+target_link_libraries(zephyr PRIVATE ${LIBRARIES} zephyr_interface)
+"""
+ZEPHYR_MAIN = """\
+#ifdef WITH
+#include "xor_gate.h"
+static xor_gate_params params;
+#endif
+int main(void)
+{
+#ifdef WITH
+    xor_gate_init(&params);
+#endif
+    return 0;
+}
+"""
+
+
+@pytest.mark.parametrize("is_chosen", [True, False])
+def test_the_module_of_zephyr_is_built_where_it_is_chosen(
+    is_chosen: bool, tmp_path: Path, need: Need
+) -> None:
+    """By the folders that its module.yml names and the symbol that its Kconfig defines."""
+    need("cmake", "make", "cc")
+    module = written(package("zephyr"), tmp_path / "xor_gate")
+    lines = (module / "zephyr" / "module.yml").read_text().splitlines()
+    facts = dict(line.strip().split(": ") for line in lines if not line.endswith(":"))
+    assert lines[1] == "build:"
+    assert facts.keys() == {"name", "cmake", "kconfig"}
+    kconfig = (module / facts["kconfig"]).read_text()
+    symbol = re.match(r'config ([A-Z0-9_]+)\n\tbool "[^"]+"\n\thelp\n(?:\t  .+\n)+\Z', kconfig)
+    assert symbol is not None
+    (tmp_path / "CMakeLists.txt").write_text(ZEPHYR)
+    (tmp_path / "main.c").write_text(ZEPHYR_MAIN)
+    chosen = [f"-DCONFIG_{symbol[1]}=y", "-DCMAKE_C_FLAGS=-DWITH"] if is_chosen else []
+    place = f"-DMODULE={module / facts['cmake']}"
+    configure = ["cmake", "-S", ".", "-B", "build", place, *chosen]
+    for command in (configure, ["cmake", "--build", "build"]):
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    assert bool(list((tmp_path / "build").rglob("libxor_gate.a"))) == is_chosen
 
 
 def test_a_package_may_be_for_a_board(run: Run) -> None:

@@ -15,7 +15,7 @@ ROOMS = [
     ("codegen.graph", "codegen.spec", "codegen.board", "codegen.data"),
     ("codegen.interpret",),
     ("codegen.layout", "codegen.passes"),
-    ("codegen.report", "codegen.weights"),
+    ("codegen.report", "codegen.tuning", "codegen.weights"),
     ("codegen.emit",),
     ("codegen.pipeline", "codegen.firmware"),
     ("codegen.sparse",),

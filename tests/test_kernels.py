@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 from functools import cache
+from itertools import product
 from typing import Any
 
 import numpy as np
 import pytest
+from given import core_case
 
 from codegen import paths
 from codegen.firmware import Toolchain
@@ -49,10 +51,10 @@ void t_columns{name}(const {a} *w, const {b} *e, const int32_t *walk, int n, int
 }}
 """
 _SETTLE = """
-void t_settle_{how}{of}(const int{b}_t *acc, const int32_t *n, int16_t *out, int8_t *few, uint64_t *peak);
-void t_settle_{how}{of}(const int{b}_t *acc, const int32_t *n, int16_t *out, int8_t *few, uint64_t *peak)
+void t_settle_{how}{of}(const {acc} *acc, const int32_t *n, int16_t *out, int8_t *few, {peak} *peak);
+void t_settle_{how}{of}(const {acc} *acc, const int32_t *n, int16_t *out, int8_t *few, {peak} *peak)
 {{
-    fxp_store{store} wide = fxp_store{store}_of(n[1]), slim = wide;
+    {store} wide = {store}_of(n[1]), slim = wide;
     fxp_settle_{how}16{of}(&wide, acc, n[0], out{mask});
     fxp_settle_{how}8{of}(&slim, acc, n[0], few{mask_few});
     peak[0] = wide.peak;
@@ -71,6 +73,7 @@ void t_settle32(const int32_t *acc, int n, int shift, int32_t *out, uint32_t *pe
 void t_narrow32(const int32_t *v, int n, int shift, int bits, int32_t *out);
 void t_high32(const int32_t *a, const int32_t *b, int n, int32_t *out);
 void t_bias(const int32_t *b, int n, int f, int64_t *out);
+void t_narrow(const int64_t *v, int n, int shift, int32_t *out);
 void t_short(const int64_t *sums, const int32_t *b, int n, int shift, int f, int32_t *out);
 void t_update16_odd(int16_t *w, const int16_t *x, int n, const int32_t *m)
 {
@@ -101,6 +104,15 @@ void t_settle(const int64_t *acc, int n, int shift, int32_t *out, uint64_t *peak
     }
     peak[0] = wide.peak;
     peak[1] = slim.peak;
+}
+void t_narrow(const int64_t *v, int n, int shift, int32_t *out)
+{
+    for (int i = 0; i < n; i++) {
+        out[4 * i] = (int32_t)fxp_narrow(v[i], shift, 8);
+        out[4 * i + 1] = (int32_t)fxp_narrow(v[i], shift, 16);
+        out[4 * i + 2] = (int32_t)fxp_narrow(v[i], shift, 32);
+        out[4 * i + 3] = fxp_change((int32_t)v[i], shift);
+    }
 }
 void t_settle32(const int32_t *acc, int n, int shift, int32_t *out, uint32_t *peak)
 {
@@ -148,11 +160,15 @@ def harness() -> dict[str, str]:
     for name, (a, b) in TYPES.items():
         facts = {"name": name, "a": f"int{a}_t", "b": f"int{b}_t"}
         text += _ROWS.format(**facts) + _COLUMNS.format(**facts)
-    for how in ("sums", "positive", "masked"):
-        mask, few = (", out", ", few") if how == "masked" else ("", "")
-        for of, store, b in (("", "", 64), ("_of32", "32", 32)):
-            facts = {"how": how, "of": of, "store": store, "b": str(b)}
-            text += _SETTLE.format(mask=mask, mask_few=few, **facts)
+    for how, bits in product(("sums", "positive", "masked"), (64, 32)):
+        suffix = "" if bits == 64 else "32"
+        facts = {"acc": f"int{bits}_t", "peak": f"uint{bits}_t", "store": f"fxp_store{suffix}"}
+        masks = (
+            {"mask": ", out", "mask_few": ", few"}
+            if how == "masked"
+            else dict.fromkeys(("mask", "mask_few"), "")
+        )
+        text += _SETTLE.format(how=how, of="_of32" if bits == 32 else "", **facts, **masks)
     headers = {
         name: (paths.RUNTIME / name).read_text(encoding="utf-8")
         for name in ("fxp.h", "fxp_kernels.h")
@@ -169,7 +185,7 @@ def loaded(place: str, toolchain: Toolchain, level: str) -> Program:
 
 HERE = [("here", "", "-O0"), ("here", "", "-O3")]
 CORES = [
-    (core, toolchain, level)
+    core_case(core, (core, toolchain, level))
     for core in core_names()
     for toolchain, level in (("zig", "-Os"), ("gcc", "-Os"), ("gcc", "-O1"), ("gcc", "-O3"))
 ]
@@ -245,6 +261,8 @@ def test_rows_of_the_largest_products(program: Program) -> None:
 # rows, n, step, w_line, e_line; where the errors begin.
 WALKS = [(1, n, n % 5 + 4, 0, 0, 0) for n in LENGTHS if n < 100]
 WALKS += [(3, n, 6, 50, n + 2, 0) for n in (1, 2, 5, 8)] + [(2, 4, 9, 3, -4, 4)]
+# Steps whose multiples need more than 16 bits.
+WALKS += [(1, 9, step, 0, 0, 0) for step in (9000, 9001, 30000)]
 
 
 @pytest.mark.parametrize("name", TYPES)
@@ -304,7 +322,7 @@ def test_settling_rounds_once_and_keeps_the_peak(program: Program) -> None:
     acc = np.array(
         [int(random.randint(-(2**31), 2**31)) << 20 >> (45 - k) for k in sizes], np.int64
     )
-    for shift in (-9, -1, 0, 1, 2, 14, 15, 16, 17, 30, 31, 32, 33, 40):
+    for shift in (-150, -70, -9, -1, 0, 1, 2, 14, 15, 16, 17, 30, 31, 32, 33, 40, 62, 64, 150):
         out, peak = np.zeros((acc.size, 2), np.int32), np.zeros(2, np.uint64)
         program.call("t_settle", acc, acc.size, shift, out, peak)
         for column, bits in ((0, 16), (1, 8)):
@@ -312,26 +330,38 @@ def test_settling_rounds_once_and_keeps_the_peak(program: Program) -> None:
         assert peak.tolist() == [int(np.bitwise_or.reduce(acc ^ (acc >> 63)))] * 2
 
 
-@pytest.mark.parametrize("of", ["", "_of32"])
+@pytest.mark.parametrize("width", [64, 32])
 @pytest.mark.parametrize("how", ["sums", "positive", "masked"])
-def test_neighbouring_sums_settle_as_one_by_one(program: Program, how: str, of: str) -> None:
+def test_neighbouring_sums_settle_as_one_by_one(program: Program, how: str, width: int) -> None:
     """The mask is what lies in the output before."""
     random = np.random.RandomState(8)
-    acc = random.randint(-(2**40), 2**40, 60) >> random.randint(0, 40, 60)
-    acc = saturate(acc << 8, 32).astype(np.int32) if of else acc
+    largest, name = 2 ** (width - 24 if width == 64 else 31), "" if width == 64 else "_of32"
+    acc = random.randint(-largest, largest, 60) >> random.randint(0, width // 2, 60)
     for shift in (-9, 0, 1, 9, 16, 31, 32, 40):
         mask = random.randint(-1, 2, acc.size)
         many, few = mask.astype(np.int16), mask.astype(np.int8)
-        peak = np.zeros(2, np.uint64)
-        settings = np.array([acc.size, shift], np.int32)
-        program.call(f"t_settle_{how}{of}", acc, settings, many, few, peak)
+        peak, settings = np.zeros(2, f"uint{width}"), np.array([acc.size, shift], np.int32)
+        program.call(f"t_settle_{how}{name}", acc.astype(f"int{width}"), settings, many, few, peak)
         taken = {"sums": acc == acc, "positive": acc > 0, "masked": mask > 0}[how]
         for stored, bits in ((many, 16), (few, 8)):
-            want = np.where(taken, narrow(integers(acc), shift, bits), 0)
+            want = np.where(taken, narrow(acc, shift, bits), 0)
             want = np.where((want == 0) & taken, 1, want) if how == "positive" else want
             assert (stored == want).all(), shift
         magnitudes = np.where(taken, magnitude(acc), 0)
         assert peak.tolist() == [int(np.bitwise_or.reduce(magnitudes))] * 2
+
+
+def test_narrowing_rounds_and_saturates_for_every_shift(program: Program) -> None:
+    random = np.random.RandomState(8)
+    words = drawn(random, 32, 2, 100).astype(np.int64)
+    v = ((words[0] << 30) + words[1]) >> random.randint(0, 62, 100)
+    for shift in range(-150, 151):
+        out = np.zeros((v.size, 4), np.int32)
+        program.call("t_narrow", v, v.size, shift, out)
+        for column, bits in enumerate((8, 16, 32)):
+            assert (out[:, column] == narrow(integers(v), shift, bits)).all(), (shift, bits)
+        low = integers(v.astype(np.int32))
+        assert (out[:, 3] == narrow(low, shift, 32)).all(), shift
 
 
 def test_settling_32_bits_rounds_once_and_keeps_the_peak(program: Program) -> None:

@@ -34,6 +34,7 @@ from elftools.elf.sections import SymbolTableSection
 from given import NETWORKS, NO_SKIP, named
 
 from codegen import paths
+from codegen.board import POLICIES, load_board
 from codegen.errors import UserError
 from codegen.layout import network_hash
 from codegen.pipeline import (
@@ -63,6 +64,7 @@ from host_sim.link import (
     Link,
     SerialLine,
     frame,
+    link_to_any,
     unframe,
 )
 from host_sim.loopback import Loopback, device_files
@@ -535,6 +537,26 @@ def test_another_network_on_the_device_is_said_with_both_hashes() -> None:
     complains(lambda: Link(loopback, here, plan, state, place="loopback"), message)
 
 
+def test_sums_of_another_kind_are_another_network() -> None:
+    """Else a board would quietly learn other bytes than its twin here."""
+    spec = named("xor_gate")
+    loopback = Loopback(spec, board=load_board("microbit"))
+    plan = make_plan(spec)
+    state = make_state(spec, plan)
+    own = network_hash(spec, plan, state)
+    other = network_hash(spec, loopback.plan, loopback.state)
+    message = (
+        f"loopback: the device has network {other.hex()}, but {spec.source} is {own.hex()}; "
+        "flash the firmware of this file, or name the other file"
+    )
+    complains(lambda: Link(loopback, spec, plan, state, place="loopback"), message)
+    wide, shifted = (make_plan(spec, accumulate=kind) for kind in POLICIES)
+    ways = [(plan, make_state(spec, plan)) for plan in (wide, shifted)]
+    link = link_to_any(loopback, spec, ways, place="loopback")
+    assert link.facts.hash == other
+    complains(lambda: link_to_any(loopback, spec, ways[:1], place="loopback"), message)
+
+
 def test_another_version_of_the_link_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     loopback = Loopback(named("xor_gate"))
     monkeypatch.setattr(link_module, "VERSION", 2)
@@ -711,6 +733,16 @@ def test_a_board_learns_what_the_simulator_learns(
     assert loopback.params.tobytes() == device.parameter_bytes
 
 
+def test_without_the_board_its_kind_of_sums_is_found(
+    run: Callable[..., tuple[int, str, str]], board: Callable[[Loopback], str]
+) -> None:
+    port = board(Loopback(load_spec(Path(XOR)), board=load_board("microbit")))
+    assert run("link", XOR, "--port", port, "--board", "microbit")[0] == 0
+    assert run("link", XOR, "--port", port)[0] == 0
+    status, _, err = run("link", XOR, "--port", port, "--board", "nucleo_f446re")
+    assert (status, "the device has network" in err) == (2, True)
+
+
 def test_a_board_is_asked_what_it_is(
     run: Callable[..., tuple[int, str, str]], board: Callable[[Loopback], str]
 ) -> None:
@@ -732,7 +764,8 @@ def test_mistakes_of_the_command_are_one_line(run: Callable[..., tuple[int, str,
 
 # ---------------------------------------------------------------- the C on its targets
 
-RUNTIME = sorted(path for path in paths.RUNTIME.glob("*.c") if path.name != "flash_eeprom_avr.c")
+OF_OTHER_CORES = ("flash_eeprom_avr.c", "flash_stm32h7.c")
+RUNTIME = sorted(path for path in paths.RUNTIME.glob("*.c") if path.name not in OF_OTHER_CORES)
 SMALL = (
     "-std=c99",
     "-Os",

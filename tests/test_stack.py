@@ -5,15 +5,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from given import NETWORKS, named, planned
+from given import CORES, NETWORKS, named, planned
 
 from codegen.emit import Options
 from codegen.errors import UserError
 from codegen.pipeline import synthetic_samples
 from host_sim.device import Build
-from host_sim.emulator import EmulatedProgram, core_names, find_core
+from host_sim.emulator import EmulatedProgram, find_core
 
-CORES = core_names()
 CALLS = """
 #include <stdint.h>
 #define APART __attribute__((noinline))

@@ -28,12 +28,14 @@ Families:
 
 import inspect
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, Self
 
 from codegen.fixedpoint import Floats, Ints, Q, Rate
 
 Shape = tuple[int, ...]
+Choice = int | str
+ROWS = 8  # how many sums are computed together, if nothing else is chosen: FXP_ROWS of the runtime
 Extent = int | tuple[int, ...]  # one number for every axis, or one for each
 Numbers = tuple[float, ...]
 Padding = str | int | tuple[int, ...]  # "same", "valid", or numbers
@@ -64,6 +66,11 @@ class Products:
     terms: int
     factors: tuple[str, ...]
     more: int = 0
+
+
+def sums_at_once(rows: int) -> tuple[int, ...]:
+    """How many of so many rows with biases may be summed by one call of the runtime."""
+    return ROWS, *(count for count in (2 * ROWS, 4 * ROWS) if count < 2 * rows)
 
 
 def size(shape: Shape) -> int:
@@ -100,6 +107,22 @@ class Op:
         arguments = {name: operands[name] for name in names if name in operands}
         arguments |= {name: value for name, value in options.items() if name in asked}
         return getattr(self, kernel)(**arguments)
+
+    # How the C of a kernel is written, which changes no result: a choice by knob, see `choices`.
+    form: ClassVar[Mapping[str, Choice]] = {}
+
+    def choices(self, kernel: str, shapes: "Shapes") -> Mapping[str, tuple[Choice, ...]]:
+        """The knobs of a kernel, and for each what may be chosen, the default first."""
+        return {"function": ("apart", "inlined")}
+
+    def chosen(self, kernel: str, shapes: "Shapes", knob: str) -> Choice:
+        return self.form.get(knob, self.choices(kernel, shapes)[knob][0])
+
+    def in_form(self, form: Mapping[str, Choice]) -> Self:
+        """The same op, whose C is written in another form."""
+        formed = replace(self)
+        object.__setattr__(formed, "form", form)
+        return formed
 
     def scratch_size(self, kernel: str, shapes: "Shapes") -> int:
         """Elements that a kernel needs while it runs: as wide as the widest of the operands that

@@ -3,6 +3,7 @@
 Weights are stored [out][kernel rows][kernel columns][in of its group]; a signal has one row.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -10,6 +11,8 @@ import numpy as np
 
 from codegen.fixedpoint import Array, Floats, Q, accumulated, dot, integers
 from codegen.ops.base import (
+    ROWS,
+    Choice,
     Extent,
     LayerOp,
     Padding,
@@ -19,6 +22,7 @@ from codegen.ops.base import (
     ShapeError,
     Shapes,
     size,
+    sums_at_once,
 )
 from codegen.ops.channels import over_positions
 from codegen.ops.window import (
@@ -32,8 +36,6 @@ from codegen.ops.window import (
     patches,
     scatter,
 )
-
-ROWS = 8  # how many sums are computed together: FXP_ROWS of the runtime
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,8 @@ class Geometry:
 
     @property
     def turns_errors(self) -> bool:
-        """Gradients of weights come from copies in which a filter's errors at all positions are
-        neighbours: where they are not larger than errors and input.
+        """Gradients of weights may come from copies in which a filter's errors at all positions
+        are neighbours: these are not larger than errors and input.
         """
         inputs = self.rows.size * self.columns.size * self.channels
         copies = (ROWS + 1) * self.pitch + 2 * ROWS * self.taps
@@ -90,12 +92,15 @@ class Geometry:
 
     @property
     def turns_weights(self) -> bool:
-        """Backward works on a copy of the weights in which those that an input meets are
-        neighbours: where it is not larger than the input.
+        """Backward may work on a copy of the weights in which those that an input meets are
+        neighbours: it is not larger than the input.
         """
-        undilated = self.groups == self.rows.dilation == self.columns.dilation == 1
         inputs = self.rows.size * self.columns.size * self.channels
-        return undilated and self.filters * self.taps <= inputs
+        return self.is_undilated and self.filters * self.taps <= inputs
+
+    @property
+    def is_undilated(self) -> bool:
+        return self.groups == self.rows.dilation == self.columns.dilation == 1
 
 
 @dataclass(frozen=True)
@@ -157,6 +162,25 @@ class Convolution(LayerOp):
         g = self.geometry(shapes)
         return g.positions * g.filters * g.taps
 
+    def choices(self, kernel: str, shapes: Shapes) -> Mapping[str, tuple[Choice, ...]]:
+        """Backward walks down columns or along rows of copies, first those if they are small."""
+        knobs = dict(super().choices(kernel, shapes))
+        if kernel == "grad_b":
+            return knobs
+        g = self.geometry(shapes)
+        if kernel == "forward" and g.is_dense_in_columns and self._has_bias():
+            knobs["sums"] = sums_at_once(g.filters)
+        if kernel == "grad_x" and g.is_undilated:
+            knobs["walk"] = ("rows", "columns") if g.turns_weights else ("columns", "rows")
+        if kernel == "grad_w" and g.groups == 1:
+            knobs["walk"] = ("rows", "columns") if g.turns_errors else ("columns", "rows")
+        return knobs
+
+    def walks_rows(self, kernel: str, shapes: Shapes) -> bool:
+        """Whether backward works on copies."""
+        knobs = self.choices(kernel, shapes)
+        return "walk" in knobs and self.chosen(kernel, shapes, "walk") == "rows"
+
     def scratch_size(self, kernel: str, shapes: Shapes) -> int:
         """In one piece: what a filter reads at a position, the errors of a filter, or the weights
         that an input meets, and their errors.
@@ -166,20 +190,20 @@ class Convolution(LayerOp):
         g = self.geometry(shapes)
         if kernel == "forward":
             return g.taps if g.is_dense_in_columns and not g.is_pointwise else 0
-        if kernel == "grad_w" and g.turns_errors:
+        if kernel == "grad_w" and self.walks_rows(kernel, shapes):
             return (ROWS + 1) * g.pitch
         if kernel == "grad_w":
             return g.positions if g.groups == 1 else 0
         readers = g.rows.most_readers * g.columns.most_readers
-        return (g.taps + readers) * g.filters if g.turns_weights else 0
+        return (g.taps + readers) * g.filters if self.walks_rows(kernel, shapes) else 0
 
     def scratch_like(self, kernel: str) -> tuple[str, ...]:
         return {"forward": ("x",), "grad_w": ("dy",), "grad_x": ("w", "dy")}.get(kernel, ())
 
     def tile_size(self, kernel: str, shapes: Shapes) -> int:
         """The gradients of some filters, which are computed together."""
-        g = self.geometry(shapes) if kernel == "grad_w" else None
-        return ROWS * g.taps if g is not None and g.turns_errors else 0
+        tiled = kernel == "grad_w" and self.walks_rows(kernel, shapes)
+        return ROWS * self.geometry(shapes).taps if tiled else 0
 
     def lag(self, kernel: str, shapes: Shapes) -> dict[str, int]:
         if kernel not in ("forward", "grad_x"):

@@ -1,12 +1,23 @@
 """Fully connected: y = W x + b, with W stored [out][in]."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
 from codegen.fixedpoint import Floats, Outer, Q, accumulated, dot
-from codegen.ops.base import LayerOp, Parameter, Products, Shape, ShapeError, Shapes, size
+from codegen.ops.base import (
+    Choice,
+    LayerOp,
+    Parameter,
+    Products,
+    Shape,
+    ShapeError,
+    Shapes,
+    size,
+    sums_at_once,
+)
 
 
 @dataclass(frozen=True)
@@ -37,6 +48,11 @@ class Dense(LayerOp):
 
     def split(self, channels: int) -> tuple[LayerOp, LayerOp]:
         return replace(self, units=channels), replace(self, units=self.units - channels)
+
+    def choices(self, kernel: str, shapes: Shapes) -> Mapping[str, tuple[Choice, ...]]:
+        knobs = super().choices(kernel, shapes)
+        takes_rows = kernel == "forward" and self.bias
+        return {**knobs, "sums": sums_at_once(self.units)} if takes_rows else knobs
 
     def products(self, kernel: str, shapes: Shapes) -> Products:
         return {

@@ -21,5 +21,6 @@ def leave_out(training: TrainingGraph) -> TrainingGraph:
             instead[step.output] = reads["x"]
         elif reads != step.reads:
             name = f"{step.name}_inference"
-            steps.append(replace(step, name=name, phase="inference", reads=reads))
+            twin = replace(step, name=name, phase="inference", reads=reads, twin=step.name)
+            steps.append(twin)
     return replace(training, steps=tuple(steps))

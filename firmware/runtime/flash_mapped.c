@@ -1,7 +1,7 @@
 /* flash_mapped.c: reads checkpoints from flash that lies in the address space of the core.
  *
- * Goes with flash_nvmc.c, flash_stm32f1.c and flash_stm32f4.c. The linker script gives the first
- * page the name checkpoint_area.
+ * Goes with flash_nvmc.c, flash_rp2040.c, flash_stm32f1.c and flash_stm32f4.c. The linker script
+ * gives the first page the name checkpoint_area.
  */
 #include "checkpoint.h"
 

@@ -15,7 +15,8 @@
 #error "fxp.h needs arithmetic right shifts of negative numbers"
 #endif
 
-/* Where tables are: in flash. On AVR that is not memory like RAM; gcc reads it with -std=gnu99. */
+/* Where tables and weights that do not learn are: in flash. On AVR that is not memory like RAM; gcc
+ * reads it with -std=gnu99. */
 #ifdef __FLASH
 #define FXP_FLASH __flash
 #else
@@ -27,6 +28,13 @@
 #define FXP_DSP 1
 #else
 #define FXP_DSP 0
+#endif
+
+/* Cores with vectors of integers (Helium), and long shifts that round and saturate. */
+#if defined(__ARM_FEATURE_MVE) && FXP_DSP
+#define FXP_MVE 1
+#else
+#define FXP_MVE 0
 #endif
 
 /* What is rare, or large, stays a function of its own. */
@@ -43,6 +51,14 @@
 #define FXP_SHARED FXP_OUTLINE
 #endif
 
+/* The steps of a network are functions of their own where the stack is short: what one needs is
+ * free again in the next. */
+#if defined(__arm__) || defined(__riscv)
+#define FXP_STEP FXP_OUTLINE
+#else
+#define FXP_STEP
+#endif
+
 /* What is shorter than its call. */
 #if defined(__GNUC__)
 #define FXP_INLINE inline __attribute__((always_inline))
@@ -55,14 +71,6 @@
 #define FXP_SHORT FXP_OUTLINE
 #else
 #define FXP_SHORT inline
-#endif
-
-/* The steps of a network are functions of their own where the stack is short: what one needs is
- * free again in the next. */
-#if defined(__arm__) || defined(__riscv)
-#define FXP_STEP FXP_OUTLINE
-#else
-#define FXP_STEP
 #endif
 
 /* A static assertion for C99: an array of negative size where the condition fails. */
@@ -227,6 +235,30 @@ static inline int32_t fxp_sat32(int64_t v)
     return (int32_t)fxp_clamp(v, INT32_MIN, INT32_MAX);
 }
 
+#if FXP_MVE
+/* v * 2^-shift rounded half up, saturated to 64 bits; -64 <= shift <= 63. */
+static inline int64_t fxp_rounded(int64_t v, int shift)
+{
+    __asm__("sqrshrl %Q0, %R0, #64, %1" : "+r"(v) : "r"(shift));
+    return v;
+}
+
+/* v as 32 bits: the upper half of v * 2^32, saturated. */
+static inline int32_t fxp_cut32(int64_t v)
+{
+    __asm__("sqshll %Q0, %R0, #32" : "+r"(v));
+    return (int32_t)(v >> 32);
+}
+
+/* The nearest shift that fxp_rounded takes: all others give what it gives. */
+static inline int fxp_near_shift(int shift)
+{
+    int near;
+    __asm__("ssat %0, #7, %1" : "=r"(near) : "r"(shift));
+    return near;
+}
+#endif
+
 /* v * 2^-shift as `bits` bits, for every shift: beyond `bits` a left shift saturates. */
 static FXP_OUTLINE int64_t fxp_narrow_any(int64_t v, int shift, int bits)
 {
@@ -274,6 +306,13 @@ static inline int32_t fxp_shorten(int64_t v, int shift, int bits)
 /* The same for every shift; the usual ones need words of 32 bits only. */
 static inline int64_t fxp_narrow(int64_t v, int shift, int bits)
 {
+#if FXP_MVE
+    if (bits <= 32) {
+        const int32_t q = fxp_cut32(fxp_rounded(v, fxp_near_shift(shift)));
+        const int32_t most = (int32_t)(UINT32_MAX >> (33 - bits));
+        return q < -most - 1 ? -most - 1 : (q > most ? most : q);
+    }
+#endif
     if (shift < 1 || shift > 31 || bits > 32) {
         return fxp_narrow_any(v, shift, bits);
     }
@@ -289,6 +328,9 @@ typedef struct {
 
 static inline fxp_store fxp_store_of(int shift)
 {
+#if FXP_MVE
+    shift = fxp_near_shift(shift);
+#endif
     const int usual = shift >= 1 && shift <= 31;
     const fxp_store store = {0, usual ? (uint32_t)1 << (shift - 1) : 0, shift};
     return store;
@@ -298,15 +340,23 @@ static inline fxp_store fxp_store_of(int shift)
 static FXP_SHARED int32_t fxp_settle8(fxp_store *store, int64_t acc)
 {
     store->peak |= fxp_magnitude(acc);
+#if FXP_MVE
+    return fxp_sat8(fxp_cut32(fxp_rounded(acc, store->shift)));
+#else
     return store->half == 0 ? (int32_t)fxp_narrow_any(acc, store->shift, 8)
                             : fxp_sat8(fxp_cut(acc + (int64_t)store->half, store->shift));
+#endif
 }
 
 static FXP_SHARED int32_t fxp_settle16(fxp_store *store, int64_t acc)
 {
     store->peak |= fxp_magnitude(acc);
+#if FXP_MVE
+    return fxp_sat16(fxp_cut32(fxp_rounded(acc, store->shift)));
+#else
     return store->half == 0 ? (int32_t)fxp_narrow_any(acc, store->shift, 16)
                             : fxp_sat16(fxp_cut(acc + (int64_t)store->half, store->shift));
+#endif
 }
 
 /* A bias with f fraction bits. */
@@ -318,12 +368,16 @@ static FXP_OUTLINE int64_t fxp_bias_any(int32_t b, int f)
 
 static inline int64_t fxp_bias(int32_t b, int f)
 {
+#if FXP_MVE
+    return fxp_rounded(b, fxp_near_shift(FXP_BIAS_FRACTION - f));
+#else
     const int up = f - FXP_BIAS_FRACTION;
     if ((unsigned)up > 31) {
         return fxp_bias_any(b, f);
     }
     const int32_t high = b >> (31 - up) >> 1;
     return (int64_t)(((uint64_t)(uint32_t)high << 32) | (uint32_t)((uint32_t)b << up));
+#endif
 }
 
 /* Bits of v; 0 for 0. */
@@ -537,7 +591,11 @@ static inline int32_t fxp_fit32(int32_t v, int shift, int bits)
 /* The same as 32 bits; usually some are lost. */
 static inline int32_t fxp_change(int32_t v, int shift)
 {
+#if FXP_MVE
+    return fxp_cut32(fxp_rounded(v, fxp_near_shift(shift)));
+#else
     return (unsigned)shift > 31 ? fxp_narrow32(v, shift, 32) : fxp_round32(v, shift);
+#endif
 }
 
 static inline uint32_t fxp_magnitude32(int32_t v)
@@ -1067,7 +1125,19 @@ static inline void fxp_decay16(int16_t *w, int32_t n, fxp_rate rate, int32_t m, 
 /* Whether a weight is within 2^-6 of its rail. */
 static FXP_OUTLINE int fxp_near_rail16(const int16_t *w, int32_t n)
 {
-#if FXP_DSP
+#if FXP_MVE
+    int32_t low = 0, high = 0;
+    __asm__ volatile("dlstp.16 lr, %[n]\n"
+                     "1:\n\t"
+                     "vldrh.u16 q0, [%[w]], #16\n\t"
+                     "vminv.s16 %[low], q0\n\t"
+                     "vmaxv.s16 %[high], q0\n\t"
+                     "letp lr, 1b"
+                     : [w] "+r"(w), [low] "+r"(low), [high] "+r"(high)
+                     : [n] "r"(n)
+                     : "lr", "q0", "memory");
+    return (int16_t)~low >= 32768 - 512 || (int16_t)high >= 32768 - 512;
+#elif FXP_DSP
     /* w + 0x8200, as numbers without a sign, are below 0x400 where w is near; the others reach
      * 0xFFFF when 0xFBFF is added. */
     uint32_t all = 0xFFFFFFFFu;
@@ -1089,6 +1159,7 @@ static FXP_OUTLINE int fxp_near_rail16(const int16_t *w, int32_t n)
         return 1;
     }
 #endif
+#if !FXP_MVE
     int32_t room = 0; /* below 0 where one is near */
     for (; n >= 4; n -= 4, w += 4) {
         room |= 32768 - 512 - 1 - (w[0] ^ (w[0] >> 15));
@@ -1100,6 +1171,7 @@ static FXP_OUTLINE int fxp_near_rail16(const int16_t *w, int32_t n)
         room |= 32768 - 512 - 1 - (*w ^ (*w >> 15));
     }
     return room < 0;
+#endif
 }
 
 static inline int fxp_near_rail8(const int8_t *w, int32_t n)

@@ -1,8 +1,8 @@
 /* fxp_kernels.h: the inner loops of networks that mcugrad generates. Part of their runtime.
  *
  * Each has one meaning, given by its plain C; cores with DSP instructions get another body that
- * computes the same bits. Sums are exact. They stay functions of their own, so that all layers share
- * them.
+ * computes the same bits. Sums are exact. They stay functions of their own, so that all layers
+ * share them.
  */
 #ifndef FXP_KERNELS_H
 #define FXP_KERNELS_H
@@ -80,6 +80,211 @@ static inline int fxp_are_words(const void *a, const void *b)
 }
 #endif
 
+/* clang-format off */
+#if FXP_MVE
+/* Loops over vectors: the last one has only the lanes that are left (dlstp, letp), so that any n
+ * will do, and any address. What loads eight, or sixteen, neighbours; those of 8 bits are widened
+ * to 16 by an instruction that needs a low register. */
+#define FXP_EIGHT16(q, at) "vldrh.u16 " q ", [" at "], #16\n\t"
+#define FXP_EIGHT8(q, at) "vldrb.s16 " q ", [" at "], #8\n\t"
+#define FXP_SIXTEEN8(q, at) "vldrb.u8 " q ", [" at "], #16\n\t"
+
+/* sum += a[i] * b[i], for i < n */
+#define FXP_DOT_MVE(eight_a, eight_b)                                                              \
+    __asm__ volatile("dlstp.16 lr, %[n]\n"                                                         \
+                     "1:\n\t" eight_a("q0", "%[a]") eight_b("q1", "%[b]")                          \
+                         "vmlaldava.s16 %Q[sum], %R[sum], q0, q1\n\t"                              \
+                         "letp lr, 1b"                                                             \
+                     : [a] "+l"(a), [b] "+l"(b), [sum] "+r"(sum)                                   \
+                     : [n] "r"(n)                                                                  \
+                     : "lr", "q0", "q1", "memory");
+
+/* sums[j] += sum of w[j * n + i] * x[i], for four rows; 32 bits hold `block` products. */
+#define FXP_FOUR_ROWS(weight, load_w, value, load_x, lanes, add, block)                            \
+    {                                                                                              \
+        const weight *w0 = w, *w1 = w + n, *w2 = w1 + n, *w3 = w2 + n;                             \
+        for (int left = n; left > 0; left -= block) {                                              \
+            int32_t p = 0, q = 0, r = 0, s = 0;                                                    \
+            __asm__ volatile("dlstp." lanes " lr, %[n]\n"                                          \
+                             "1:\n\t" load_x("q0", "%[x]")                                         \
+                             load_w("q1", "%[w0]") add " %[p], q0, q1\n\t"                         \
+                             load_w("q1", "%[w1]") add " %[q], q0, q1\n\t"                         \
+                             load_w("q1", "%[w2]") add " %[r], q0, q1\n\t"                         \
+                             load_w("q1", "%[w3]") add " %[s], q0, q1\n\t"                         \
+                             "letp lr, 1b"                                                         \
+                             : [w0] "+l"(w0), [w1] "+l"(w1), [w2] "+l"(w2), [w3] "+l"(w3),         \
+                               [x] "+l"(x), [p] "+Te"(p), [q] "+Te"(q), [r] "+Te"(r), [s] "+Te"(s) \
+                             : [n] "r"(left < block ? left : block)                                \
+                             : "lr", "q0", "q1", "memory");                                        \
+            sums[0] += p;                                                                          \
+            sums[1] += q;                                                                          \
+            sums[2] += r;                                                                          \
+            sums[3] += s;                                                                          \
+        }                                                                                          \
+    }
+
+static inline void fxp_four_rows16x8(const int16_t *w, const int8_t *x, int n, int64_t sums[4])
+FXP_FOUR_ROWS(int16_t, FXP_EIGHT16, int8_t, FXP_EIGHT8, "16", "vmladava.s16", FXP_BLOCK)
+
+static inline void fxp_four_rows8x16(const int8_t *w, const int16_t *x, int n, int64_t sums[4])
+FXP_FOUR_ROWS(int8_t, FXP_EIGHT8, int16_t, FXP_EIGHT16, "16", "vmladava.s16", FXP_BLOCK)
+
+static inline void fxp_four_rows8(const int8_t *w, const int8_t *x, int n, int64_t sums[4])
+FXP_FOUR_ROWS(int8_t, FXP_SIXTEEN8, int8_t, FXP_SIXTEEN8, "8", "vmladava.s8", 16384)
+
+/* The same for products of 16 by 16 bits, whose sums need pairs of registers. */
+static inline void fxp_four_rows16(const int16_t *w, const int16_t *x, int n, int64_t sums[4])
+{
+    register const int16_t *r8 __asm__("r8") = w;
+    register int r9 __asm__("r9") = n;
+    register int64_t *r10 __asm__("r10") = sums;
+    register const int16_t *r12 __asm__("r12") = x;
+    __asm__ volatile("push {r7, r10}\n\t"
+                     "dlstp.16 lr, r9\n\t"
+                     "ldm r10, {r0, r1, r2, r3, r4, r5, r6, r7}\n\t"
+                     "lsl r11, r9, #1\n\t"
+                     "add r9, r8, r11\n\t"
+                     "add r10, r9, r11\n\t"
+                     "add r11, r10, r11\n"
+                     "1:\n\t" FXP_EIGHT16("q0", "r12")
+                     FXP_EIGHT16("q1", "r8") "vmlaldava.s16 r0, r1, q0, q1\n\t"
+                     FXP_EIGHT16("q1", "r9") "vmlaldava.s16 r2, r3, q0, q1\n\t"
+                     FXP_EIGHT16("q1", "r10") "vmlaldava.s16 r4, r5, q0, q1\n\t"
+                     FXP_EIGHT16("q1", "r11") "vmlaldava.s16 r6, r7, q0, q1\n\t"
+                     "letp lr, 1b\n\t"
+                     "ldr r10, [sp, #4]\n\t"
+                     "stm r10, {r0, r1, r2, r3, r4, r5, r6, r7}\n\t"
+                     "pop {r7, r10}"
+                     : "+r"(r8), "+r"(r9), "+r"(r10), "+r"(r12)
+                     :
+                     : "r0", "r1", "r2", "r3", "r4", "r5", "r6", "r11", "lr", "q0", "q1", "memory");
+}
+
+/* sums[j] = b[j] with f fraction bits, or 0 without b, for j < rows */
+static inline void fxp_begin(const int32_t *b, int f, int rows, int64_t *sums)
+{
+    const int shift = fxp_near_shift(FXP_BIAS_FRACTION - f);
+    if (b == NULL) {
+        for (int j = 0; j < rows; j++) {
+            sums[j] = 0;
+        }
+    } else if (rows > 0) {
+        __asm__ volatile("dls lr, %[rows]\n"
+                         "1:\n\t"
+                         "ldr r4, [%[b]], #4\n\t"
+                         "asrs r5, r4, #31\n\t"
+                         "sqrshrl r4, r5, #64, %[shift]\n\t"
+                         "strd r4, r5, [%[sums]], #8\n\t"
+                         "le lr, 1b"
+                         : [b] "+r"(b), [sums] "+r"(sums)
+                         : [rows] "r"(rows), [shift] "r"(shift)
+                         : "r4", "r5", "lr", "cc", "memory");
+    }
+}
+
+/* Rows, four at a time, after their biases. */
+#define FXP_ROWS_MVE(four_rows, dot)                                                               \
+    fxp_begin(b, f, rows, sums);                                                                   \
+    for (; rows >= 4; rows -= 4, w += 4 * n, sums += 4) {                                          \
+        four_rows(w, x, n, sums);                                                                  \
+    }                                                                                              \
+    for (; rows > 0; rows--, w += n, sums++) {                                                     \
+        *sums += dot;                                                                              \
+    }
+
+/* The places of four columns: lanes are rows, q2 to q5 their distances, 16 bits without a sign. */
+#define FXP_FAR 9000 /* the longest step: 7 steps and 3 fit */
+#define FXP_PLACES(zero, one, step)                                                                \
+    "mov " zero ", #0\n\t"                                                                        \
+    "mov " one ", #1\n\t"                                                                         \
+    "vidup.u16 q2, " zero ", #1\n\t"                                                               \
+    "vmul.i16 q2, q2, " step "\n\t"                                                                \
+    "vadd.i16 q3, q2, " one "\n\t"                                                                 \
+    "vadd.i16 q4, q3, " one "\n\t"                                                                 \
+    "vadd.i16 q5, q4, " one "\n\t"
+#define FXP_GATHER16(q, at, places) "vldrh.u16 " q ", [" at ", " places ", uxtw #1]\n\t"
+#define FXP_GATHER8(q, at, places) "vldrb.s16 " q ", [" at ", " places "]\n\t"
+
+/* sums[j] += sum of w[i * step + j] * e[i], for four columns and i < n */
+static inline void fxp_four_columns16(const int16_t *w, const int16_t *e, int n, int step,
+                                           int64_t sums[4])
+{
+    register const int16_t *r8 __asm__("r8") = w;
+    register const int16_t *r9 __asm__("r9") = e;
+    register int r10 __asm__("r10") = n;
+    register int r11 __asm__("r11") = step;
+    register int64_t *r12 __asm__("r12") = sums;
+    __asm__ volatile("push {r7}\n\t" FXP_PLACES("r0", "r1", "r11")
+                     "lsl r11, r11, #4\n\t"
+                     "ldm r12, {r0, r1, r2, r3, r4, r5, r6, r7}\n\t"
+                     "dlstp.16 lr, r10\n"
+                     "1:\n\t" FXP_EIGHT16("q0", "r9")
+                     FXP_GATHER16("q1", "r8", "q2") "vmlaldava.s16 r0, r1, q0, q1\n\t"
+                     FXP_GATHER16("q1", "r8", "q3") "vmlaldava.s16 r2, r3, q0, q1\n\t"
+                     FXP_GATHER16("q1", "r8", "q4") "vmlaldava.s16 r4, r5, q0, q1\n\t"
+                     FXP_GATHER16("q1", "r8", "q5") "vmlaldava.s16 r6, r7, q0, q1\n\t"
+                     "add r8, r8, r11\n\t"
+                     "letp lr, 1b\n\t"
+                     "stm r12, {r0, r1, r2, r3, r4, r5, r6, r7}\n\t"
+                     "pop {r7}"
+                     : "+r"(r8), "+r"(r9), "+r"(r10), "+r"(r11)
+                     : "r"(r12)
+                     : "r0", "r1", "r2", "r3", "r4", "r5", "r6", "lr", "q0", "q1", "q2", "q3",
+                       "q4", "q5", "memory");
+}
+
+/* The same where the sums of FXP_BLOCK products fit 32 bits. */
+#define FXP_FOUR_COLUMNS(weight, gather, error, load_e)                                            \
+    {                                                                                              \
+        const int far = 8 * step * (int)sizeof w[0];                                               \
+        for (; n > 0; n -= FXP_BLOCK) {                                                            \
+            int32_t p = 0, q = 0, r = 0, s = 0;                                                    \
+            __asm__ volatile(                                                                      \
+                FXP_PLACES("%[p]", "%[q]", "%[step]")                                              \
+                "mov %[p], #0\n\t"                                                                \
+                "mov %[q], #0\n\t"                                                                \
+                "dlstp.16 lr, %[n]\n"                                                              \
+                "1:\n\t" load_e("q0", "%[e]")                                                      \
+                gather("q1", "%[w]", "q2") "vmladava.s16 %[p], q0, q1\n\t"                         \
+                gather("q1", "%[w]", "q3") "vmladava.s16 %[q], q0, q1\n\t"                         \
+                gather("q1", "%[w]", "q4") "vmladava.s16 %[r], q0, q1\n\t"                         \
+                gather("q1", "%[w]", "q5") "vmladava.s16 %[s], q0, q1\n\t"                         \
+                "add %[w], %[w], %[far]\n\t"                                                       \
+                "letp lr, 1b"                                                                      \
+                : [w] "+r"(w), [e] "+l"(e), [p] "+Te"(p), [q] "+Te"(q), [r] "+Te"(r), [s] "+Te"(s) \
+                : [n] "r"(n < FXP_BLOCK ? n : FXP_BLOCK), [step] "r"(step), [far] "r"(far)         \
+                : "lr", "q0", "q1", "q2", "q3", "q4", "q5", "cc", "memory");                       \
+            sums[0] += p;                                                                          \
+            sums[1] += q;                                                                          \
+            sums[2] += r;                                                                          \
+            sums[3] += s;                                                                          \
+        }                                                                                          \
+    }
+
+static inline void fxp_four_columns16x8(const int16_t *w, const int8_t *e, int n, int step,
+                                             int64_t sums[4])
+FXP_FOUR_COLUMNS(int16_t, FXP_GATHER16, int8_t, FXP_EIGHT8)
+
+static inline void fxp_four_columns8x16(const int8_t *w, const int16_t *e, int n, int step,
+                                             int64_t sums[4])
+FXP_FOUR_COLUMNS(int8_t, FXP_GATHER8, int16_t, FXP_EIGHT16)
+
+static inline void fxp_four_columns8(const int8_t *w, const int8_t *e, int n, int step,
+                                          int64_t sums[4])
+FXP_FOUR_COLUMNS(int8_t, FXP_GATHER8, int8_t, FXP_EIGHT8)
+
+/* All runs of a walk. */
+#define FXP_WALK_MVE(four_columns)                                                                 \
+    if (columns >= 4 && walk->step <= FXP_FAR) {                                                   \
+        for (int row = 0; row < walk->rows; row++, w += walk->w_line, e += walk->e_line) {         \
+            four_columns(w, e, walk->n, walk->step, sums);                                         \
+        }                                                                                          \
+        return;                                                                                    \
+    }
+#else
+#define FXP_WALK_MVE(four_columns)
+#endif
+
 #ifdef __AVR__
 /* p = the product of r21:r20 and r19:r18, which have signs. Afterwards r1 is not 0; `zero` is. */
 #define FXP_AVR_PRODUCT                                                                            \
@@ -98,8 +303,8 @@ static inline int fxp_are_words(const void *a, const void *b)
     "adc %C[p], r1\n\t"                                                                            \
     "adc %D[p], %[zero]\n\t"
 
-/* Adds products of n numbers from X, 2 + `gap` bytes apart, and from Z to `low` and `high`. They are
- * lifted by 2^31, so that they have no sign; what that adds is taken off first. */
+/* Adds products of n numbers from X, 2 + `gap` bytes apart, and from Z to `low` and `high`. They
+ * are lifted by 2^31, so that they have no sign; what that adds is taken off first. */
 #define FXP_AVR_SUM(a, b, n)                                                                       \
     uint32_t low = (n) & 1 ? 0x80000000u : 0;                                                      \
     int16_t high = (int16_t)-(((n) + 1) >> 1);                                                     \
@@ -223,6 +428,7 @@ static inline void fxp_avr_add(int64_t *sum, int64_t v)
 #undef FXP_AVR_ADD
 }
 #endif
+/* clang-format on */
 
 #if FXP_SMALL_THUMB
 /* Two sums, exact. Products are added in pairs, less 1 so that 32 bits hold a pair: `low` has the
@@ -343,8 +549,8 @@ static FXP_OUTLINE void fxp_two_rows16(const int16_t *w, const int16_t *v, const
 }
 
 /* What sums of two columns need, in bytes: where they are, how far the next row of weights is, the
- * next run of weights from the end of one, and the next of errors; then the even part of a run, less
- * than 0, whether one product is left of it, and how many runs there are. */
+ * next run of weights from the end of one, and the next of errors; then the even part of a run,
+ * below 0, whether one product is left of it, and how many runs there are. */
 typedef struct {
     const int16_t *w;
     const int16_t *e;
@@ -484,6 +690,10 @@ static inline int64_t fxp_dot16(const int16_t *a, const int16_t *b, int n)
     return fxp_avr_dot16(a, 0, b, n);
 #else
     int64_t sum = 0;
+#if FXP_MVE
+    FXP_DOT_MVE(FXP_EIGHT16, FXP_EIGHT16)
+    return sum;
+#endif
 #if FXP_SSE2
     /* Two products sum to -2^31 + 2^16 .. 2^31, which this addend makes 32 bits without a sign. */
     const __m128i lift = _mm_set1_epi32(0x7FFF0000), zero = _mm_setzero_si128();
@@ -513,15 +723,33 @@ static inline int64_t fxp_dot16(const int16_t *a, const int16_t *b, int n)
 #endif
 }
 
+/* The same where one of both has 8 bits, in plain C. */
+#define FXP_SUM_BLOCKS                                                                             \
+    int64_t sum = 0;                                                                               \
+    while (n > 0) {                                                                                \
+        int block = n < FXP_BLOCK ? n : FXP_BLOCK;                                                 \
+        int32_t part = 0;                                                                          \
+        n -= block;                                                                                \
+        for (; block > 0; block--, a++, b++) {                                                     \
+            part += (int32_t)*a * *b;                                                              \
+        }                                                                                          \
+        sum += part;                                                                               \
+    }                                                                                              \
+    return sum
+
 /* sum of a[i] * b[i], exact */
 static inline int64_t fxp_dot16x8(const int16_t *a, const int8_t *b, int n)
 {
+#if FXP_DSP
     int64_t sum = 0;
+#if FXP_MVE
+    FXP_DOT_MVE(FXP_EIGHT16, FXP_EIGHT8)
+    return sum;
+#endif
     while (n > 0) {
         int block = n < FXP_BLOCK ? n : FXP_BLOCK;
         int32_t part = 0;
         n -= block;
-#if FXP_DSP
         for (; block >= 8; block -= 8, a += 8, b += 8) {
             const int8x4_t quad = fxp_quad(b);
             const int16x2_t even = __sxtb16(quad), odd = fxp_odd(quad);
@@ -538,24 +766,30 @@ static inline int64_t fxp_dot16x8(const int16_t *a, const int8_t *b, int n)
             part = __smlad(fxp_pair(a), fxp_lower(even, odd), part);
             part = __smlad(fxp_pair(a + 2), fxp_upper(even, odd), part);
         }
-#endif
         for (; block > 0; block--, a++, b++) {
             part += (int32_t)*a * *b;
         }
         sum += part;
     }
     return sum;
+#else
+    FXP_SUM_BLOCKS;
+#endif
 }
 
 /* sum of a[i] * b[i], exact */
 static inline int64_t fxp_dot8(const int8_t *a, const int8_t *b, int n)
 {
+#if FXP_DSP
     int64_t sum = 0;
+#if FXP_MVE
+    FXP_DOT_MVE(FXP_EIGHT8, FXP_EIGHT8)
+    return sum;
+#endif
     while (n > 0) {
         int block = n < FXP_BLOCK ? n : FXP_BLOCK;
         int32_t part = 0;
         n -= block;
-#if FXP_DSP
         for (; block >= 8; block -= 8, a += 8, b += 8) {
             const int8x4_t p = fxp_quad(a), q = fxp_quad(b);
             part = __smlad(__sxtb16(p), __sxtb16(q), part);
@@ -569,13 +803,15 @@ static inline int64_t fxp_dot8(const int8_t *a, const int8_t *b, int n)
             part = __smlad(__sxtb16(p), __sxtb16(q), part);
             part = __smlad(fxp_odd(p), fxp_odd(q), part);
         }
-#endif
         for (; block > 0; block--, a++, b++) {
             part += (int32_t)*a * *b;
         }
         sum += part;
     }
     return sum;
+#else
+    FXP_SUM_BLOCKS;
+#endif
 }
 
 /* ---- sums of products along rows ------------------------------------------------------------ */
@@ -592,11 +828,11 @@ static inline int fxp_part(int left, int most)
 #define FXP_SUM_ROWS(dot)                                                                          \
     do {                                                                                           \
         for (int j = 0; j < rows; j++, w += n) {                                                   \
-            sums[j] = (dot) + (b == NULL ? 0 : fxp_bias(b[j], f));                                 \
+            sums[j] = (dot) + (b ? fxp_bias(b[j], f) : 0);                                         \
         }                                                                                          \
     } while (0)
 
-#if FXP_DSP
+#if FXP_DSP && !FXP_MVE
 /* Biases of rows that have none. */
 static const FXP_FLASH int32_t fxp_no_biases[8] = {
     0, 0, 0, 0, 0, 0, 0, 0,
@@ -633,7 +869,9 @@ FXP_ASSERT(a_bias_for_every_row, sizeof fxp_no_biases == FXP_ROWS * sizeof(int32
 static FXP_OUTLINE void fxp_rows16(const int16_t *w, const int16_t *x, int n, const int32_t *b,
                                    int f, int rows, int64_t sums[FXP_ROWS])
 {
-#if FXP_DSP
+#if FXP_MVE
+    FXP_ROWS_MVE(fxp_four_rows16, fxp_dot16(w, x, n))
+#elif FXP_DSP
     int up = b == NULL ? 0 : f - FXP_BIAS_FRACTION;
     const int32_t *first = b == NULL ? fxp_no_biases : b;
     if (rows == 0) {
@@ -703,17 +941,17 @@ static FXP_OUTLINE void fxp_rows16(const int16_t *w, const int16_t *x, int n, co
                      : "r9", "r10", "r11", "r12", "lr", "cc", "memory");
 #elif FXP_SMALL_THUMB
     fxp_two_sums two;
-    for (; rows > 0; rows -= 2, w += 2 * n, sums += 2) {
-        fxp_two_rows16(w, rows > 1 ? w + n : w, x, n, &two);
-        for (int j = 0; j < 2 && j < rows; j++) {
-            sums[j] = fxp_whole_of(&two, j) + (b == NULL ? 0 : fxp_bias(*b++, f));
+    for (int j = 0; j < rows; j++, w += n) {
+        if (j % 2 == 0) {
+            fxp_two_rows16(w, j + 1 < rows ? w + n : w, x, n, &two);
         }
+        sums[j] = fxp_whole_of(&two, j % 2) + (b == NULL ? 0 : fxp_bias(b[j], f));
     }
 #else
     FXP_SUM_ROWS(fxp_dot16(w, x, n));
 #endif
 }
-#if FXP_DSP
+#if FXP_DSP && !FXP_MVE
 #undef FXP_ROW_BEGIN
 #undef FXP_ROW_END
 #undef FXP_ROW_2
@@ -723,28 +961,38 @@ static FXP_OUTLINE void fxp_rows16(const int16_t *w, const int16_t *x, int n, co
 static FXP_OUTLINE void fxp_rows16x8(const int16_t *w, const int8_t *x, int n, const int32_t *b,
                                      int f, int rows, int64_t sums[FXP_ROWS])
 {
+#if FXP_MVE
+    FXP_ROWS_MVE(fxp_four_rows16x8, fxp_dot16x8(w, x, n))
+#else
     FXP_SUM_ROWS(fxp_dot16x8(w, x, n));
+#endif
 }
 
 static FXP_OUTLINE void fxp_rows8x16(const int8_t *w, const int16_t *x, int n, const int32_t *b,
                                      int f, int rows, int64_t sums[FXP_ROWS])
 {
+#if FXP_MVE
+    FXP_ROWS_MVE(fxp_four_rows8x16, fxp_dot16x8(x, w, n))
+#else
     FXP_SUM_ROWS(fxp_dot16x8(x, w, n));
+#endif
 }
 
 static FXP_OUTLINE void fxp_rows8(const int8_t *w, const int8_t *x, int n, const int32_t *b, int f,
                                   int rows, int64_t sums[FXP_ROWS])
 {
+#if FXP_MVE
+    FXP_ROWS_MVE(fxp_four_rows8, fxp_dot8(w, x, n))
+#else
     FXP_SUM_ROWS(fxp_dot8(w, x, n));
+#endif
 }
 
-#undef FXP_SUM_ROWS
-
-#define FXP_SUM_ROWS(dot)                                                                          \
+#define FXP_SUM_ROWS_SHORT(dot)                                                                    \
     do {                                                                                           \
         for (int j = 0; j < rows; j++, w += n) {                                                   \
             const int32_t sum = fxp_sum32(dot, shift);                                             \
-            sums[j] = b == NULL ? sum : fxp_add32(sum, fxp_bias32(b[j], f));                       \
+            sums[j] = b ? fxp_add32(sum, fxp_bias32(b[j], f)) : sum;                               \
         }                                                                                          \
     } while (0)
 
@@ -771,7 +1019,7 @@ static FXP_OUTLINE void fxp_rows16_short(const int16_t *w, const int16_t *x, int
         *sums = sum;
     }
 #else
-    FXP_SUM_ROWS(fxp_dot16(w, x, n));
+    FXP_SUM_ROWS_SHORT(fxp_dot16(w, x, n));
 #endif
 }
 
@@ -779,23 +1027,21 @@ static FXP_OUTLINE void fxp_rows16x8_short(const int16_t *w, const int8_t *x, in
                                            const int32_t *b, int f, int rows, int shift,
                                            int32_t sums[FXP_ROWS])
 {
-    FXP_SUM_ROWS(fxp_dot16x8(w, x, n));
+    FXP_SUM_ROWS_SHORT(fxp_dot16x8(w, x, n));
 }
 
 static FXP_OUTLINE void fxp_rows8x16_short(const int8_t *w, const int16_t *x, int n,
                                            const int32_t *b, int f, int rows, int shift,
                                            int32_t sums[FXP_ROWS])
 {
-    FXP_SUM_ROWS(fxp_dot16x8(x, w, n));
+    FXP_SUM_ROWS_SHORT(fxp_dot16x8(x, w, n));
 }
 
 static FXP_OUTLINE void fxp_rows8_short(const int8_t *w, const int8_t *x, int n, const int32_t *b,
                                         int f, int rows, int shift, int32_t sums[FXP_ROWS])
 {
-    FXP_SUM_ROWS(fxp_dot8(w, x, n));
+    FXP_SUM_ROWS_SHORT(fxp_dot8(w, x, n));
 }
-
-#undef FXP_SUM_ROWS
 
 /* ---- sums of products down columns ---------------------------------------------------------- */
 
@@ -835,24 +1081,21 @@ static inline void fxp_clear(int64_t sums[FXP_COLUMNS])
 /* What those of narrow factors compute, for weights and errors of these types: the products of a
  * block fit 32 bits. */
 #define FXP_SUM_COLUMNS(weight, error)                                                             \
-    do {                                                                                           \
-        for (int j = 0; j < columns && j < FXP_COLUMNS; j++) {                                     \
-            const weight *line = &w[j];                                                            \
-            const error *run = e;                                                                  \
-            for (int row = 0; row < walk->rows;                                                    \
-                 row++, line += walk->w_line, run += walk->e_line) {                               \
-                const weight *column = line;                                                       \
-                const error *const end = run + walk->n;                                            \
-                for (const error *at = run; at < end;) {                                           \
-                    int32_t part = 0;                                                              \
-                    for (int n = 0; n < FXP_BLOCK && at < end; n++, column += walk->step) {        \
-                        part += (int32_t)*column * *at++;                                          \
-                    }                                                                              \
-                    sums[j] += part;                                                               \
+    for (int j = 0; j < columns && j < FXP_COLUMNS; j++) {                                         \
+        const weight *line = &w[j];                                                                \
+        const error *run = e;                                                                      \
+        for (int row = 0; row < walk->rows; row++, line += walk->w_line, run += walk->e_line) {    \
+            const weight *column = line;                                                           \
+            const error *const end = run + walk->n;                                                \
+            for (const error *at = run; at < end;) {                                               \
+                int32_t part = 0;                                                                  \
+                for (int n = 0; n < FXP_BLOCK && at < end; n++, column += walk->step) {            \
+                    part += (int32_t)*column * *at++;                                              \
                 }                                                                                  \
+                sums[j] += part;                                                                   \
             }                                                                                      \
         }                                                                                          \
-    } while (0)
+    }
 
 #if FXP_SMALL_THUMB
 /* Two columns of a walk that is not empty. */
@@ -878,7 +1121,8 @@ static inline void fxp_down_two_columns(const int16_t *w, const int16_t *e, cons
 static FXP_OUTLINE void fxp_columns16(const int16_t *w, const int16_t *e, const fxp_walk *walk,
                                       int columns, int64_t sums[FXP_COLUMNS])
 {
-#if FXP_DSP
+    FXP_WALK_MVE(fxp_four_columns16)
+#if FXP_DSP && !FXP_MVE
 #define FXP_ROW(half)                                                                              \
     "ldr r12, [r0]\n\t"                                                                            \
     "smlalb" half " r4, r5, r12, lr\n\t"                                                           \
@@ -1006,7 +1250,8 @@ static FXP_OUTLINE void fxp_columns16(const int16_t *w, const int16_t *e, const 
 static FXP_OUTLINE void fxp_columns16x8(const int16_t *w, const int8_t *e, const fxp_walk *walk,
                                         int columns, int64_t sums[FXP_COLUMNS])
 {
-#if FXP_DSP
+    FXP_WALK_MVE(fxp_four_columns16x8)
+#if FXP_DSP && !FXP_MVE
     if (columns >= FXP_COLUMNS) {
         for (int row = 0; row < walk->rows; row++, w += walk->w_line, e += walk->e_line) {
             const int16_t *line = w;
@@ -1040,6 +1285,7 @@ static FXP_OUTLINE void fxp_columns16x8(const int16_t *w, const int8_t *e, const
 static FXP_OUTLINE void fxp_columns8x16(const int8_t *w, const int16_t *e, const fxp_walk *walk,
                                         int columns, int64_t sums[FXP_COLUMNS])
 {
+    FXP_WALK_MVE(fxp_four_columns8x16)
     FXP_SUM_COLUMNS(int8_t, int16_t);
 }
 
@@ -1047,7 +1293,8 @@ static FXP_OUTLINE void fxp_columns8x16(const int8_t *w, const int16_t *e, const
 static FXP_OUTLINE void fxp_columns8(const int8_t *w, const int8_t *e, const fxp_walk *walk,
                                      int columns, int64_t sums[FXP_COLUMNS])
 {
-#if FXP_DSP
+    FXP_WALK_MVE(fxp_four_columns8)
+#if FXP_DSP && !FXP_MVE
     if (columns >= FXP_COLUMNS) { /* the products of a run of 2^16 fit 32 bits */
         for (int row = 0; row < walk->rows; row++, w += walk->w_line, e += walk->e_line) {
             const int8_t *line = w, *run = e;
@@ -1071,7 +1318,6 @@ static FXP_OUTLINE void fxp_columns8(const int8_t *w, const int8_t *e, const fxp
 #endif
     FXP_SUM_COLUMNS(int8_t, int8_t);
 }
-#undef FXP_SUM_COLUMNS
 
 /* The same where nothing else is added, as 32 bits: every sum is rounded to `shift` bits less. */
 static FXP_OUTLINE void fxp_columns16_short(const int16_t *w, const int16_t *e,
@@ -1104,22 +1350,90 @@ static FXP_OUTLINE void fxp_columns16_short(const int16_t *w, const int16_t *e,
     }
 }
 
-#define FXP_SHORT_COLUMNS(name, weight, error)                                                     \
-    static FXP_OUTLINE void fxp_columns##name##_short(const weight *w, const error *e,             \
-                                                      const fxp_walk *walk, int columns,           \
-                                                      int shift, int32_t sums[FXP_COLUMNS])        \
+#define FXP_SHORT_COLUMNS(short, exact_sums, weight, error)                                        \
+    static FXP_OUTLINE void short(const weight *w, const error *e, const fxp_walk *walk,           \
+                                  int columns, int shift, int32_t sums[FXP_COLUMNS])               \
     {                                                                                              \
         int64_t exact[FXP_COLUMNS];                                                                \
         fxp_clear(exact);                                                                          \
-        fxp_columns##name(w, e, walk, columns, exact);                                             \
+        exact_sums(w, e, walk, columns, exact);                                                    \
         for (int j = 0; j < columns && j < FXP_COLUMNS; j++) {                                     \
             sums[j] = fxp_sum32(exact[j], shift);                                                  \
         }                                                                                          \
     }
 
-FXP_SHORT_COLUMNS(16x8, int16_t, int8_t)
-FXP_SHORT_COLUMNS(8x16, int8_t, int16_t)
-FXP_SHORT_COLUMNS(8, int8_t, int8_t)
+FXP_SHORT_COLUMNS(fxp_columns16x8_short, fxp_columns16x8, int16_t, int8_t)
+FXP_SHORT_COLUMNS(fxp_columns8x16_short, fxp_columns8x16, int8_t, int16_t)
+FXP_SHORT_COLUMNS(fxp_columns8_short, fxp_columns8, int8_t, int8_t)
+
+/* ---- the same for weights in program memory ------------------------------------------------- */
+
+/* Weights that do not learn have 8 bits; their biases are there too, or (_w) in RAM, or none. */
+#ifdef __FLASH
+static inline int64_t fxp_dot16x8_flash(const int16_t *a, const FXP_FLASH int8_t *b, int n)
+{
+    FXP_SUM_BLOCKS;
+}
+
+static inline int64_t fxp_dot8_flash(const FXP_FLASH int8_t *a, const int8_t *b, int n)
+{
+    FXP_SUM_BLOCKS;
+}
+
+#define FXP_FLASH_ROWS(width, x_type, memory, b_memory, dot)                                       \
+    static FXP_OUTLINE void fxp_rows##width##memory(const FXP_FLASH int8_t *w, const x_type *x,    \
+                                                    int n, const b_memory int32_t *b, int f,       \
+                                                    int rows, int64_t sums[FXP_ROWS])              \
+    {                                                                                              \
+        FXP_SUM_ROWS(dot);                                                                         \
+    }                                                                                              \
+    static FXP_OUTLINE void fxp_rows##width##_short##memory(                                       \
+        const FXP_FLASH int8_t *w, const x_type *x, int n, const b_memory int32_t *b, int f,       \
+        int rows, int shift, int32_t sums[FXP_ROWS])                                               \
+    {                                                                                              \
+        FXP_SUM_ROWS_SHORT(dot);                                                                   \
+    }
+
+FXP_FLASH_ROWS(8x16, int16_t, _flash, FXP_FLASH, fxp_dot16x8_flash(x, w, n))
+FXP_FLASH_ROWS(8x16, int16_t, _flash_w, , fxp_dot16x8_flash(x, w, n))
+FXP_FLASH_ROWS(8, int8_t, _flash, FXP_FLASH, fxp_dot8_flash(w, x, n))
+FXP_FLASH_ROWS(8, int8_t, _flash_w, , fxp_dot8_flash(w, x, n))
+#undef FXP_FLASH_ROWS
+
+static FXP_OUTLINE void fxp_columns8x16_flash(const FXP_FLASH int8_t *w, const int16_t *e,
+                                              const fxp_walk *walk, int columns,
+                                              int64_t sums[FXP_COLUMNS])
+{
+    FXP_SUM_COLUMNS(FXP_FLASH int8_t, int16_t);
+}
+
+static FXP_OUTLINE void fxp_columns8_flash(const FXP_FLASH int8_t *w, const int8_t *e,
+                                           const fxp_walk *walk, int columns,
+                                           int64_t sums[FXP_COLUMNS])
+{
+    FXP_SUM_COLUMNS(FXP_FLASH int8_t, int8_t);
+}
+
+FXP_SHORT_COLUMNS(fxp_columns8x16_short_flash, fxp_columns8x16_flash, FXP_FLASH int8_t, int16_t)
+FXP_SHORT_COLUMNS(fxp_columns8_short_flash, fxp_columns8_flash, FXP_FLASH int8_t, int8_t)
+#else
+#define fxp_rows8x16_flash fxp_rows8x16
+#define fxp_rows8x16_flash_w fxp_rows8x16
+#define fxp_rows8_flash fxp_rows8
+#define fxp_rows8_flash_w fxp_rows8
+#define fxp_rows8x16_short_flash fxp_rows8x16_short
+#define fxp_rows8x16_short_flash_w fxp_rows8x16_short
+#define fxp_rows8_short_flash fxp_rows8_short
+#define fxp_rows8_short_flash_w fxp_rows8_short
+#define fxp_columns8x16_flash fxp_columns8x16
+#define fxp_columns8_flash fxp_columns8
+#define fxp_columns8x16_short_flash fxp_columns8x16_short
+#define fxp_columns8_short_flash fxp_columns8_short
+#endif
+#undef FXP_SUM_BLOCKS
+#undef FXP_SUM_ROWS
+#undef FXP_SUM_ROWS_SHORT
+#undef FXP_SUM_COLUMNS
 #undef FXP_SHORT_COLUMNS
 
 /* ---- storing neighbouring sums -------------------------------------------------------------- */
@@ -1127,26 +1441,26 @@ FXP_SHORT_COLUMNS(8, int8_t, int8_t)
 /* fxp_settle_sums rounds each sum. fxp_settle_positive rounds those above 0, but not to 0, as the
  * mask of backward is y > 0; the others become 0. fxp_settle_masked rounds those where y > 0; the
  * others become 0. */
-#define FXP_SETTLE(bits, of, kind, total)                                                          \
-    static FXP_OUTLINE void fxp_settle_sums##bits##of(kind *store, const total *sums, int count,   \
-                                                      int##bits##_t *out)                          \
+#define FXP_SETTLE(bits, name, store_type, total)                                                  \
+    static FXP_OUTLINE void fxp_settle_sums##name(store_type *store, const total *sums, int count, \
+                                                  int##bits##_t *out)                              \
     {                                                                                              \
-        kind own = *store;                                                                         \
+        store_type own = *store;                                                                   \
         for (; count > 0; count--) {                                                               \
-            *out++ = (int##bits##_t)fxp_settle##bits##of(&own, *sums++);                           \
+            *out++ = (int##bits##_t)fxp_settle##name(&own, *sums++);                               \
         }                                                                                          \
         store->peak = own.peak;                                                                    \
     }                                                                                              \
                                                                                                    \
-    static FXP_OUTLINE void fxp_settle_positive##bits##of(kind *store, const total *sums,          \
-                                                          int count, int##bits##_t *out)           \
+    static FXP_OUTLINE void fxp_settle_positive##name(store_type *store, const total *sums,        \
+                                                      int count, int##bits##_t *out)               \
     {                                                                                              \
-        kind own = *store;                                                                         \
+        store_type own = *store;                                                                   \
         for (; count > 0; count--) {                                                               \
             const total sum = *sums++;                                                             \
             int32_t q = 0;                                                                         \
             if (sum > 0) {                                                                         \
-                q = fxp_settle##bits##of(&own, sum);                                               \
+                q = fxp_settle##name(&own, sum);                                                   \
                 q = q == 0 ? 1 : q;                                                                \
             }                                                                                      \
             *out++ = (int##bits##_t)q;                                                             \
@@ -1154,21 +1468,22 @@ FXP_SHORT_COLUMNS(8, int8_t, int8_t)
         store->peak = own.peak;                                                                    \
     }                                                                                              \
                                                                                                    \
-    static FXP_OUTLINE void fxp_settle_masked##bits##of(                                           \
-        kind *store, const total *sums, int count, int##bits##_t *out, const int##bits##_t *y)     \
+    static FXP_OUTLINE void fxp_settle_masked##name(store_type *store, const total *sums,          \
+                                                    int count, int##bits##_t *out,                 \
+                                                    const int##bits##_t *y)                        \
     {                                                                                              \
-        kind own = *store;                                                                         \
+        store_type own = *store;                                                                   \
         for (; count > 0; count--, sums++) {                                                       \
-            *out++ = *y++ > 0 ? (int##bits##_t)fxp_settle##bits##of(&own, *sums) : 0;              \
+            *out++ = *y++ > 0 ? (int##bits##_t)fxp_settle##name(&own, *sums) : 0;                  \
         }                                                                                          \
         store->peak = own.peak;                                                                    \
     }                                                                                              \
-    FXP_ASSERT(a_sum_is_longer_than_##bits##of, sizeof(total) > sizeof(int##bits##_t))
+    FXP_ASSERT(a_sum_is_longer_than_##name, sizeof(total) > sizeof(int##bits##_t))
 
-FXP_SETTLE(16, , fxp_store, int64_t);
-FXP_SETTLE(8, , fxp_store, int64_t);
-FXP_SETTLE(16, _of32, fxp_store32, int32_t);
-FXP_SETTLE(8, _of32, fxp_store32, int32_t);
+FXP_SETTLE(16, 16, fxp_store, int64_t);
+FXP_SETTLE(8, 8, fxp_store, int64_t);
+FXP_SETTLE(16, 16_of32, fxp_store32, int32_t);
+FXP_SETTLE(8, 8_of32, fxp_store32, int32_t);
 #undef FXP_SETTLE
 
 /* ---- copies --------------------------------------------------------------------------------- */
@@ -1205,7 +1520,16 @@ static FXP_OUTLINE void fxp_zero(void *out, int bytes)
 
 static FXP_OUTLINE void fxp_copy(void *out, const void *from, int bytes)
 {
-#if FXP_DSP
+#if FXP_MVE
+    __asm__ volatile("dlstp.8 lr, %[n]\n"
+                     "1:\n\t"
+                     "vldrb.u8 q0, [%[from]], #16\n\t"
+                     "vstrb.8 q0, [%[out]], #16\n\t"
+                     "letp lr, 1b"
+                     : [out] "+r"(out), [from] "+r"(from)
+                     : [n] "r"(bytes)
+                     : "lr", "q0", "memory");
+#elif FXP_DSP
     __asm__ volatile("subs %[n], %[n], #16\n\t"
                      "blt 2f\n"
                      "1:\n\t"
@@ -1246,6 +1570,23 @@ static FXP_OUTLINE void fxp_copy(void *out, const void *from, int bytes)
 /* w[i] += (m * x[i] + dither) >> 16, saturated; m has 16 bits and a sign, 0 <= dither < 2^16. */
 static FXP_OUTLINE void fxp_update16(int16_t *w, const int16_t *x, int n, int32_t m, int32_t dither)
 {
+#if FXP_MVE
+    /* The lower half of a product carries where it is above the dither's complement. */
+    __asm__ volatile("vdup.16 q3, %[m]\n\t"
+                     "dlstp.16 lr, %[n]\n"
+                     "1:\n\t" FXP_EIGHT16("q0", "%[x]") "vmulh.s16 q1, q0, q3\n\t"
+                                                        "vmul.i16 q0, q0, %[m]\n\t"
+                                                        "vpt.u16 hi, q0, %[rest]\n\t"
+                                                        "vaddt.i16 q1, q1, %[one]\n\t"
+                                                        "vldrh.u16 q2, [%[w]]\n\t"
+                                                        "vqadd.s16 q2, q2, q1\n\t"
+                                                        "vstrh.16 q2, [%[w]], #16\n\t"
+                                                        "letp lr, 1b"
+                     : [w] "+r"(w), [x] "+l"(x)
+                     : [n] "r"(n), [m] "r"(m), [rest] "r"(0xFFFF - dither), [one] "r"(1)
+                     : "lr", "q0", "q1", "q2", "q3", "memory");
+    return;
+#endif
 #if FXP_DSP
 #define FXP_UPDATE_2(w, x)                                                                         \
     "smlabb r12, " x ", %[m], %[dither]\n\t"                                                       \
@@ -1374,6 +1715,24 @@ static FXP_OUTLINE void fxp_update16(int16_t *w, const int16_t *x, int n, int32_
 static FXP_OUTLINE void fxp_update16x8(int16_t *w, const int8_t *x, int n, int32_t m,
                                        int32_t dither)
 {
+#if FXP_MVE
+    /* The lower half of a product carries where it is above the dither's complement. */
+    __asm__ volatile("vdup.16 q3, %[m]\n\t"
+                     "dlstp.16 lr, %[n]\n"
+                     "1:\n\t" FXP_EIGHT8("q0", "%[x]") "vshl.i16 q0, q0, #8\n\t"
+                                                       "vmulh.s16 q1, q0, q3\n\t"
+                                                       "vmul.i16 q0, q0, %[m]\n\t"
+                                                       "vpt.u16 hi, q0, %[rest]\n\t"
+                                                       "vaddt.i16 q1, q1, %[one]\n\t"
+                                                       "vldrh.u16 q2, [%[w]]\n\t"
+                                                       "vqadd.s16 q2, q2, q1\n\t"
+                                                       "vstrh.16 q2, [%[w]], #16\n\t"
+                                                       "letp lr, 1b"
+                     : [w] "+r"(w), [x] "+l"(x)
+                     : [n] "r"(n), [m] "r"(m), [rest] "r"(0xFFFF - dither), [one] "r"(1)
+                     : "lr", "q0", "q1", "q2", "q3", "memory");
+    return;
+#endif
 #if FXP_DSP
     for (; n >= 4; n -= 4, w += 4, x += 4) {
         const uint32_t quad = (uint32_t)fxp_quad(x);

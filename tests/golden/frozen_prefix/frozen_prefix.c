@@ -9,8 +9,8 @@ FXP_ASSERT(params_bytes, sizeof(frozen_prefix_params) == 208);
 FXP_ASSERT(work_bytes, sizeof(frozen_prefix_work) == 40);
 
 /* relu1: forward of dense, forward of relu; |sum of 10 products| <= 2^26 */
-static FXP_STEP void step_relu1(const int16_t x[10], const int8_t w[140], const int32_t b[14],
-                                int16_t out[14])
+static FXP_STEP void step_relu1(const int16_t x[10], const FXP_FLASH int8_t w[140],
+                                const FXP_FLASH int32_t b[14], int16_t out[14])
 {
     const int f0 = 8 + 15;
     const int f1 = f0;
@@ -18,7 +18,7 @@ static FXP_STEP void step_relu1(const int16_t x[10], const int8_t w[140], const 
     int64_t sums[FXP_ROWS];
     for (int first = 0; first < 14; first += FXP_ROWS) {
         const int count = fxp_part(14 - first, FXP_ROWS);
-        fxp_rows8x16(&w[first * 10], x, 10, &b[first], f0, count, sums);
+        fxp_rows8x16_flash(&w[first * 10], x, 10, &b[first], f0, count, sums);
         fxp_settle_positive16(&store, sums, count, &out[first]);
     }
 }

@@ -4,7 +4,7 @@
  * 266 multiplications a step. Generate it anew instead of editing it. */
 #include "frozen_prefix.h"
 
-const int8_t frozen_prefix_dense1_w[140] = {
+const FXP_FLASH int8_t frozen_prefix_dense1_w[140] = {
     12, 55, 26, 11, -20, 37, -16, 100, 119, -30, 75, 7, 17, 109, -110, -106, -123, 85, 71, 95, 123,
     77, -10, 72, -98, 36, -91, 114, 6, -22, -60, 70, -11, 18, -123, 30, 29, 30, 114, 47, -36, -16,
     51, -113, 43, 44, -74, -95, -47, -35, 18, -16, 125, -102, -75, -87, 39, -63, -9, -65, -87, -100,
@@ -14,7 +14,7 @@ const int8_t frozen_prefix_dense1_w[140] = {
     -19, 27, -123, -51, 41, -54, 30, -18, -93, -52, 18, 23, 19, 39, 39, -18
 };
 
-const int32_t frozen_prefix_dense1_b[14] = {
+const FXP_FLASH int32_t frozen_prefix_dense1_b[14] = {
     0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
 };
 

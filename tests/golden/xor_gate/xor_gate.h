@@ -25,7 +25,7 @@ extern "C" {
 #define XOR_GATE_LOSS_FRACTION 20
 
 /* Parameters of networks with different hashes do not fit each other. */
-#define XOR_GATE_HASH {0xe2, 0xcb, 0xd7, 0xfe, 0x62, 0xbc, 0xa4, 0x77}
+#define XOR_GATE_HASH {0x33, 0x0d, 0x5a, 0x5e, 0xc8, 0xeb, 0x67, 0x10}
 
 /* What training changes: save these bytes, and the network is saved.
  * xor_gate_init fills them. */
