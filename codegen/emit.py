@@ -466,8 +466,11 @@ class _StepView:
 
     @property
     def keeps_errors(self) -> bool:
-        """The loss keeps its errors on the stack until it knows the largest."""
-        return self._is_short and self.sizes["out"] <= _FEW_ERRORS
+        """The loss keeps its errors, in its scratch or few of them on the stack, until it knows the
+        largest.
+        """
+        few = self.op.uses_scratch or self.sizes["out"] <= _FEW_ERRORS
+        return self._is_short and bool(few)
 
     @property
     def sticky(self) -> bool:

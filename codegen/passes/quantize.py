@@ -111,7 +111,7 @@ def _accumulator(step: Step, formats: Mapping[str, TensorFormat], numbers: Numbe
     if isinstance(step.op, LossOp):
         total = raw = step.op.error_bits(formats[step.reads["x"]].f)
         has_bias, terms = False, 1
-        is_short = numbers.accumulate == "shifted" and step.op.may_be_short and raw < 32
+        is_short = step.op.may_be_short and raw < 32
     else:
         assert isinstance(step.op, LayerOp)
         total, terms, with_bias = _sum(step, step.op, formats)

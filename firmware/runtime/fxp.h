@@ -767,7 +767,7 @@ static inline int fxp_exact_shift32(uint32_t peak, int bits)
 }
 
 /* Falls at once to what the values need; rises when no value in a window of samples needed it. */
-static inline void fxp_adapt(fxp_range *range, int ideal, int lowest, int highest, int margin,
+static FXP_SHARED void fxp_adapt(fxp_range *range, int ideal, int lowest, int highest, int margin,
                              int window)
 {
     if (ideal == FXP_NO_IDEAL) {

@@ -49,15 +49,17 @@ static FXP_STEP fxp_scale step_loss(const int16_t x[3], const int16_t t[3], int3
     }
     *loss = fxp_sat32(fxp_rescale((int64_t)total, 10));
     const int f0 = 14;
-    uint64_t peak = 0;
+    uint32_t peak = 0;
+    int32_t kept[3];
     for (int i = 0; i < 3; i++) {
-        int64_t acc = (int32_t)x[i] * 4 - t[i];
-        peak |= fxp_magnitude(acc);
+        int32_t acc = (int32_t)x[i] * 4 - t[i];
+        peak |= fxp_magnitude32(acc);
+        kept[i] = acc;
     }
-    const int shift = fxp_exact_shift(peak, 16);
+    const int shift = fxp_exact_shift32(peak, 16);
     for (int i = 0; i < 3; i++) {
-        int64_t acc = (int32_t)x[i] * 4 - t[i];
-        out[i] = (int16_t)fxp_narrow(acc, shift, 16);
+        const int32_t acc = kept[i];
+        out[i] = (int16_t)fxp_exact32(acc, shift, 16);
     }
     return fxp_describe(0, 0, 16, f0 - shift);
 }

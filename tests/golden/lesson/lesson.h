@@ -25,7 +25,7 @@ extern "C" {
 #define LESSON_LOSS_FRACTION 20
 
 /* Parameters of networks with different hashes do not fit each other. */
-#define LESSON_HASH {0x5a, 0x5d, 0x41, 0x6b, 0x2c, 0xd6, 0x48, 0x6c}
+#define LESSON_HASH {0x18, 0x1c, 0x15, 0x87, 0xdc, 0x99, 0x50, 0x57}
 
 /* What training changes: save these bytes, and the network is saved.
  * lesson_init fills them. */

@@ -25,7 +25,7 @@ extern "C" {
 #define XOR_GATE_LOSS_FRACTION 20
 
 /* Parameters of networks with different hashes do not fit each other. */
-#define XOR_GATE_HASH {0x33, 0x0d, 0x5a, 0x5e, 0xc8, 0xeb, 0x67, 0x10}
+#define XOR_GATE_HASH {0x45, 0x85, 0x2f, 0x4c, 0x14, 0x05, 0x6e, 0xd2}
 
 /* What training changes: save these bytes, and the network is saved.
  * xor_gate_init fills them. */
