@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from codegen.errors import UserError
 from host_sim.compiler import build_library
+from host_sim.gdb_remote import Remote
 from host_sim.machine import BLOCK, StoppedError, block_table
 
 # Vectors, and the little code that QEMU runs beside the program's.
@@ -25,7 +26,7 @@ _ENABLE_CODE = "4ef68850cef20000016841f470010160bff34f8fbff36f8f7047"
 _FAULT_CODE = "4ef62850cef200000068fee7"  # r0 = CFSR, then a loop
 _XPSR, _STACK_POINTER, _RETURN_ADDRESS, _PROGRAM_COUNTER = 25, 13, 14, 15
 _THUMB = 1 << 24  # of xPSR
-_CHUNK = 2000  # bytes that fit into a packet, each as two digits
+_CHUNK = 2000  # bytes to write that fit into a packet, each as two digits
 _FAULTS = {  # bits of the Configurable Fault Status Register
     16: "undefined instruction",
     17: "instruction that is no Thumb",
@@ -71,6 +72,9 @@ class QemuMachine:
             words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
         weakref.finalize(self, _end, self._process, folder)
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._remote = Remote(self._process.stdin, self._process.stdout)
         self._prepare(start, code)
 
     def _prepare(self, start: int, code: bytes) -> None:
@@ -93,12 +97,10 @@ class QemuMachine:
 
     def read(self, address: int, size: int) -> bytes:
         """See `Machine`."""
-        memory = b""
-        for first in range(0, size, _CHUNK):
-            memory += bytes.fromhex(
-                self._ask(f"m{address + first:x},{min(_CHUNK, size - first):x}")
-            )
-        return memory
+        try:
+            return self._remote.read(address, size)
+        except EOFError:
+            raise self._gone() from None
 
     def write(self, address: int, memory: bytes) -> None:
         """See `Machine`."""
@@ -135,27 +137,14 @@ class QemuMachine:
         """See `Machine`."""
         return np.array(self._table[self._table["runs"] > 0])
 
-    # the remote protocol of gdb: $packet#checksum, each acknowledged by a plus
-
     def _ask(self, packet: str) -> str:
-        sent, received = self._process.stdin, self._process.stdout
-        assert sent is not None
-        assert received is not None
         try:
-            sent.write(f"${packet}#{sum(packet.encode()) & 255:02x}".encode())
-            sent.flush()
-        except BrokenPipeError:
-            raise StoppedError("the emulator has stopped", self.RETURN) from None
-        reply = b""
-        while not reply.endswith(b"#"):
-            byte = received.read(1)
-            if byte == b"":
-                raise StoppedError("the emulator has stopped", self.RETURN)
-            reply += byte
-        received.read(2)
-        sent.write(b"+")
-        sent.flush()
-        return reply[reply.index(b"$") + 1 : -1].decode()
+            return self._remote.ask(packet)
+        except EOFError:
+            raise self._gone() from None
+
+    def _gone(self) -> StoppedError:
+        return StoppedError("the emulator has stopped", self.RETURN)
 
 
 def _end(process: "subprocess.Popen[bytes]", folder: str) -> None:
