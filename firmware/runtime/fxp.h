@@ -597,13 +597,25 @@ static inline int32_t fxp_fit32(int32_t v, int shift, int bits)
     return q < -most - 1 ? -most - 1 : (q > most ? most : q);
 }
 
+static FXP_OUTLINE int32_t fxp_change_any(int32_t v, int shift)
+{
+    return fxp_narrow32(v, shift, 32);
+}
+
 /* The same as 32 bits; usually some are lost. */
 static inline int32_t fxp_change(int32_t v, int shift)
 {
 #if FXP_MVE
     return fxp_cut32(fxp_rounded(v, fxp_near_shift(shift)));
 #else
-    return (unsigned)shift > 31 ? fxp_narrow32(v, shift, 32) : fxp_round32(v, shift);
+    if (shift < 1 || shift > 31) {
+        return fxp_change_any(v, shift);
+    }
+#ifdef __AVR__
+    return fxp_round32(v, shift);
+#else
+    return ((v >> (shift - 1)) + 1) >> 1;
+#endif
 #endif
 }
 
@@ -768,7 +780,7 @@ static inline int fxp_exact_shift32(uint32_t peak, int bits)
 
 /* Falls at once to what the values need; rises when no value in a window of samples needed it. */
 static FXP_SHARED void fxp_adapt(fxp_range *range, int ideal, int lowest, int highest, int margin,
-                             int window)
+                                 int window)
 {
     if (ideal == FXP_NO_IDEAL) {
         return;
@@ -1170,12 +1182,14 @@ static FXP_OUTLINE int fxp_near_rail16(const int16_t *w, int32_t n)
 #endif
 #if !FXP_MVE
     int32_t room = 0; /* below 0 where one is near */
+#if !FXP_DSP
     for (; n >= 4; n -= 4, w += 4) {
         room |= 32768 - 512 - 1 - (w[0] ^ (w[0] >> 15));
         room |= 32768 - 512 - 1 - (w[1] ^ (w[1] >> 15));
         room |= 32768 - 512 - 1 - (w[2] ^ (w[2] >> 15));
         room |= 32768 - 512 - 1 - (w[3] ^ (w[3] >> 15));
     }
+#endif
     for (; n > 0; n--, w++) {
         room |= 32768 - 512 - 1 - (*w ^ (*w >> 15));
     }
