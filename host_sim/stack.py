@@ -18,6 +18,7 @@ class Function:
     name: str
     frame: int = 0
     calls: set[int] = field(default_factory=set)
+    jumps: set[int] = field(default_factory=set)  # it ends with them, after its frame is gone
     unbounded: str = ""  # the reason why it has no bound
 
 
@@ -34,7 +35,8 @@ def deepest_stack(elf: Elf, instruction_set: str, function: str) -> int:
             if own.unbounded:
                 raise UserError(f"{own.name} {own.unbounded}: its stack has no bound")
             below = [depth(each, (*callers, address)) for each in sorted(own.calls)]
-            known[address] = own.frame + max(below, default=0)
+            after = [depth(each, (*callers, address)) for each in sorted(own.jumps)]
+            known[address] = max(own.frame + max(below, default=0), *after, 0)
         return known[address]
 
     return depth(elf.symbols[function] & ~1, ())
@@ -49,12 +51,22 @@ def _read_thumb(elf: Elf, start: int) -> Function:
     function = Function(elf.function_at(start))
     low, high = elf.extent(start)
     constants: dict[int, int] = {}  # by the register that they were last put into
+    is_gone = False  # the frame: the instruction before loaded the registers that were saved
+    early: set[int] = set()  # where it goes before it has a frame
+    returns = False  # to what comes before the frame
+    first = low  # instruction of the frame
     for at, word, is_long in _thumb_instructions(elf, low, high):
+        if function.frame == 0:
+            first = at
         function.frame += _thumb_push(word, is_long)
-        target = _thumb_target(at, word, is_long)
-        is_call = is_long and bool(word & 0x4000) and target == low  # an M0 jumps far by bl
-        if target is not None and (is_call or not low <= target < high):
-            function.calls.add(target)
+        way = _thumb_way(at, word, is_long)
+        returns = returns or (at >= first and way is not None and low <= way < first)
+        is_linked = is_long and bool(word & 0x4000)
+        is_far = is_linked and way == low  # an M0 jumps far by bl
+        if way is not None and (is_far or not low <= way < high):
+            is_early = function.frame == 0 and not is_linked
+            (early if is_early else function.jumps if is_gone else function.calls).add(way)
+        is_gone = is_long and word & 0xFFFFC000 == 0xE8BD4000  # pop.w, lr among them
         if not is_long and word & 0xFF80 == 0x4780:
             function.unbounded = "calls through a register"
         if not is_long:
@@ -65,6 +77,7 @@ def _read_thumb(elf: Elf, start: int) -> Function:
                 function.unbounded = "moves the stack pointer by what it computes"
             else:
                 function.frame += max(0, -_signed(moved, 32))
+    (function.calls if returns else function.jumps).update(early)
     return function
 
 
@@ -122,6 +135,17 @@ def _thumb_constant(code: int) -> int:
     if code >> 10 == 0:
         return byte * (0x1, 0x10001, 0x1000100, 0x1010101)[code >> 8 & 3]
     return (0x80 | byte & 0x7F) << (32 - (code >> 7))
+
+
+def _thumb_way(at: int, word: int, is_long: bool) -> int | None:
+    """Where a branch goes, whatever its condition."""
+    if not is_long and word & 0xF000 == 0xD000 and word >> 8 & 15 < 14:
+        return at + 4 + 2 * _signed(word & 0xFF, 8)
+    if is_long and word & 0xF800D000 == 0xF0008000 and word >> 22 & 15 < 14:
+        sign, middle = word >> 26 & 1, word >> 11 & 1
+        places = sign << 19 | middle << 18 | (word >> 13 & 1) << 17 | (word >> 16 & 63) << 11
+        return at + 4 + 2 * _signed(places | word & 0x7FF, 20)
+    return _thumb_target(at, word, is_long)
 
 
 def _thumb_target(at: int, word: int, is_long: bool) -> int | None:

@@ -509,7 +509,7 @@ void h_fold(const int32_t *e, const int32_t *m, const int32_t *k, uint32_t *stat
 {
     EACH(n) {
         const fxp_rate rate = {(uint8_t)m[i], 8};
-        out[2 * i] = fxp_fold(e[i], rate, k[i], state);
+        out[2 * i] = fxp_fold((int16_t)e[i], rate, k[i], state);
         out[2 * i + 1] = *state;
     }
 }

@@ -68,9 +68,11 @@ class Products:
     more: int = 0
 
 
-def sums_at_once(rows: int) -> tuple[int, ...]:
-    """How many of so many rows with biases may be summed by one call of the runtime."""
-    return ROWS, *(count for count in (2 * ROWS, 4 * ROWS) if count < 2 * rows)
+def sums_at_once(rows: int, most: int = ROWS) -> tuple[int, ...]:
+    """How many of so many rows with biases may be summed by one call of the runtime; `most` of them
+    if nobody chooses.
+    """
+    return most, *(count for count in (ROWS, 2 * ROWS, 4 * ROWS) if most < count < 2 * rows)
 
 
 def size(shape: Shape) -> int:

@@ -259,6 +259,21 @@ static inline int fxp_near_shift(int shift)
 }
 #endif
 
+/* v * 2^-shift as at most 16 bits, for every shift. */
+static FXP_OUTLINE int32_t fxp_narrow_few(int64_t v, int shift, int bits)
+{
+    const int32_t most = (int32_t)(UINT32_MAX >> (33 - bits));
+    int32_t q = 0;
+    if (shift <= 0) {
+        q = (int32_t)fxp_clamp(v, -most - 1, most) *
+            ((int32_t)1 << (-shift < bits ? -shift : bits));
+    } else if (shift <= 62) {
+        const int32_t twice = fxp_sat32(v >> (shift - 1));
+        q = (twice >> 1) + (twice & 1);
+    }
+    return q < -most - 1 ? -most - 1 : (q > most ? most : q);
+}
+
 /* v * 2^-shift as `bits` bits, for every shift: beyond `bits` a left shift saturates. */
 static FXP_OUTLINE int64_t fxp_narrow_any(int64_t v, int shift, int bits)
 {
@@ -267,12 +282,6 @@ static FXP_OUTLINE int64_t fxp_narrow_any(int64_t v, int shift, int bits)
         const int32_t q = (((int32_t)(v >> 32) >> (shift - 33)) + 1) >> 1;
         const int32_t most = (int32_t)(UINT32_MAX >> (33 - bits));
         return q < -most - 1 ? -most - 1 : (q > most ? most : q);
-    }
-    if (shift <= 0 && bits <= 16) {
-        const int32_t most = (int32_t)(UINT32_MAX >> (32 - bits)); /* 2 * limit - 1 */
-        const int32_t fitting = (int32_t)(v < -most - 1 ? -most - 1 : (v > most ? most : v));
-        const int32_t q = fitting * ((int32_t)1 << (-shift < bits ? -shift : bits - 1));
-        return q < -(most >> 1) - 1 ? -(most >> 1) - 1 : (q > most >> 1 ? most >> 1 : q);
     }
     if (shift <= 0) {
         v = fxp_clamp(v, -2 * limit, 2 * limit - 1);
@@ -343,7 +352,7 @@ static FXP_SHARED int32_t fxp_settle8(fxp_store *store, int64_t acc)
 #if FXP_MVE
     return fxp_sat8(fxp_cut32(fxp_rounded(acc, store->shift)));
 #else
-    return store->half == 0 ? (int32_t)fxp_narrow_any(acc, store->shift, 8)
+    return store->half == 0 ? fxp_narrow_few(acc, store->shift, 8)
                             : fxp_sat8(fxp_cut(acc + (int64_t)store->half, store->shift));
 #endif
 }
@@ -354,7 +363,7 @@ static FXP_SHARED int32_t fxp_settle16(fxp_store *store, int64_t acc)
 #if FXP_MVE
     return fxp_sat16(fxp_cut32(fxp_rounded(acc, store->shift)));
 #else
-    return store->half == 0 ? (int32_t)fxp_narrow_any(acc, store->shift, 16)
+    return store->half == 0 ? fxp_narrow_few(acc, store->shift, 16)
                             : fxp_sat16(fxp_cut(acc + (int64_t)store->half, store->shift));
 #endif
 }

@@ -867,7 +867,7 @@ FXP_ASSERT(a_bias_for_every_row, sizeof fxp_no_biases == FXP_ROWS * sizeof(int32
 /* sums[j] = b[j] with f fraction bits (0 without b) + sum of w[j * n + i] * x[i], exact, for
  * j < rows; f is at most 30 more than biases have */
 static FXP_OUTLINE void fxp_rows16(const int16_t *w, const int16_t *x, int n, const int32_t *b,
-                                   int f, int rows, int64_t sums[FXP_ROWS])
+                                   int f, int rows, int64_t *sums)
 {
 #if FXP_MVE
     FXP_ROWS_MVE(fxp_four_rows16, fxp_dot16(w, x, n))
@@ -878,12 +878,11 @@ static FXP_OUTLINE void fxp_rows16(const int16_t *w, const int16_t *x, int n, co
         return;
     }
     if (up < 0) { /* biases that are shortened lie where sums have not been stored yet */
-        int8_t *const place = (int8_t *)(sums + rows) - 4 * rows;
-        for (int j = 0; j < rows; j++) {
-            const int32_t rounded = (int32_t)fxp_bias_any(b[j], f);
-            memcpy(&place[4 * j], &rounded, 4);
+        int32_t *place = (int32_t *)(void *)(sums + rows);
+        for (int j = rows - 1; j >= 0; j--) {
+            *--place = up < -31 ? 0 : ((b[j] >> (-1 - up)) + 1) >> 1;
         }
-        first = (const int32_t *)(const void *)place;
+        first = place;
         up = 0;
     }
     register const int16_t *r0 __asm__("r0") = w;
@@ -959,7 +958,7 @@ static FXP_OUTLINE void fxp_rows16(const int16_t *w, const int16_t *x, int n, co
 #endif
 
 static FXP_OUTLINE void fxp_rows16x8(const int16_t *w, const int8_t *x, int n, const int32_t *b,
-                                     int f, int rows, int64_t sums[FXP_ROWS])
+                                     int f, int rows, int64_t *sums)
 {
 #if FXP_MVE
     FXP_ROWS_MVE(fxp_four_rows16x8, fxp_dot16x8(w, x, n))
@@ -969,7 +968,7 @@ static FXP_OUTLINE void fxp_rows16x8(const int16_t *w, const int8_t *x, int n, c
 }
 
 static FXP_OUTLINE void fxp_rows8x16(const int8_t *w, const int16_t *x, int n, const int32_t *b,
-                                     int f, int rows, int64_t sums[FXP_ROWS])
+                                     int f, int rows, int64_t *sums)
 {
 #if FXP_MVE
     FXP_ROWS_MVE(fxp_four_rows8x16, fxp_dot16x8(x, w, n))
@@ -979,7 +978,7 @@ static FXP_OUTLINE void fxp_rows8x16(const int8_t *w, const int16_t *x, int n, c
 }
 
 static FXP_OUTLINE void fxp_rows8(const int8_t *w, const int8_t *x, int n, const int32_t *b, int f,
-                                  int rows, int64_t sums[FXP_ROWS])
+                                  int rows, int64_t *sums)
 {
 #if FXP_MVE
     FXP_ROWS_MVE(fxp_four_rows8, fxp_dot8(w, x, n))
@@ -999,7 +998,7 @@ static FXP_OUTLINE void fxp_rows8(const int8_t *w, const int8_t *x, int n, const
 /* The same as 32 bits: every sum is rounded to `shift` bits less, and with its bias saturated. */
 static FXP_OUTLINE void fxp_rows16_short(const int16_t *w, const int16_t *x, int n,
                                          const int32_t *b, int f, int rows, int shift,
-                                         int32_t sums[FXP_ROWS])
+                                         int32_t *sums)
 {
 #if FXP_SMALL_THUMB
     fxp_two_sums two;
@@ -1025,20 +1024,20 @@ static FXP_OUTLINE void fxp_rows16_short(const int16_t *w, const int16_t *x, int
 
 static FXP_OUTLINE void fxp_rows16x8_short(const int16_t *w, const int8_t *x, int n,
                                            const int32_t *b, int f, int rows, int shift,
-                                           int32_t sums[FXP_ROWS])
+                                           int32_t *sums)
 {
     FXP_SUM_ROWS_SHORT(fxp_dot16x8(w, x, n));
 }
 
 static FXP_OUTLINE void fxp_rows8x16_short(const int8_t *w, const int16_t *x, int n,
                                            const int32_t *b, int f, int rows, int shift,
-                                           int32_t sums[FXP_ROWS])
+                                           int32_t *sums)
 {
     FXP_SUM_ROWS_SHORT(fxp_dot16x8(x, w, n));
 }
 
 static FXP_OUTLINE void fxp_rows8_short(const int8_t *w, const int8_t *x, int n, const int32_t *b,
-                                        int f, int rows, int shift, int32_t sums[FXP_ROWS])
+                                        int f, int rows, int shift, int32_t *sums)
 {
     FXP_SUM_ROWS_SHORT(fxp_dot8(w, x, n));
 }
@@ -1058,17 +1057,18 @@ typedef struct {
     int e_line;
 } fxp_walk;
 
-/* One run. (Some cores keep a struct that is written as a constant in RAM.) */
-static inline fxp_walk fxp_run(int n, int step)
-{
-    fxp_walk walk;
-    walk.rows = 1;
-    walk.n = n;
-    walk.step = step;
-    walk.w_line = 0;
-    walk.e_line = 0;
-    return walk;
-}
+/* One run: a constant, which AVR would keep in RAM. */
+#ifdef __AVR__
+#define FXP_RUN(walk, count, distance)                                                             \
+    fxp_walk walk;                                                                                 \
+    walk.rows = 1;                                                                                 \
+    walk.n = count;                                                                                \
+    walk.step = distance;                                                                          \
+    walk.w_line = 0;                                                                               \
+    walk.e_line = 0
+#else
+#define FXP_RUN(walk, count, distance) static const fxp_walk walk = {1, count, distance, 0, 0}
+#endif
 
 static inline void fxp_clear(int64_t sums[FXP_COLUMNS])
 {
@@ -1114,6 +1114,48 @@ static inline void fxp_down_two_columns(const int16_t *w, const int16_t *e, cons
     both.rows = walk->rows;
     two->pairs = (uint32_t)walk->rows * ((uint32_t)even / 2);
     fxp_two_columns16(&both, two);
+}
+#endif
+
+#if FXP_DSP && !FXP_MVE
+/* One column after the other. */
+static FXP_OUTLINE void fxp_few_columns16(const int16_t *w, const int16_t *e, const fxp_walk *walk,
+                                          int columns, int64_t *sums)
+{
+    for (int j = 0; j < columns && j < FXP_COLUMNS; j++) {
+        const int16_t *line = &w[j];
+        const int16_t *run = e;
+        int64_t sum = 0;
+        for (int row = 0; row < walk->rows; row++, line += walk->w_line, run += walk->e_line) {
+            const int16_t *column = line;
+            const int16_t *q = run;
+            int n = walk->n, u, v;
+            __asm__ volatile("subs %[n], %[n], #2\n\t"
+                             "blt 2f\n"
+                             "1:\n\t"
+                             "ldr %[u], [%[q]], #4\n\t"
+                             "ldrh %[v], [%[p]]\n\t"
+                             "add %[p], %[p], %[step]\n\t"
+                             "smlalbb %Q[sum], %R[sum], %[v], %[u]\n\t"
+                             "ldrh %[v], [%[p]]\n\t"
+                             "add %[p], %[p], %[step]\n\t"
+                             "smlalbt %Q[sum], %R[sum], %[v], %[u]\n\t"
+                             "subs %[n], %[n], #2\n\t"
+                             "bge 1b\n"
+                             "2:\n\t"
+                             "adds %[n], %[n], #1\n\t"
+                             "blt 3f\n\t"
+                             "ldrh %[u], [%[q]]\n\t"
+                             "ldrh %[v], [%[p]]\n\t"
+                             "smlalbb %Q[sum], %R[sum], %[v], %[u]\n"
+                             "3:"
+                             : [p] "+r"(column), [q] "+r"(q), [n] "+r"(n), [sum] "+r"(sum),
+                               [u] "=&r"(u), [v] "=&r"(v)
+                             : [step] "r"(2 * walk->step)
+                             : "cc", "memory");
+        }
+        sums[j] += sum;
+    }
 }
 #endif
 
@@ -1178,8 +1220,8 @@ static FXP_OUTLINE void fxp_columns16(const int16_t *w, const int16_t *e, const 
         return;
     }
 #undef FXP_ROW
-#endif
-#if FXP_SMALL_THUMB
+    fxp_few_columns16(w, e, walk, columns, sums);
+#elif FXP_SMALL_THUMB
     int j = 0;
     for (; j + 2 <= columns && j + 2 <= FXP_COLUMNS && walk->n > 0 && walk->rows > 0; j += 2) {
         fxp_two_sums two;
@@ -1209,37 +1251,9 @@ static FXP_OUTLINE void fxp_columns16(const int16_t *w, const int16_t *e, const 
         int64_t sum = 0;
         for (int row = 0; row < walk->rows; row++, line += walk->w_line, run += walk->e_line) {
             const int16_t *column = line;
-#if FXP_DSP
-            const int16_t *q = run;
-            int n = walk->n, u, v;
-            __asm__ volatile("subs %[n], %[n], #2\n\t"
-                             "blt 2f\n"
-                             "1:\n\t"
-                             "ldr %[u], [%[q]], #4\n\t"
-                             "ldrh %[v], [%[p]]\n\t"
-                             "add %[p], %[p], %[step]\n\t"
-                             "smlalbb %Q[sum], %R[sum], %[v], %[u]\n\t"
-                             "ldrh %[v], [%[p]]\n\t"
-                             "add %[p], %[p], %[step]\n\t"
-                             "smlalbt %Q[sum], %R[sum], %[v], %[u]\n\t"
-                             "subs %[n], %[n], #2\n\t"
-                             "bge 1b\n"
-                             "2:\n\t"
-                             "adds %[n], %[n], #1\n\t"
-                             "blt 3f\n\t"
-                             "ldrh %[u], [%[q]]\n\t"
-                             "ldrh %[v], [%[p]]\n\t"
-                             "smlalbb %Q[sum], %R[sum], %[v], %[u]\n"
-                             "3:"
-                             : [p] "+r"(column), [q] "+r"(q), [n] "+r"(n), [sum] "+r"(sum),
-                               [u] "=&r"(u), [v] "=&r"(v)
-                             : [step] "r"(2 * walk->step)
-                             : "cc", "memory");
-#else
             for (int i = 0; i < walk->n; i++, column += walk->step) {
                 sum += (int32_t)*column * run[i];
             }
-#endif
         }
         sums[j] += sum;
     }
@@ -1383,13 +1397,13 @@ static inline int64_t fxp_dot8_flash(const FXP_FLASH int8_t *a, const int8_t *b,
 #define FXP_FLASH_ROWS(width, x_type, memory, b_memory, dot)                                       \
     static FXP_OUTLINE void fxp_rows##width##memory(const FXP_FLASH int8_t *w, const x_type *x,    \
                                                     int n, const b_memory int32_t *b, int f,       \
-                                                    int rows, int64_t sums[FXP_ROWS])              \
+                                                    int rows, int64_t *sums)                       \
     {                                                                                              \
         FXP_SUM_ROWS(dot);                                                                         \
     }                                                                                              \
     static FXP_OUTLINE void fxp_rows##width##_short##memory(                                       \
         const FXP_FLASH int8_t *w, const x_type *x, int n, const b_memory int32_t *b, int f,       \
-        int rows, int shift, int32_t sums[FXP_ROWS])                                               \
+        int rows, int shift, int32_t *sums)                                                        \
     {                                                                                              \
         FXP_SUM_ROWS_SHORT(dot);                                                                   \
     }

@@ -38,9 +38,9 @@ static FXP_STEP void step_sigmoid1(const int16_t x[1], const int16_t w[1], int w
     const int f0 = w_f + 15;
     const int f1 = 16;
     fxp_store store = fxp_store_of(f1 - 15);
-    int64_t sums[FXP_ROWS];
-    for (int first = 0; first < 1; first += FXP_ROWS) {
-        const int count = fxp_part(1 - first, FXP_ROWS);
+    int64_t sums[4];
+    for (int first = 0; first < 1; first += 4) {
+        const int count = fxp_part(1 - first, 4);
         fxp_rows16(&w[first * 1], x, 1, &b[first], f0, count, sums);
         for (int j = 0; j < count; j++) {
             int64_t acc = sums[j];
@@ -102,7 +102,7 @@ static FXP_STEP fxp_scale step_d_dense1(const int16_t dy[1], int dy_f, const int
     const int f1 = f0 + 30;
     const int out_f = f1 + range_f;
     fxp_store store = fxp_store_of(f1 - out_f);
-    const fxp_walk walk = fxp_run(1, 1);
+    FXP_RUN(walk, 1, 1);
     int64_t sums[FXP_COLUMNS];
     for (int first = 0; first < 1; first += FXP_COLUMNS) {
         const int count = fxp_part(1 - first, FXP_COLUMNS);

@@ -38,9 +38,9 @@ static FXP_STEP void step_sigmoid1(const int8_t x[2], const int16_t w[6], int w_
     const int f0 = w_f + 7;
     const int f1 = 16;
     fxp_store store = fxp_store_of(f1 - 7);
-    int64_t sums[FXP_ROWS];
-    for (int first = 0; first < 3; first += FXP_ROWS) {
-        const int count = fxp_part(3 - first, FXP_ROWS);
+    int64_t sums[4];
+    for (int first = 0; first < 3; first += 4) {
+        const int count = fxp_part(3 - first, 4);
         fxp_rows16x8(&w[first * 2], x, 2, &b[first], f0, count, sums);
         for (int j = 0; j < count; j++) {
             int64_t acc = sums[j];
@@ -58,9 +58,9 @@ static FXP_STEP void step_sigmoid2(const int8_t x[3], const int16_t w[3], int w_
     const int f0 = w_f + 7;
     const int f1 = 16;
     fxp_store store = fxp_store_of(f1 - 15);
-    int64_t sums[FXP_ROWS];
-    for (int first = 0; first < 1; first += FXP_ROWS) {
-        const int count = fxp_part(1 - first, FXP_ROWS);
+    int64_t sums[4];
+    for (int first = 0; first < 1; first += 4) {
+        const int count = fxp_part(1 - first, 4);
         fxp_rows16x8(&w[first * 3], x, 3, &b[first], f0, count, sums);
         for (int j = 0; j < count; j++) {
             int64_t acc = sums[j];
@@ -121,7 +121,7 @@ static FXP_STEP fxp_scale step_d_dense1(const int8_t dy[1], int dy_f, const int1
     const int f1 = f0 + 30;
     const int out_f = f1 + range_f;
     fxp_store store = fxp_store_of(f1 - out_f);
-    const fxp_walk walk = fxp_run(1, 3);
+    FXP_RUN(walk, 1, 3);
     int64_t sums[FXP_COLUMNS];
     for (int first = 0; first < 3; first += FXP_COLUMNS) {
         const int count = fxp_part(3 - first, FXP_COLUMNS);
