@@ -81,9 +81,9 @@ __attribute__((visibility("default"))) int qemu_plugin_install(plugin_id id, con
     }
     const int file = open(strchr(argv[0], '=') + 1, O_RDWR);
     const off_t size = file < 0 ? -1 : lseek(file, 0, SEEK_END);
-    void *const table =
-        size <= 0 ? MAP_FAILED
-                  : mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    void *const table = size <= 0
+                            ? MAP_FAILED
+                            : mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
     if (table == MAP_FAILED) {
         return -1;
     }
