@@ -569,7 +569,7 @@ def test_a_device_that_does_not_answer_is_said() -> None:
         def noise(self, data: bytes) -> bytes:
             return b""
 
-    message = "loopback: no answer, asked 3 times within 0.3 s; check cable, baud rate, and that the firmware runs"
+    message = "loopback: no answer, asked 4 times within 0.4 s; check cable, baud rate, and that the firmware runs"
     complains(
         lambda: linked(Dead(named("xor_gate")), named("xor_gate"), timeout=0.1, tries=3), message
     )
