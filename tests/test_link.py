@@ -31,7 +31,7 @@ from cobs import cobs
 from elftools.elf.constants import SH_FLAGS
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
-from given import NETWORKS, NO_SKIP, named
+from given import NETWORKS, lacking, named
 
 from codegen import paths
 from codegen.board import POLICIES, load_board
@@ -841,8 +841,7 @@ AVR = shutil.which("avr-gcc")
 
 def test_the_runtime_compiles_for_avr_without_a_warning(tmp_path: Path) -> None:
     if AVR is None:
-        message = "avr-gcc (with avr-libc) is not on the PATH"
-        pytest.fail(message) if NO_SKIP else pytest.skip(message)
+        lacking("avr-gcc (with avr-libc) is not on the PATH")
     names = (
         "checkpoint.c",
         "flash_eeprom_avr.c",
