@@ -9,8 +9,8 @@ from typing import Any, Literal, get_type_hints
 from codegen import paths
 from codegen.errors import UserError
 
-Policy = Literal["wide", "shifted"]  # of accumulators, see Board
-POLICIES: tuple[Policy, ...] = ("wide", "shifted")
+Policy = Literal["wide", "short"]  # of accumulators, see Board
+POLICIES: tuple[Policy, ...] = ("wide", "short")
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,8 @@ class Board:
 
     `ram_bytes` is the largest contiguous region that holds data, before the stack takes its share.
     `flash_bytes` is the whole flash, before a boot loader takes its share.
-    `accumulate` is "wide" where 64-bit multiply-accumulate is cheap, else "shifted": exact
-    sums are shifted, rounded, to accumulators of 32 bits.
+    `accumulate` is "wide" where 64-bit multiply-accumulate is cheap, else "short": sums
+    are exact too, but once complete they are rounded to 32 bits before anything else meets them.
     """
 
     name: str
