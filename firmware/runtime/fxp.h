@@ -259,36 +259,33 @@ static inline int fxp_near_shift(int shift)
 }
 #endif
 
-/* v * 2^-shift as at most 16 bits, for every shift. */
-static FXP_OUTLINE int32_t fxp_narrow_few(int64_t v, int shift, int bits)
+/* v * 2^-shift as at most 32 bits, for every shift: beyond `bits` a left shift saturates. */
+static FXP_OUTLINE int32_t fxp_narrow_any(int64_t v, int shift, int bits)
 {
-    const int32_t most = (int32_t)(UINT32_MAX >> (33 - bits));
+    const int32_t most = (int32_t)(UINT32_MAX >> (33 - bits)), least = -most - 1;
     int32_t q = 0;
     if (shift <= 0) {
-        q = (int32_t)fxp_clamp(v, -most - 1, most) *
-            ((int32_t)1 << (-shift < bits ? -shift : bits));
+        const int up = -shift < bits ? -shift : bits - 1;
+        q = fxp_sat32(v);
+        q = q > most >> up ? most : (q < least >> up ? least : (int32_t)((uint32_t)q << up));
     } else if (shift <= 62) {
-        const int32_t twice = fxp_sat32(v >> (shift - 1));
+        const int is_far = shift > 32; /* the upper word has all that is left */
+        const int32_t twice = is_far ? (int32_t)(v >> 32) >> (shift - 33)
+                                     : fxp_sat32(v >> (shift - 1));
         q = (twice >> 1) + (twice & 1);
     }
-    return q < -most - 1 ? -most - 1 : (q > most ? most : q);
+    return q < least ? least : (q > most ? most : q);
 }
 
-/* v * 2^-shift as `bits` bits, for every shift: beyond `bits` a left shift saturates. */
-static FXP_OUTLINE int64_t fxp_narrow_any(int64_t v, int shift, int bits)
+/* The same for more bits, where 64 bits hold a left shift of twice the limit. */
+static inline int64_t fxp_narrow_wide(int64_t v, int shift, int bits)
 {
     const int64_t limit = (int64_t)1 << (bits - 1);
-    if (shift > 32 && shift < 63 && bits <= 32) { /* the upper word has all that is left */
-        const int32_t q = (((int32_t)(v >> 32) >> (shift - 33)) + 1) >> 1;
-        const int32_t most = (int32_t)(UINT32_MAX >> (33 - bits));
-        return q < -most - 1 ? -most - 1 : (q > most ? most : q);
+    if (shift > 0) {
+        return fxp_clamp(fxp_rescale(v, shift), -limit, limit - 1);
     }
-    if (shift <= 0) {
-        v = fxp_clamp(v, -2 * limit, 2 * limit - 1);
-        v = v * ((int64_t)1 << (-shift < bits ? -shift : bits - 1));
-    } else {
-        v = fxp_rescale(v, shift);
-    }
+    v = fxp_clamp(v, -2 * limit, 2 * limit - 1);
+    v = v * ((int64_t)1 << -shift);
     return fxp_clamp(v, -limit, limit - 1);
 }
 
@@ -316,16 +313,12 @@ static inline int32_t fxp_shorten(int64_t v, int shift, int bits)
 static inline int64_t fxp_narrow(int64_t v, int shift, int bits)
 {
 #if FXP_MVE
-    if (bits <= 32) {
-        const int32_t q = fxp_cut32(fxp_rounded(v, fxp_near_shift(shift)));
-        const int32_t most = (int32_t)(UINT32_MAX >> (33 - bits));
-        return q < -most - 1 ? -most - 1 : (q > most ? most : q);
-    }
+    const int32_t q = fxp_cut32(fxp_rounded(v, fxp_near_shift(shift)));
+    const int32_t most = (int32_t)(UINT32_MAX >> (33 - bits));
+    return q < -most - 1 ? -most - 1 : (q > most ? most : q);
+#else
+    return shift < 1 || shift > 31 ? fxp_narrow_any(v, shift, bits) : fxp_shorten(v, shift, bits);
 #endif
-    if (shift < 1 || shift > 31 || bits > 32) {
-        return fxp_narrow_any(v, shift, bits);
-    }
-    return fxp_shorten(v, shift, bits);
 }
 
 /* How a tensor's accumulators are shortened, and their magnitudes, joined by or. */
@@ -370,13 +363,13 @@ static inline int32_t fxp_settle16_usual(fxp_store *store, int64_t acc)
 static inline int32_t fxp_settle8_any(fxp_store *store, int64_t acc)
 {
     store->peak |= fxp_magnitude(acc);
-    return fxp_narrow_few(acc, store->shift, 8);
+    return fxp_narrow_any(acc, store->shift, 8);
 }
 
 static inline int32_t fxp_settle16_any(fxp_store *store, int64_t acc)
 {
     store->peak |= fxp_magnitude(acc);
-    return fxp_narrow_few(acc, store->shift, 16);
+    return fxp_narrow_any(acc, store->shift, 16);
 }
 
 static inline int fxp_is_usual(const fxp_store *store)
@@ -990,7 +983,7 @@ static inline int32_t fxp_step24(int32_t gradient, int k)
         return 0;
     }
     if (k < 1) {
-        return (int32_t)fxp_narrow_any(-(int64_t)gradient, k, 24);
+        return fxp_narrow_any(-(int64_t)gradient, k, 24);
     }
     const int32_t cut = ((-gradient >> (k - 1)) + 1) >> 1;
     const int32_t most = 0x7FFFFF;
