@@ -138,6 +138,7 @@ def bench_tables(result: "BenchResult") -> list[Table]:
         title, "core", "train", "per MAC", "typically", "predict", "stack", "code and constants"
     )
     functions = _table("instructions of train, by function", "function", *result.cores)
+    functions.columns[0].overflow = "fold"  # names differ at their ends
     for name, c in result.cores.items():
         counts = (f"{c.train_typical:,}", f"{c.predict:,}", f"{c.stack_bytes:,}")
         costs.add_row(name, f"{c.train:,}", f"{c.train_per_mac:.2f}", *counts, f"{c.code_bytes:,}")
