@@ -28,7 +28,7 @@ class Elf:
     @cached_property
     def symbols(self) -> dict[str, int]:
         """Addresses of functions; bit 0 says that an address holds Thumb code."""
-        return {name: address for name, address, _ in self._functions()}
+        return {name: address for name, address, _ in self._functions}
 
     def function_at(self, address: int) -> str:
         """The function of the C files that an instruction comes from, even where it is inlined.
@@ -44,8 +44,8 @@ class Elf:
 
         Those of assembly have no size: they end where the next one begins.
         """
-        size = max(size for _, start, size in self._functions() if start & ~1 == address)
-        later = [start & ~1 for _, start, _ in self._functions() if start & ~1 > address]
+        size = max(size for _, start, size in self._functions if start & ~1 == address)
+        later = [start & ~1 for _, start, _ in self._functions if start & ~1 > address]
         end = min(later, default=self.start + len(self.code))
         return address, address + size if size else end
 
@@ -73,12 +73,13 @@ class Elf:
         index = bisect_right(starts, address) - 1
         return places[index] if index >= 0 else ""
 
-    def _functions(self) -> Iterator[tuple[str, int, int]]:
+    @cached_property
+    def _functions(self) -> list[tuple[str, int, int]]:
         """Name, address and bytes; of several names for one address the shortest comes last."""
         table = self._file.get_section_by_name(".symtab")
         found = [s for s in table.iter_symbols() if s["st_info"]["type"] == "STT_FUNC"]
-        for symbol in sorted(found, key=lambda s: -len(s.name)):
-            yield symbol.name, symbol["st_value"], symbol["st_size"]
+        ordered = sorted(found, key=lambda s: -len(s.name))
+        return [(s.name, s["st_value"], s["st_size"]) for s in ordered]
 
     # who owns an instruction: the symbol, then whatever was inlined there, the innermost last
 
@@ -90,7 +91,7 @@ class Elf:
     def _owners(self) -> np.ndarray:
         """For each halfword of code the index of its function's name."""
         owners = np.zeros(len(self.code) // 2, np.intp)
-        for name, address, size in self._functions():
+        for name, address, size in self._functions:
             self._paint(owners, name, address & ~1, (address & ~1) + size)
         for unit in self._units():
             for name, low, high in self._inlined(unit, unit.get_top_DIE()):
@@ -102,10 +103,14 @@ class Elf:
             self._names.append(name)
         owners[(low - self.start) >> 1 : (high - self.start) >> 1] = self._names.index(name)
 
+    @cached_property
+    def _dwarf(self) -> Any:
+        return self._file.get_dwarf_info()
+
     def _units(self) -> Iterator[Any]:
         if not self._file.has_dwarf_info():
             return
-        for unit in self._file.get_dwarf_info().iter_CUs():
+        for unit in self._dwarf.iter_CUs():
             name = unit.get_top_DIE().attributes["DW_AT_name"].value.decode()
             if PurePosixPath(name).name in self._sources:
                 yield unit
@@ -121,7 +126,7 @@ class Elf:
             yield from self._inlined(unit, die)
 
     def _file_of(self, unit: Any, die: Any) -> str:
-        program = self._file.get_dwarf_info().line_program_for_CU(unit)
+        program = self._dwarf.line_program_for_CU(unit)
         return _file_name(program, die.attributes["DW_AT_decl_file"].value)
 
     def _ranges(self, unit: Any, die: Any) -> Iterator[tuple[int, int]]:
@@ -132,7 +137,7 @@ class Elf:
             yield low, high.value if is_address else low + high.value
         elif "DW_AT_ranges" in attributes:
             base = unit.get_top_DIE().attributes["DW_AT_low_pc"].value
-            lists = self._file.get_dwarf_info().range_lists()
+            lists = self._dwarf.range_lists()
             for entry in lists.get_range_list_at_offset(attributes["DW_AT_ranges"].value, cu=unit):
                 if isinstance(entry, BaseAddressEntry):
                     base = entry.base_address
@@ -145,7 +150,7 @@ class Elf:
         """Addresses in order, and the line that each begins."""
         places: dict[int, str] = {}
         for unit in self._units():
-            program = self._file.get_dwarf_info().line_program_for_CU(unit)
+            program = self._dwarf.line_program_for_CU(unit)
             for entry in program.get_entries():
                 state = entry.state
                 if state is None:

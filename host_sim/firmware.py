@@ -6,6 +6,7 @@ import re
 import select
 import shlex
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -244,6 +245,20 @@ def _words(tool: Tool, **values: object) -> list[str]:
     return [word.format_map(texts) for word in shlex.split(tool.command)]
 
 
+_WAKE = signal.SIGALRM  # QEMU's main loop takes it from a file, and does nothing more
+_NAP = 0.02  # seconds
+
+
+@contextmanager
+def _blocked(number: signal.Signals) -> Iterator[None]:
+    """A process that is started meanwhile does not end when this signal comes."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [number])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class EmulatedBoard:
     """A firmware on an emulated board, whose serial line is a transport of `Link`.
 
@@ -251,14 +266,16 @@ class EmulatedBoard:
     """
 
     def __init__(self, board: Board, elf: Path, *options: str):
-        self._name = f"emulated {board.name}"
-        self._process = subprocess.Popen(
-            [*_words(emulator_of(board), elf=elf, serial="stdio"), *options],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            bufsize=0,
-        )
+        self._name, self._has_answered = f"emulated {board.name}", False
+        words = [*_words(emulator_of(board), elf=elf, serial="stdio"), *options]
+        with _blocked(_WAKE):
+            self._process = subprocess.Popen(
+                words,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                bufsize=0,
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -274,14 +291,27 @@ class EmulatedBoard:
             raise self._stopped() from None
 
     def read(self, timeout: float) -> bytes:
-        assert self._process.stdout is not None
-        ready, _, _ = select.select([self._process.stdout], [], [], timeout)
-        if not ready:
+        if not (self._comes(timeout) if self._has_answered else self._wakes(timeout)):
             return b""
+        self._has_answered = True
+        assert self._process.stdout is not None
         data = os.read(self._process.stdout.fileno(), 4096)
         if not data:
             raise self._stopped()
         return data
+
+    def _comes(self, timeout: float) -> bool:
+        assert self._process.stdout is not None
+        return bool(select.select([self._process.stdout], [], [], timeout)[0])
+
+    def _wakes(self, timeout: float) -> bool:
+        """QEMU looks for an open line of the firmware once a second, or when it is woken."""
+        deadline = time.monotonic() + timeout
+        while not self._comes(max(0.0, min(_NAP, deadline - time.monotonic()))):
+            if time.monotonic() >= deadline:
+                return False
+            self._process.send_signal(_WAKE)
+        return True
 
     def close(self) -> None:
         self._process.terminate()

@@ -1,14 +1,15 @@
 """The remote protocol of gdb over two streams: packets there, answers back."""
 
+from io import BufferedReader
 from typing import IO
 
-_CHUNK = 1000  # bytes that fit into a packet, each as two digits
+CHUNK = 2000  # bytes that fit into a packet, each as two digits
 
 
 class Remote:
     """Every method raises EOFError once the other end is gone."""
 
-    def __init__(self, sent: IO[bytes], received: IO[bytes]):
+    def __init__(self, sent: IO[bytes], received: BufferedReader):
         self._sent, self._received = sent, received
 
     def ask(self, packet: str) -> str:
@@ -32,10 +33,10 @@ class Remote:
         """What comes next without being asked for again."""
         packet = b""
         while not packet.endswith(b"#"):
-            byte = self._received.read(1)
-            if byte == b"":
+            buffered = self._received.peek()
+            if buffered == b"":
                 raise EOFError
-            packet += byte
+            packet += self._received.read(buffered.find(b"#") + 1 or len(buffered))
         self._received.read(2)
         self.send_raw(b"+")
         return packet[packet.index(b"$") + 1 : -1].decode()
@@ -43,7 +44,7 @@ class Remote:
     def read(self, address: int, size: int) -> bytes:
         """Memory."""
         memory = b""
-        for first in range(0, size, _CHUNK):
-            packet = f"m{address + first:x},{min(_CHUNK, size - first):x}"
+        for first in range(0, size, CHUNK):
+            packet = f"m{address + first:x},{min(CHUNK, size - first):x}"
             memory += bytes.fromhex(self.ask(packet))
         return memory

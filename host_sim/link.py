@@ -31,6 +31,7 @@ VERSION = 1
 HELLO, PREDICT, SCORES, TRAIN, RATE, STATISTICS, SAVE, LOAD, READ, WRITE = range(1, 11)
 _OK, _UNKNOWN, _LENGTH, _GREET_FIRST, _VALUE = range(5)
 _ANSWER = 0x80
+_SOON = 0.1  # seconds after which it is greeted again: while it starts it may miss what comes
 _OVERHEAD = 4  # bytes of a frame beside its data
 _FACTS = struct.Struct("<8sIHHBB")
 _TROUBLE = {
@@ -126,7 +127,7 @@ class Link:
 
     def _greet(self, spec: Spec) -> None:
         self._transport.write(b"\0")  # ends what a host before may have left unfinished
-        data = self._ask(HELLO)
+        data = self._ask(HELLO, b"", _SOON)
         if not data or data[0] != VERSION:
             raise UserError(
                 f"{self._place}: the device speaks version {data[0] if data else 'unknown'} of the "
@@ -202,18 +203,22 @@ class Link:
 
     # frames
 
-    def _ask(self, message: int, data: bytes = b"") -> bytes:
-        """The data of the answer. What got lost is asked again under the same tag."""
+    def _ask(self, message: int, data: bytes = b"", *early: float) -> bytes:
+        """The data of the answer. What got lost is asked again under the same tag.
+
+        `early` are times to wait (seconds) before the usual ones.
+        """
         self._tag = (self._tag + 1) % 256
         request = frame(bytes([message, self._tag]) + data)
-        for _ in range(self._tries):
+        waits = (*early, *[self._timeout] * self._tries)
+        for wait in waits:
             self._transport.write(request)
-            answer = self._await(time.monotonic() + self._timeout)
+            answer = self._await(time.monotonic() + wait)
             if answer is not None:
                 return self._checked(answer)
         raise UserError(
-            f"{self._place}: no answer, asked {self._tries} times within "
-            f"{self._tries * self._timeout:g} s; check cable, baud rate, and that the firmware runs"
+            f"{self._place}: no answer, asked {len(waits)} times within "
+            f"{sum(waits):g} s; check cable, baud rate, and that the firmware runs"
         )
 
     def _await(self, deadline: float) -> bytes | None:

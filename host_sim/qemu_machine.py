@@ -7,6 +7,7 @@ import tempfile
 import weakref
 from dataclasses import dataclass
 from functools import cache
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from codegen.errors import UserError
 from host_sim.compiler import build_library
-from host_sim.gdb_remote import Remote
+from host_sim.gdb_remote import CHUNK, Remote
 from host_sim.machine import BLOCK, StoppedError, block_table
 
 # Vectors, and the little code that QEMU runs beside the program's.
@@ -26,7 +27,6 @@ _ENABLE_CODE = "4ef68850cef20000016841f470010160bff34f8fbff36f8f7047"
 _FAULT_CODE = "4ef62850cef200000068fee7"  # r0 = CFSR, then a loop
 _XPSR, _STACK_POINTER, _RETURN_ADDRESS, _PROGRAM_COUNTER = 25, 13, 14, 15
 _THUMB = 1 << 24  # of xPSR
-_CHUNK = 2000  # bytes to write that fit into a packet, each as two digits
 _FAULTS = {  # bits of the Configurable Fault Status Register
     16: "undefined instruction",
     17: "instruction that is no Thumb",
@@ -73,7 +73,7 @@ class QemuMachine:
         )
         weakref.finalize(self, _end, self._process, folder)
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
+        assert isinstance(self._process.stdout, BufferedReader)
         self._remote = Remote(self._process.stdin, self._process.stdout)
         self._prepare(start, code)
 
@@ -104,8 +104,8 @@ class QemuMachine:
 
     def write(self, address: int, memory: bytes) -> None:
         """See `Machine`."""
-        for first in range(0, len(memory), _CHUNK):
-            part = memory[first : first + _CHUNK]
+        for first in range(0, len(memory), CHUNK):
+            part = memory[first : first + CHUNK]
             self._ask(f"M{address + first:x},{len(part):x}:{part.hex()}")
 
     def register(self, number: int) -> int:

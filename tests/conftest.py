@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from given import NO_SKIP, PATHS
+from given import PATHS, lacking
 
 from codegen import cli
 from codegen.errors import UserError
@@ -122,18 +122,23 @@ def need() -> Callable[..., None]:
     def check(*commands: str) -> None:
         for command in commands:
             if shutil.which(command) is None:
-                message = f"{command} is not on the PATH"
-                pytest.fail(message) if NO_SKIP else pytest.skip(message)
+                lacking(f"{command} is not on the PATH")
 
     return check
+
+
+@pytest.fixture(scope="session")
+def clang_format() -> str:
+    """The command, of the package clang-format or of the system."""
+    path = f"{Path(sys.executable).parent}:{os.defpath}"
+    return shutil.which("clang-format", path=path) or lacking("clang-format is not installed")
 
 
 @pytest.fixture(params=["gcc", "clang"])
 def wanted_compilers(request: pytest.FixtureRequest) -> tuple[Compiler, Compiler]:
     """C and C++ of one family: where they are missing the test is skipped, in CI it fails."""
     if request.param not in C_COMPILERS or request.param not in CXX_COMPILERS:
-        message = f"{request.param} (C and C++) is not on the PATH"
-        pytest.fail(message) if NO_SKIP else pytest.skip(message)
+        lacking(f"{request.param} (C and C++) is not on the PATH")
     return C_COMPILERS[request.param], CXX_COMPILERS[request.param]
 
 
@@ -150,7 +155,7 @@ def _sanitizers(compiler: Compiler) -> tuple[str, ...]:
     for flags in (address, trap):
         if _stops_overflow(replace(compiler, flags=flags)):
             return flags
-    pytest.skip("no sanitizer")
+    lacking(f"{compiler.command[0]} has no sanitizer")
 
 
 def _stops_overflow(compiler: Compiler) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from arduino import PLATFORM, build_sketch
 from elftools.elf.elffile import ELFFile
-from given import NO_SKIP, PATHS, named
+from given import PATHS, lacking, named
 
 from codegen.board import load_board
 from codegen.emit import Options, emit
@@ -58,7 +58,7 @@ def simavr() -> None:
         find_toolchain(board)
         emulator_of(board)
     except UserError as error:
-        pytest.fail(str(error)) if NO_SKIP else pytest.skip(str(error))
+        lacking(str(error))
 
 
 def built(spec: Spec, name: str, folder: Path) -> Built:
@@ -320,8 +320,7 @@ def test_the_library_learns_in_a_sketch_of_the_real_arduino(
 ) -> None:
     """Its example, built by the recipes of Arduino's core, answers the link over Serial."""
     if not PLATFORM.is_dir():
-        message = f"there is no {PLATFORM}: apt-get install arduino-core-avr"
-        pytest.fail(message) if NO_SKIP else pytest.skip(message)
+        lacking(f"there is no {PLATFORM}: apt-get install arduino-core-avr")
     spec, board = named(network), load_board(name)
     plan = make_plan(spec, board)
     state = make_state(spec, plan)

@@ -86,19 +86,15 @@ def test_the_same_network_gives_the_same_project(name: str) -> None:
         assert not is_ours or max(map(len, text.splitlines())) <= 100, file
 
 
-CLANG_FORMAT = shutil.which("clang-format", path=f"{Path(sys.executable).parent}:{os.defpath}")
-
-
-@pytest.mark.skipif(CLANG_FORMAT is None, reason="clang-format (extra dev) is not installed")
 @pytest.mark.parametrize("name", BARE)
-def test_generated_files_are_formatted(name: str, tmp_path: Path) -> None:
+def test_generated_files_are_formatted(name: str, clang_format: str, tmp_path: Path) -> None:
     files = project_of(named("xor_gate"), load_board(name)).files
     shutil.copy(ROOT / ".clang-format", tmp_path)
     generated = ("main.c", "board/board.c", "board/board.h")
     for file in generated:
         (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).write_text(files[file])
-    command = [str(CLANG_FORMAT), "--dry-run", "-Werror", *generated]
+    command = [clang_format, "--dry-run", "-Werror", *generated]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 

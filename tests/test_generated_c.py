@@ -432,15 +432,13 @@ def test_sanitizers_have_nothing_to_say(
 
 # ---------------------------------------------------------------- the linker
 
-NM = shutil.which("nm")
-needs_nm = pytest.mark.skipif(NM is None, reason="nm is not on the PATH")
-
 
 @pytest.fixture(scope="session")
 def symbols(
-    tmp_path_factory: pytest.TempPathFactory, any_compiler: Compiler
+    tmp_path_factory: pytest.TempPathFactory, any_compiler: Compiler, need: Callable[..., None]
 ) -> Callable[[Spec], list[tuple[str, str, int]]]:
     """(name, type as nm calls it, size) of every symbol of the objects of a network."""
+    need("nm")
 
     @cache
     def list_symbols(spec: Spec) -> list[tuple[str, str, int]]:
@@ -448,7 +446,7 @@ def symbols(
         names = sources(emitted(spec))
         any_compiler.run("-std=c99", "-O0", "-c", *names, cwd=folder)
         objects = [f"{Path(name).stem}.o" for name in names]
-        command = [str(NM), "-P", "-t", "d", *objects]
+        command = ["nm", "-P", "-t", "d", *objects]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
         rows = [line.split() for line in done.stdout.splitlines() if not line.endswith(":")]
         return [(row[0], row[1], int(row[3]) if len(row) > 3 else 0) for row in rows]
@@ -456,7 +454,6 @@ def symbols(
     return list_symbols
 
 
-@needs_nm
 def test_the_linker_needs_only_memcpy_and_memset(
     spec: Spec, symbols: Callable[[Spec], list[tuple[str, str, int]]]
 ) -> None:
@@ -466,7 +463,6 @@ def test_the_linker_needs_only_memcpy_and_memset(
     assert others - {"_GLOBAL_OFFSET_TABLE_"} <= {"memcpy", "memset"}
 
 
-@needs_nm
 def test_everything_public_carries_the_name_of_the_network(
     spec: Spec, symbols: Callable[[Spec], list[tuple[str, str, int]]]
 ) -> None:
@@ -476,14 +472,12 @@ def test_everything_public_carries_the_name_of_the_network(
     assert all(name.startswith(f"{spec.name}_") for name in public)
 
 
-@needs_nm
 def test_nothing_lies_in_memory_that_can_be_written(
     spec: Spec, symbols: Callable[[Spec], list[tuple[str, str, int]]]
 ) -> None:
     assert {kind for _, kind, _ in symbols(spec)} <= set("tTrRU")
 
 
-@needs_nm
 def test_constants_take_the_bytes_that_the_report_states(
     spec: Spec, symbols: Callable[[Spec], list[tuple[str, str, int]]]
 ) -> None:
@@ -553,15 +547,13 @@ def test_the_longest_name_still_fits(options: Options) -> None:
     assert max(len(line) for text in files.values() for line in text.split("\n")) <= COLUMNS
 
 
-CLANG_FORMAT = shutil.which("clang-format", path=f"{Path(sys.executable).parent}:{os.defpath}")
-
-
-@pytest.mark.skipif(CLANG_FORMAT is None, reason="clang-format (extra dev) is not installed")
-def test_headers_have_the_format_of_the_repository(spec: Spec, tmp_path: Path) -> None:
+def test_headers_have_the_format_of_the_repository(
+    spec: Spec, clang_format: str, tmp_path: Path
+) -> None:
     headers = [name for name in emitted(spec) if name.endswith(".h")]
     write(emitted(spec), tmp_path)
     shutil.copy(HERE.parent / ".clang-format", tmp_path)
-    command = [str(CLANG_FORMAT), "--dry-run", "-Werror", *headers]
+    command = [clang_format, "--dry-run", "-Werror", *headers]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 

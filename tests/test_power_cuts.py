@@ -1,8 +1,6 @@
 """The micro:bit under QEMU loses its power during saves: what a new start finds in its flash."""
 
 import random
-import socket
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -45,10 +43,7 @@ class Microbit:
         image = self.elf.with_suffix(".flash")
         image.write_bytes(flash)
         loader = f"loader,file={image},addr={FLASH.memory.start:#x},force-raw=on"
-        door = self.elf.with_suffix(".door")
-        also = ("-device", loader, "-monitor", f"unix:{door},server=on,wait=off", *options)
-        with EmulatedBoard(BOARD, self.elf, *also) as line:
-            knock(door)
+        with EmulatedBoard(BOARD, self.elf, "-device", loader, *options) as line:
             yield Link(line, self.spec, self.plan, self.state, timeout=20, tries=1)
 
     def saved(self, flash: bytes, steps: int) -> tuple[bytes, bytes, list[bytes]]:
@@ -81,14 +76,6 @@ class Microbit:
                 debugger.interrupt()
                 found.append(debugger.read(FLASH.memory.start, len(flash)))
         return before, after, found
-
-
-def knock(door: Path) -> None:
-    """QEMU looks once a second whether the firmware has opened its line, or when it is woken."""
-    for _ in range(3):
-        time.sleep(0.03)
-        with socket.socket(socket.AF_UNIX) as guest:
-            guest.connect_ex(str(door))
 
 
 @pytest.fixture(scope="module")

@@ -345,27 +345,54 @@ static inline fxp_store fxp_store_of(int shift)
     return store;
 }
 
-/* An accumulator as a tensor of 8, or of 16, bits has it. */
-static FXP_SHARED int32_t fxp_settle8(fxp_store *store, int64_t acc)
+/* An accumulator as a tensor of 8, or of 16, bits has it, for a store of the usual shifts. */
+static inline int32_t fxp_settle8_usual(fxp_store *store, int64_t acc)
 {
     store->peak |= fxp_magnitude(acc);
 #if FXP_MVE
     return fxp_sat8(fxp_cut32(fxp_rounded(acc, store->shift)));
 #else
-    return store->half == 0 ? fxp_narrow_few(acc, store->shift, 8)
-                            : fxp_sat8(fxp_cut(acc + (int64_t)store->half, store->shift));
+    return fxp_sat8(fxp_cut(acc + (int64_t)store->half, store->shift));
 #endif
 }
 
-static FXP_SHARED int32_t fxp_settle16(fxp_store *store, int64_t acc)
+static inline int32_t fxp_settle16_usual(fxp_store *store, int64_t acc)
 {
     store->peak |= fxp_magnitude(acc);
 #if FXP_MVE
     return fxp_sat16(fxp_cut32(fxp_rounded(acc, store->shift)));
 #else
-    return store->half == 0 ? fxp_narrow_few(acc, store->shift, 16)
-                            : fxp_sat16(fxp_cut(acc + (int64_t)store->half, store->shift));
+    return fxp_sat16(fxp_cut(acc + (int64_t)store->half, store->shift));
 #endif
+}
+
+/* The same for the other shifts. */
+static inline int32_t fxp_settle8_any(fxp_store *store, int64_t acc)
+{
+    store->peak |= fxp_magnitude(acc);
+    return fxp_narrow_few(acc, store->shift, 8);
+}
+
+static inline int32_t fxp_settle16_any(fxp_store *store, int64_t acc)
+{
+    store->peak |= fxp_magnitude(acc);
+    return fxp_narrow_few(acc, store->shift, 16);
+}
+
+static inline int fxp_is_usual(const fxp_store *store)
+{
+    return FXP_MVE || store->half != 0;
+}
+
+/* The same for all shifts. */
+static FXP_SHARED int32_t fxp_settle8(fxp_store *store, int64_t acc)
+{
+    return fxp_is_usual(store) ? fxp_settle8_usual(store, acc) : fxp_settle8_any(store, acc);
+}
+
+static FXP_SHARED int32_t fxp_settle16(fxp_store *store, int64_t acc)
+{
+    return fxp_is_usual(store) ? fxp_settle16_usual(store, acc) : fxp_settle16_any(store, acc);
 }
 
 /* A bias with f fraction bits. */

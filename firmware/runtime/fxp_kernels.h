@@ -1454,14 +1454,15 @@ FXP_SHORT_COLUMNS(fxp_columns8_short_flash, fxp_columns8_flash, FXP_FLASH int8_t
 
 /* fxp_settle_sums rounds each sum. fxp_settle_positive rounds those above 0, but not to 0, as the
  * mask of backward is y > 0; the others become 0. fxp_settle_masked rounds those where y > 0; the
- * others become 0. */
-#define FXP_SETTLE(bits, name, store_type, total)                                                  \
+ * others become 0. `settle` rounds one; `unless` leaves to others what it cannot. */
+#define FXP_SETTLE(bits, name, store_type, total, settle, unless)                                  \
     static FXP_OUTLINE void fxp_settle_sums##name(store_type *store, const total *sums, int count, \
                                                   int##bits##_t *out)                              \
     {                                                                                              \
         store_type own = *store;                                                                   \
+        unless(fxp_settle_sums##bits##_any, (store, sums, count, out));                            \
         for (; count > 0; count--) {                                                               \
-            *out++ = (int##bits##_t)fxp_settle##name(&own, *sums++);                               \
+            *out++ = (int##bits##_t)settle(&own, *sums++);                                         \
         }                                                                                          \
         store->peak = own.peak;                                                                    \
     }                                                                                              \
@@ -1470,11 +1471,12 @@ FXP_SHORT_COLUMNS(fxp_columns8_short_flash, fxp_columns8_flash, FXP_FLASH int8_t
                                                       int count, int##bits##_t *out)               \
     {                                                                                              \
         store_type own = *store;                                                                   \
+        unless(fxp_settle_positive##bits##_any, (store, sums, count, out));                        \
         for (; count > 0; count--) {                                                               \
             const total sum = *sums++;                                                             \
             int32_t q = 0;                                                                         \
             if (sum > 0) {                                                                         \
-                q = fxp_settle##name(&own, sum);                                                   \
+                q = settle(&own, sum);                                                             \
                 q = q == 0 ? 1 : q;                                                                \
             }                                                                                      \
             *out++ = (int##bits##_t)q;                                                             \
@@ -1487,18 +1489,31 @@ FXP_SHORT_COLUMNS(fxp_columns8_short_flash, fxp_columns8_flash, FXP_FLASH int8_t
                                                     const int##bits##_t *y)                        \
     {                                                                                              \
         store_type own = *store;                                                                   \
+        unless(fxp_settle_masked##bits##_any, (store, sums, count, out, y));                       \
         for (; count > 0; count--, sums++) {                                                       \
-            *out++ = *y++ > 0 ? (int##bits##_t)fxp_settle##name(&own, *sums) : 0;                  \
+            *out++ = *y++ > 0 ? (int##bits##_t)settle(&own, *sums) : 0;                            \
         }                                                                                          \
         store->peak = own.peak;                                                                    \
     }                                                                                              \
     FXP_ASSERT(a_sum_is_longer_than_##name, sizeof(total) > sizeof(int##bits##_t))
 
-FXP_SETTLE(16, 16, fxp_store, int64_t);
-FXP_SETTLE(8, 8, fxp_store, int64_t);
-FXP_SETTLE(16, 16_of32, fxp_store32, int32_t);
-FXP_SETTLE(8, 8_of32, fxp_store32, int32_t);
+#define FXP_NEVER(others, arguments) (void)0
+#define FXP_UNUSUAL(others, arguments)                                                             \
+    if (!fxp_is_usual(&own)) {                                                                     \
+        others arguments;                                                                          \
+        return;                                                                                    \
+    }                                                                                              \
+    (void)0
+
+FXP_SETTLE(16, 16_any, fxp_store, int64_t, fxp_settle16_any, FXP_NEVER);
+FXP_SETTLE(8, 8_any, fxp_store, int64_t, fxp_settle8_any, FXP_NEVER);
+FXP_SETTLE(16, 16, fxp_store, int64_t, fxp_settle16_usual, FXP_UNUSUAL);
+FXP_SETTLE(8, 8, fxp_store, int64_t, fxp_settle8_usual, FXP_UNUSUAL);
+FXP_SETTLE(16, 16_of32, fxp_store32, int32_t, fxp_settle16_of32, FXP_NEVER);
+FXP_SETTLE(8, 8_of32, fxp_store32, int32_t, fxp_settle8_of32, FXP_NEVER);
 #undef FXP_SETTLE
+#undef FXP_NEVER
+#undef FXP_UNUSUAL
 
 /* ---- copies --------------------------------------------------------------------------------- */
 
@@ -1577,6 +1592,23 @@ static FXP_OUTLINE void fxp_copy(void *out, const void *from, int bytes)
 #else
     memcpy(out, from, (size_t)bytes);
 #endif
+}
+
+/* n numbers of 8 bits as 16 bits */
+static FXP_OUTLINE void fxp_widen(int16_t *out, const int8_t *from, int n)
+{
+#if FXP_DSP
+    for (; n >= 4; n -= 4, out += 4, from += 4) {
+        const int8x4_t quad = fxp_quad(from);
+        const int16x2_t even = __sxtb16(quad), odd = fxp_odd(quad);
+        const int16x2_t first = fxp_lower(even, odd), second = fxp_upper(even, odd);
+        memcpy(out, &first, 4);
+        memcpy(out + 2, &second, 4);
+    }
+#endif
+    for (; n > 0; n--) {
+        *out++ = *from++;
+    }
 }
 
 /* ---- updates -------------------------------------------------------------------------------- */
