@@ -138,7 +138,6 @@ def bench_tables(result: "BenchResult") -> list[Table]:
         title, "core", "train", "per MAC", "typically", "predict", "stack", "code and constants"
     )
     functions = _table("instructions of train, by function", "function", *result.cores)
-    functions.columns[0].overflow = "fold"  # names differ at their ends
     for name, c in result.cores.items():
         counts = (f"{c.train_typical:,}", f"{c.predict:,}", f"{c.stack_bytes:,}")
         costs.add_row(name, f"{c.train:,}", f"{c.train_per_mac:.2f}", *counts, f"{c.code_bytes:,}")
@@ -234,5 +233,5 @@ def recorded_line(facts: Mapping[str, Any]) -> str:
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold")
     for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i == 0 else "right")
+        table.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
     return table

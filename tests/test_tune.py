@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from given import CORES, NETWORKS, named, planned
+from given import CORES, NETWORKS, SHORT, named, planned
 
 from codegen.board import Board, load_board
 from codegen.emit import Options, emit
@@ -25,7 +25,6 @@ from host_sim.emulator import find_core
 from host_sim.tune import tune
 
 NAMES = ("digits", "conv_digits", "residual", "pools", "norms", "batch_momentum", "gru")
-SHORT = load_board("microbit")  # rounds complete sums to 32 bits
 
 
 def others(plan: Plan, index: int) -> Forms:
