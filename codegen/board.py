@@ -103,6 +103,11 @@ class Board:
     firmware: Firmware | None = field(default=None, repr=False, compare=False)
     no_firmware: str = ""  # why there is none
 
+    @property
+    def built_core(self) -> str:
+        """The core that compilers build for; a Cortex-M4F is built as a Cortex-M4."""
+        return self.core if self.firmware is None else self.firmware.core
+
 
 _KEYS = {field.name: field.type for field in fields(Board) if field.name != "name"}
 _OPTIONAL = ("firmware", "no_firmware")
