@@ -427,7 +427,7 @@ def bench(
     """What a step costs on emulated cores: instructions, stack, code."""
     from host_sim.bench import bench as run_bench
 
-    found = [_find_core(core, toolchain) for core in cores or _installed_cores()]
+    found = _found_cores(cores, toolchain)
     specs = [load_spec(network) for network in networks]
     if mode is not None:
         specs = [replace(spec, mode=mode) for spec in specs]
@@ -454,14 +454,17 @@ def bench(
         _console().print(table)
 
 
-def _installed_cores() -> list[str]:
-    """Every core, but for those whose emulator is missing: of each a line says so."""
+def _found_cores(names: tuple[str, ...], toolchain: "Toolchain") -> "list[Core]":
+    """These, or every core but for those whose emulator is missing: of each a line says so."""
     from host_sim.emulator import core_names, missing_emulators
 
+    if names:
+        return [_find_core(name, toolchain) for name in names]
     missing = missing_emulators()
+    found = [_find_core(name, toolchain) for name in core_names() if name not in missing]
     for line in missing.values():
         click.echo(f"left out: {line}", err=True)
-    return [core for core in core_names() if core not in missing]
+    return found
 
 
 def _compare(specs: "list[Spec]", cores: "list[Core]", as_json: bool) -> None:
