@@ -16,6 +16,20 @@
 #define FXP_SMALL_THUMB 0
 #endif
 
+/* Cores that add a product to 64 bits in one instruction, but not two. */
+#if defined(__thumb2__) && !FXP_DSP && !defined(__ARM_BIG_ENDIAN)
+#define FXP_LONG_THUMB 1
+#else
+#define FXP_LONG_THUMB 0
+#endif
+
+/* Cores of 32 bits that add to 64 bits in five instructions, with registers for many sums. */
+#if defined(__riscv) && __riscv_xlen == 32
+#define FXP_RISCV32 1
+#else
+#define FXP_RISCV32 0
+#endif
+
 /* Every x86-64 has vectors of eight numbers of 16 bits. */
 #if defined(__SSE2__)
 #include <emmintrin.h>
@@ -683,6 +697,25 @@ static FXP_OUTLINE void fxp_one_column16(const int16_t *w, int step, const int16
 
 /* ---- sums of products ----------------------------------------------------------------------- */
 
+#if FXP_RISCV32
+/* A sum of fewer than 2^16 numbers of 32 bits, modulo 2^32, and that of their upper halves. */
+typedef struct {
+    uint32_t low;
+    int32_t high;
+} fxp_halves;
+
+static inline void fxp_add_halves(fxp_halves *sum, int32_t v)
+{
+    sum->low += (uint32_t)v;
+    sum->high += v >> 16;
+}
+
+static inline int64_t fxp_of_halves(fxp_halves sum)
+{
+    return (int64_t)sum.high * 65536 + (uint32_t)(sum.low - ((uint32_t)sum.high << 16));
+}
+#endif
+
 /* sum of a[i] * b[i], exact */
 static inline int64_t fxp_dot16(const int16_t *a, const int16_t *b, int n)
 {
@@ -709,6 +742,11 @@ static inline int64_t fxp_dot16(const int16_t *a, const int16_t *b, int n)
     even = _mm_add_epi64(even, odd);
     memcpy(pair, &even, sizeof pair);
     sum += pair[0] + pair[1];
+#endif
+#if FXP_LONG_THUMB
+    for (; n > 0; n--, a++, b++) {
+        sum += (int64_t)*a * *b;
+    }
 #endif
     for (; n >= 4; n -= 4, a += 4, b += 4) {
         sum += (int32_t)a[0] * b[0];
@@ -864,6 +902,68 @@ FXP_ASSERT(a_bias_for_every_row, sizeof fxp_no_biases == FXP_ROWS * sizeof(int32
     "smlald r12, lr, r6, r11\n\t"
 #endif
 
+#if FXP_LONG_THUMB
+#define FXP_AT_ONCE 2 /* rows that share what is loaded of x */
+
+static inline void fxp_some_rows16(const int16_t *w, const int16_t *x, int n, int64_t *sums)
+{
+    const int16_t *v = w + n;
+    int64_t first = 0, second = 0;
+    int a, c;
+#define FXP_PRODUCTS                                                                               \
+    "ldrsh %[a], [%[x]], #2\n\t"                                                                   \
+    "ldrsh %[c], [%[w]], #2\n\t"                                                                   \
+    "smlal %Q[first], %R[first], %[a], %[c]\n\t"                                                   \
+    "ldrsh %[c], [%[v]], #2\n\t"                                                                   \
+    "smlal %Q[second], %R[second], %[a], %[c]\n\t"
+    __asm__ volatile("subs %[n], %[n], #4\n\t"
+                     "blt 2f\n"
+                     "1:\n\t" FXP_PRODUCTS FXP_PRODUCTS FXP_PRODUCTS FXP_PRODUCTS
+                     "subs %[n], %[n], #4\n\t"
+                     "bge 1b\n"
+                     "2:\n\t"
+                     "adds %[n], %[n], #3\n\t"
+                     "blt 4f\n"
+                     "3:\n\t" FXP_PRODUCTS "subs %[n], %[n], #1\n\t"
+                     "bge 3b\n"
+                     "4:"
+                     : [x] "+r"(x), [w] "+r"(w), [v] "+r"(v), [n] "+r"(n), [first] "+r"(first),
+                       [second] "+r"(second), [a] "=&r"(a), [c] "=&r"(c)
+                     :
+                     : "cc", "memory");
+#undef FXP_PRODUCTS
+    sums[0] = first;
+    sums[1] = second;
+}
+#elif FXP_RISCV32
+#define FXP_AT_ONCE 4
+
+/* The products are of -x: 32 bits hold every sum of two such. Of it the low words are added modulo
+ * 2^32, and the upper halves; there are fewer than 2^16. */
+static inline void fxp_some_rows16(const int16_t *w, const int16_t *x, int n, int64_t *sums)
+{
+    const int16_t *v0 = w, *v1 = w + n, *v2 = w + 2 * n, *v3 = w + 3 * n;
+    fxp_halves s0 = {0, 0}, s1 = {0, 0}, s2 = {0, 0}, s3 = {0, 0};
+    for (; n >= 2; n -= 2, x += 2, v0 += 2, v1 += 2, v2 += 2, v3 += 2) {
+        const int32_t a = -x[0], b = -x[1];
+        fxp_add_halves(&s0, a * v0[0] + b * v0[1]);
+        fxp_add_halves(&s1, a * v1[0] + b * v1[1]);
+        fxp_add_halves(&s2, a * v2[0] + b * v2[1]);
+        fxp_add_halves(&s3, a * v3[0] + b * v3[1]);
+    }
+    if (n > 0) {
+        fxp_add_halves(&s0, -*x * *v0);
+        fxp_add_halves(&s1, -*x * *v1);
+        fxp_add_halves(&s2, -*x * *v2);
+        fxp_add_halves(&s3, -*x * *v3);
+    }
+    sums[0] = -fxp_of_halves(s0);
+    sums[1] = -fxp_of_halves(s1);
+    sums[2] = -fxp_of_halves(s2);
+    sums[3] = -fxp_of_halves(s3);
+}
+#endif
+
 /* sums[j] = b[j] with f fraction bits (0 without b) + sum of w[j * n + i] * x[i], exact, for
  * j < rows; f is at most 30 more than biases have */
 static FXP_OUTLINE void fxp_rows16(const int16_t *w, const int16_t *x, int n, const int32_t *b,
@@ -947,6 +1047,14 @@ static FXP_OUTLINE void fxp_rows16(const int16_t *w, const int16_t *x, int n, co
         sums[j] = fxp_whole_of(&two, j % 2) + (b == NULL ? 0 : fxp_bias(b[j], f));
     }
 #else
+#ifdef FXP_AT_ONCE
+    for (; rows >= FXP_AT_ONCE; rows -= FXP_AT_ONCE, w += FXP_AT_ONCE * n) {
+        fxp_some_rows16(w, x, n, sums);
+        for (int j = 0; j < FXP_AT_ONCE; j++) {
+            *sums++ += b == NULL ? 0 : fxp_bias(*b++, f);
+        }
+    }
+#endif
     FXP_SUM_ROWS(fxp_dot16(w, x, n));
 #endif
 }
@@ -1018,9 +1126,20 @@ static FXP_OUTLINE void fxp_rows16_short(const int16_t *w, const int16_t *x, int
         *sums = sum;
     }
 #else
+#ifdef FXP_AT_ONCE
+    for (; rows >= FXP_AT_ONCE; rows -= FXP_AT_ONCE, w += FXP_AT_ONCE * n) {
+        int64_t exact[FXP_AT_ONCE];
+        fxp_some_rows16(w, x, n, exact);
+        for (int j = 0; j < FXP_AT_ONCE; j++) {
+            const int32_t sum = fxp_sum32(exact[j], shift);
+            *sums++ = b == NULL ? sum : fxp_add32(sum, fxp_bias32(*b++, f));
+        }
+    }
+#endif
     FXP_SUM_ROWS_SHORT(fxp_dot16(w, x, n));
 #endif
 }
+#undef FXP_AT_ONCE
 
 static FXP_OUTLINE void fxp_rows16x8_short(const int16_t *w, const int8_t *x, int n,
                                            const int32_t *b, int f, int rows, int shift,
@@ -1164,7 +1283,23 @@ static FXP_OUTLINE void fxp_columns16(const int16_t *w, const int16_t *e, const 
                                       int columns, int64_t sums[FXP_COLUMNS])
 {
     FXP_WALK_MVE(fxp_four_columns16)
-#if FXP_DSP && !FXP_MVE
+#if FXP_LONG_THUMB
+#define FXP_ERRORS ""
+#define FXP_ROW(half)                                                                              \
+    "ldrsh lr, [r2], #2\n\t"                                                                       \
+    "ldrsh r12, [r0]\n\t"                                                                          \
+    "smlal r4, r5, r12, lr\n\t"                                                                    \
+    "ldrsh r12, [r0, #2]\n\t"                                                                      \
+    "smlal r6, r7, r12, lr\n\t"                                                                    \
+    "ldrsh r12, [r0, #4]\n\t"                                                                      \
+    "smlal r8, r9, r12, lr\n\t"                                                                    \
+    "ldrsh r12, [r0, #6]\n\t"                                                                      \
+    "smlal r10, r11, r12, lr\n\t"                                                                  \
+    "add r0, r0, r1\n\t"
+#define FXP_LAST_ERROR ""
+#elif FXP_DSP && !FXP_MVE
+#define FXP_ERRORS "ldr lr, [r2], #4\n\t"
+#define FXP_LAST_ERROR "ldrsh lr, [r2], #2\n\t"
 #define FXP_ROW(half)                                                                              \
     "ldr r12, [r0]\n\t"                                                                            \
     "smlalb" half " r4, r5, r12, lr\n\t"                                                           \
@@ -1173,6 +1308,8 @@ static FXP_OUTLINE void fxp_columns16(const int16_t *w, const int16_t *e, const 
     "smlalb" half " r8, r9, r12, lr\n\t"                                                           \
     "smlalt" half " r10, r11, r12, lr\n\t"                                                         \
     "add r0, r0, r1\n\t"
+#endif
+#if FXP_LONG_THUMB || (FXP_DSP && !FXP_MVE)
     if (columns >= FXP_COLUMNS && walk->rows > 0 && walk->n > 0) {
         register const int16_t *r0 __asm__("r0") = w;
         register const int16_t *r1 __asm__("r1") = e;
@@ -1193,14 +1330,12 @@ static FXP_OUTLINE void fxp_columns16(const int16_t *w, const int16_t *e, const 
                          "ldr r3, [sp, #8]\n\t"
                          "subs r3, r3, #2\n\t"
                          "blt 3f\n"
-                         "2:\n\t"
-                         "ldr lr, [r2], #4\n\t" FXP_ROW("b")
+                         "2:\n\t" FXP_ERRORS FXP_ROW("b")
                              FXP_ROW("t") "subs r3, r3, #2\n\t"
                                           "bge 2b\n"
                                           "3:\n\t"
                                           "adds r3, r3, #1\n\t"
-                                          "blt 4f\n\t"
-                                          "ldrsh lr, [r2], #2\n\t" FXP_ROW(
+                                          "blt 4f\n\t" FXP_LAST_ERROR FXP_ROW(
                                               "b") "4:\n\t"
                                                    "ldr r12, [sp, #12]\n\t"
                                                    "add r0, r0, r12\n\t"
@@ -1219,7 +1354,11 @@ static FXP_OUTLINE void fxp_columns16(const int16_t *w, const int16_t *e, const 
                          : "r4", "r5", "r6", "r8", "r9", "r10", "r11", "r12", "lr", "cc", "memory");
         return;
     }
+#undef FXP_ERRORS
+#undef FXP_LAST_ERROR
 #undef FXP_ROW
+#endif
+#if FXP_DSP && !FXP_MVE
     fxp_few_columns16(w, e, walk, columns, sums);
 #elif FXP_SMALL_THUMB
     int j = 0;
@@ -1245,6 +1384,36 @@ static FXP_OUTLINE void fxp_columns16(const int16_t *w, const int16_t *e, const 
         }
     }
 #else
+#if FXP_RISCV32
+    if (columns >= FXP_COLUMNS) {
+        fxp_halves s0 = {0, 0}, s1 = {0, 0}, s2 = {0, 0}, s3 = {0, 0};
+        for (int row = walk->rows; row > 0; row--, w += walk->w_line, e += walk->e_line) {
+            const int16_t *v = w, *run = e;
+            const int step = walk->step;
+            int n = walk->n;
+            for (; n >= 2; n -= 2, run += 2) {
+                const int16_t *const u = v + step;
+                const int32_t a = -run[0], b = -run[1];
+                fxp_add_halves(&s0, a * v[0] + b * u[0]);
+                fxp_add_halves(&s1, a * v[1] + b * u[1]);
+                fxp_add_halves(&s2, a * v[2] + b * u[2]);
+                fxp_add_halves(&s3, a * v[3] + b * u[3]);
+                v = u + step;
+            }
+            if (n > 0) {
+                fxp_add_halves(&s0, -*run * v[0]);
+                fxp_add_halves(&s1, -*run * v[1]);
+                fxp_add_halves(&s2, -*run * v[2]);
+                fxp_add_halves(&s3, -*run * v[3]);
+            }
+        }
+        sums[0] -= fxp_of_halves(s0);
+        sums[1] -= fxp_of_halves(s1);
+        sums[2] -= fxp_of_halves(s2);
+        sums[3] -= fxp_of_halves(s3);
+        return;
+    }
+#endif
     for (int j = 0; j < columns && j < FXP_COLUMNS; j++) {
         const int16_t *line = &w[j];
         const int16_t *run = e;
