@@ -445,137 +445,114 @@ static inline void fxp_avr_add(int64_t *sum, int64_t v)
 /* clang-format on */
 
 #if FXP_SMALL_THUMB
-/* Two sums, exact. Products are added in pairs, less 1 so that 32 bits hold a pair: `low` has the
- * sum of those modulo 2^32, `high` that of their upper halves. Their count is below 2^16. */
+/* Two sums, exact: `low` with a sign, less 2^32 for each of `wraps`. */
 typedef struct {
-    uint32_t low[2];
-    int32_t high[2];
-    uint32_t pairs;
+    int32_t low[2];
+    int32_t wraps[2];
 } fxp_two_sums;
 
-static inline void fxp_begin(fxp_two_sums *two)
+/* What lies above the low word of one of them. */
+static inline uint32_t fxp_above(const fxp_two_sums *two, int j)
 {
-    two->low[0] = 0;
-    two->low[1] = 0;
-    two->high[0] = 0;
-    two->high[1] = 0;
-    two->pairs = 0;
+    return (uint32_t)(two->low[j] >> 31) - (uint32_t)two->wraps[j];
 }
 
-/* One more product of each sum. */
-static inline void fxp_one_more(fxp_two_sums *two, int32_t first, int32_t second)
-{
-    two->low[0] += (uint32_t)first;
-    two->low[1] += (uint32_t)second;
-    two->high[0] += first >> 16;
-    two->high[1] += second >> 16;
-}
-
-/* What lies below the upper halves. */
-static inline uint32_t fxp_rest(const fxp_two_sums *two, int j)
-{
-    return two->low[j] - ((uint32_t)two->high[j] << 16) + two->pairs;
-}
-
-/* One of them, rounded to 32 bits. */
+/* One of them, rounded to 32 bits; shift <= 31 */
 static inline int32_t fxp_short_of(const fxp_two_sums *two, int j, int shift)
 {
-    const uint32_t rest = fxp_rest(two, j), half = shift == 0 ? 0 : (uint32_t)1 << (shift - 1);
-    const int32_t high = two->high[j];
-    if (shift > 16) {
-        return (high + (int32_t)((rest >> 16) + (half >> 16))) >> (shift - 16);
+    const uint32_t low = (uint32_t)two->low[j];
+    if (shift == 0) {
+        return (int32_t)low;
     }
-    return (int32_t)(((uint32_t)high << (16 - shift)) + ((rest + half) >> shift));
+    const uint32_t rounded = low + ((uint32_t)1 << (shift - 1));
+    const uint32_t above = fxp_above(two, j) + (rounded < low ? 1u : 0u);
+    return (int32_t)((rounded >> shift) | (above << (32 - shift)));
 }
 
 /* One of them as it is. */
 static inline int64_t fxp_whole_of(const fxp_two_sums *two, int j)
 {
-    const uint32_t rest = fxp_rest(two, j), high = (uint32_t)(two->high[j] >> 16);
-    const uint32_t low = ((uint32_t)two->high[j] << 16) + rest;
-    return (int64_t)(((uint64_t)(high + (low < rest ? 1u : 0u)) << 32) | low);
+    return (int64_t)(((uint64_t)fxp_above(two, j) << 32) | (uint32_t)two->low[j]);
 }
 
-/* The halves of a pair's sum go to its two registers. */
-#define FXP_ADD_PAIR(pair, low, high)                                                              \
-    "subs " pair ", #1\n\t"                                                                        \
-    "add " low ", " pair "\n\t"                                                                    \
-    "asrs " pair ", " pair ", #16\n\t"                                                             \
-    "add " high ", " pair "\n\t"
+/* A product goes to a sum; where that overflows, which is seldom, its sign is wrong. r7 is lost. */
+#define FXP_ADD_PRODUCT(product, low, wraps)                                                       \
+    "adds " low ", " low ", " product "\n\t"                                                       \
+    "bvc 9f\n\t"                                                                                   \
+    "asrs " product ", " low ", #31\n\t"                                                           \
+    "adds " product ", " product ", " product "\n\t"                                               \
+    "adds " product ", " product ", #1\n\t"                                                        \
+    "add " wraps ", " product "\n"                                                                 \
+    "9:\n\t"
 
-/* A pair of products of each row, and the way of both sums to where the pushed r4 points. */
-#define FXP_TWO_PAIRS                                                                              \
-    "ldrsh r4, [r0, r3]\n\t"                                                                       \
-    "ldrsh r5, [r1, r3]\n\t"                                                                       \
-    "muls r5, r4, r5\n\t"                                                                          \
-    "ldrsh r6, [r2, r3]\n\t"                                                                       \
-    "muls r6, r4, r6\n\t"                                                                          \
-    "adds r3, r3, #2\n\t"                                                                          \
-    "ldrsh r4, [r0, r3]\n\t"                                                                       \
-    "ldrsh r7, [r1, r3]\n\t"                                                                       \
-    "muls r7, r4, r7\n\t"                                                                          \
-    "adds r5, r5, r7\n\t" FXP_ADD_PAIR("r5", "r8", "r10") "ldrsh r7, [r2, r3]\n\t"                 \
-                                                          "muls r7, r4, r7\n\t"                    \
-                                                          "adds r6, r6, r7\n\t" FXP_ADD_PAIR(      \
-                                                              "r6", "r9",                          \
-                                                              "r11") "adds r3, r3, #2\n\t"
+/* The sums go to where the pushed r4 points. */
 #define FXP_KEEP_TWO                                                                               \
     "pop {r4}\n\t"                                                                                 \
+    "stmia r4!, {r5, r6}\n\t"                                                                      \
     "mov r5, r8\n\t"                                                                               \
     "mov r6, r9\n\t"                                                                               \
-    "mov r7, r10\n\t"                                                                              \
-    "stmia r4!, {r5, r6, r7}\n\t"                                                                  \
-    "mov r5, r11\n\t"                                                                              \
-    "str r5, [r4]\n\t"
+    "stmia r4!, {r5, r6}\n\t"
+
+/* A product of each row. */
+#define FXP_TWO_PRODUCTS                                                                           \
+    "ldrsh r4, [r0, r3]\n\t"                                                                       \
+    "ldrsh r7, [r1, r3]\n\t"                                                                       \
+    "muls r7, r4, r7\n\t" FXP_ADD_PRODUCT("r7", "r5", "r8") "ldrsh r7, [r2, r3]\n\t"               \
+                                                            "muls r7, r4, r7\n\t" FXP_ADD_PRODUCT( \
+                                                                "r7", "r6",                        \
+                                                                "r9") "adds r3, r3, #2\n\t"
 
 /* Products of x with two rows of n. */
 static FXP_OUTLINE void fxp_two_rows16(const int16_t *w, const int16_t *v, const int16_t *x, int n,
                                        fxp_two_sums *two)
 {
-    const int even = n & ~1;
-    fxp_begin(two);
-    if (even > 0) {
-        register const int16_t *r0 __asm__("r0") = x + even;
-        register const int16_t *r1 __asm__("r1") = w + even;
-        register const int16_t *r2 __asm__("r2") = v + even;
-        register int32_t r3 __asm__("r3") = -2 * (int32_t)even;
-        register fxp_two_sums *r4 __asm__("r4") = two;
-        /* All registers are needed, and no compiler finds them all. */
-        __asm__ volatile(".syntax unified\n\t"
-                         "push {r4, r5, r6, r7}\n\t"
-                         "movs r4, #0\n\t"
-                         "mov r8, r4\n\t"
-                         "mov r9, r4\n\t"
-                         "mov r10, r4\n\t"
-                         "mov r11, r4\n\t"
-                         "lsls r4, r3, #29\n\t" /* pairs are an odd number */
-                         "bne 2f\n"
-                         "1:\n\t" FXP_TWO_PAIRS "2:\n\t" FXP_TWO_PAIRS "bne 1b\n\t" FXP_KEEP_TWO
-                         "pop {r5, r6, r7}"
-                         : "+r"(r3), "+r"(r4)
-                         : "r"(r0), "r"(r1), "r"(r2)
-                         : "r8", "r9", "r10", "r11", "cc", "memory");
-        two->pairs = (uint32_t)even / 2;
-    }
-    if (even < n) {
-        fxp_one_more(two, (int32_t)w[even] * x[even], (int32_t)v[even] * x[even]);
-    }
+    register const int16_t *r0 __asm__("r0") = x + n;
+    register const int16_t *r1 __asm__("r1") = w + n;
+    register const int16_t *r2 __asm__("r2") = v + n;
+    register int32_t r3 __asm__("r3") = -2 * (int32_t)n;
+    register fxp_two_sums *r4 __asm__("r4") = two;
+    /* All registers are needed, and no compiler finds them all. */
+    __asm__ volatile(".syntax unified\n\t"
+                     "push {r4, r5, r6, r7}\n\t"
+                     "movs r5, #0\n\t"
+                     "movs r6, #0\n\t"
+                     "mov r8, r5\n\t"
+                     "mov r9, r5\n\t"
+                     "cmp r3, #0\n\t"
+                     "beq 3f\n\t"
+                     "lsls r4, r3, #30\n\t" /* n is odd */
+                     "bne 2f\n"
+                     "1:\n\t" FXP_TWO_PRODUCTS "2:\n\t" FXP_TWO_PRODUCTS "bne 1b\n"
+                     "3:\n\t" FXP_KEEP_TWO "pop {r5, r6, r7}"
+                     : "+r"(r3), "+r"(r4)
+                     : "r"(r0), "r"(r1), "r"(r2)
+                     : "r8", "r9", "cc", "memory");
 }
 
 /* What sums of two columns need, in bytes: where they are, how far the next row of weights is, the
- * next run of weights from the end of one, and the next of errors; then the even part of a run,
- * below 0, whether one product is left of it, and how many runs there are. */
+ * next run of weights from the end of one, and the next of errors; then a run, below 0, and how
+ * many there are. */
 typedef struct {
     const int16_t *w;
     const int16_t *e;
     int32_t step;
     int32_t w_next;
     int32_t e_next;
-    int32_t even;
-    int32_t odd;
+    int32_t run;
     int32_t rows;
 } fxp_two_columns;
 
+#define FXP_TWO_PRODUCTS_DOWN                                                                      \
+    "ldrsh r4, [r1, r3]\n\t"                                                                       \
+    "ldrh r7, [r0]\n\t"                                                                            \
+    "sxth r7, r7\n\t"                                                                              \
+    "muls r7, r4, r7\n\t" FXP_ADD_PRODUCT("r7", "r5", "r8") "ldrsh r7, [r0, r2]\n\t"               \
+                                                            "muls r7, r4, r7\n\t" FXP_ADD_PRODUCT( \
+                                                                "r7", "r6",                        \
+                                                                "r9") "add r0, r12\n\t"            \
+                                                                      "adds r3, r3, #2\n\t"
+
+/* Neither a run nor their number is 0. */
 static FXP_OUTLINE void fxp_two_columns16(fxp_two_columns *columns, fxp_two_sums *two)
 {
     register fxp_two_columns *r0 __asm__("r0") = columns;
@@ -585,113 +562,58 @@ static FXP_OUTLINE void fxp_two_columns16(fxp_two_columns *columns, fxp_two_sums
                      "mov lr, r0\n\t"
                      "ldr r4, [r0, #8]\n\t"
                      "mov r12, r4\n\t"
-                     "movs r4, #0\n\t"
-                     "mov r8, r4\n\t"
-                     "mov r9, r4\n\t"
-                     "mov r10, r4\n\t"
-                     "mov r11, r4\n\t"
+                     "movs r5, #0\n\t"
+                     "movs r6, #0\n\t"
+                     "mov r8, r5\n\t"
+                     "mov r9, r5\n\t"
                      "movs r2, #2\n\t"
                      "mov r4, r0\n\t"
                      "ldmia r4!, {r0, r1}\n"
                      "1:\n\t"
                      "mov r4, lr\n\t"
                      "ldr r3, [r4, #20]\n\t"
-                     "cmp r3, #0\n\t"
-                     "beq 3f\n"
-                     "2:\n\t"
-                     "ldrsh r4, [r1, r3]\n\t"
-                     "ldrh r5, [r0]\n\t"
-                     "sxth r5, r5\n\t"
-                     "muls r5, r4, r5\n\t"
-                     "ldrsh r6, [r0, r2]\n\t"
-                     "muls r6, r4, r6\n\t"
-                     "add r0, r12\n\t"
-                     "adds r3, r3, #2\n\t"
-                     "ldrsh r4, [r1, r3]\n\t"
-                     "ldrh r7, [r0]\n\t"
-                     "sxth r7, r7\n\t"
-                     "muls r7, r4, r7\n\t"
-                     "adds r5, r5, r7\n\t" FXP_ADD_PAIR(
-                         "r5", "r8", "r10") "ldrsh r7, [r0, r2]\n\t"
-                                            "muls r7, r4, r7\n\t"
-                                            "adds r6, r6, r7\n\t" FXP_ADD_PAIR(
-                                                "r6", "r9", "r11") "add r0, r12\n\t"
-                                                                   "adds r3, r3, #2\n\t"
-                                                                   "bne 2b\n\t"
-                                                                   "mov r4, lr\n"
-                                                                   "3:\n\t"
-                                                                   "ldr r5, [r4, #24]\n\t"
-                                                                   "cmp r5, #0\n\t"
-                                                                   "beq 4f\n\t"
-                                                                   "ldrsh r7, [r1, r3]\n\t"
-                                                                   "ldrh r5, [r0]\n\t"
-                                                                   "sxth r5, r5\n\t"
-                                                                   "muls r5, r7, r5\n\t"
-                                                                   "add r8, r5\n\t"
-                                                                   "asrs r5, r5, #16\n\t"
-                                                                   "add r10, r5\n\t"
-                                                                   "ldrsh r6, [r0, r2]\n\t"
-                                                                   "muls r6, r7, r6\n\t"
-                                                                   "add r9, r6\n\t"
-                                                                   "asrs r6, r6, #16\n\t"
-                                                                   "add r11, r6\n\t"
-                                                                   "add r0, r12\n"
-                                                                   "4:\n\t"
-                                                                   "ldr r5, [r4, #12]\n\t"
-                                                                   "adds r0, r0, r5\n\t"
-                                                                   "ldr r5, [r4, #16]\n\t"
-                                                                   "adds r1, r1, r5\n\t"
-                                                                   "ldr r5, [r4, #28]\n\t"
-                                                                   "subs r5, r5, #1\n\t"
-                                                                   "str r5, [r4, #28]\n\t"
-                                                                   "bne 1b\n\t" FXP_KEEP_TWO
-                                                                   "pop {r4, r5, r6, r7}"
+                     "lsls r4, r3, #30\n\t" /* n is odd */
+                     "bne 3f\n"
+                     "2:\n\t" FXP_TWO_PRODUCTS_DOWN "3:\n\t" FXP_TWO_PRODUCTS_DOWN "bne 2b\n\t"
+                     "mov r4, lr\n\t"
+                     "ldr r7, [r4, #12]\n\t"
+                     "adds r0, r0, r7\n\t"
+                     "ldr r7, [r4, #16]\n\t"
+                     "adds r1, r1, r7\n\t"
+                     "ldr r7, [r4, #24]\n\t"
+                     "subs r7, r7, #1\n\t"
+                     "str r7, [r4, #24]\n\t"
+                     "bne 1b\n\t" FXP_KEEP_TWO "pop {r4, r5, r6, r7}"
                      : "+r"(r0), "+r"(r1)
                      :
-                     : "r2", "r3", "r8", "r9", "r10", "r11", "r12", "lr", "cc", "memory");
+                     : "r2", "r3", "r8", "r9", "r12", "lr", "cc", "memory");
 }
 
-/* Those of one column, whose rows are `step` apart, go to the first sum. */
+/* Those of one column, whose rows are `step` apart, go to the first sum; n > 0. */
 static FXP_OUTLINE void fxp_one_column16(const int16_t *w, int step, const int16_t *e, int n,
                                          fxp_two_sums *two)
 {
-    const int even = n & ~1;
-    const int16_t *const end = e + even;
-    register uint32_t low __asm__("r8") = two->low[0];
-    register int32_t high __asm__("r9") = two->high[0];
-    register int32_t bytes __asm__("r10") = 2 * (int32_t)step;
-    int32_t at = -2 * (int32_t)even, p, q, r;
-    if (even > 0) {
-        __asm__ volatile(".syntax unified\n"
-                         "1:\n\t"
-                         "ldrsh %[q], [%[end], %[at]]\n\t"
-                         "ldrh %[p], [%[w]]\n\t"
-                         "sxth %[p], %[p]\n\t"
-                         "muls %[p], %[q], %[p]\n\t"
-                         "add %[w], %[step]\n\t"
-                         "adds %[at], %[at], #2\n\t"
-                         "ldrsh %[q], [%[end], %[at]]\n\t"
-                         "ldrh %[r], [%[w]]\n\t"
-                         "sxth %[r], %[r]\n\t"
-                         "muls %[r], %[q], %[r]\n\t"
-                         "add %[w], %[step]\n\t"
-                         "adds %[p], %[p], %[r]\n\t" FXP_ADD_PAIR(
-                             "%[p]", "%[low]", "%[high]") "adds %[at], %[at], #2\n\t"
-                                                          "bne 1b"
-                         : [at] "+l"(at), [w] "+l"(w), [low] "+r"(low), [high] "+r"(high),
-                           [p] "=&l"(p), [q] "=&l"(q), [r] "=&l"(r)
-                         : [end] "l"(end), [step] "r"(bytes)
-                         : "cc", "memory");
-        two->pairs += (uint32_t)even / 2;
-    }
+    const int16_t *const end = e + n;
+    int32_t at = -2 * (int32_t)n, low = two->low[0], wraps = two->wraps[0], p, q;
+    __asm__ volatile(".syntax unified\n"
+                     "1:\n\t"
+                     "ldrsh %[q], [%[end], %[at]]\n\t"
+                     "ldrh %[p], [%[w]]\n\t"
+                     "sxth %[p], %[p]\n\t"
+                     "muls %[p], %[q], %[p]\n\t" FXP_ADD_PRODUCT(
+                         "%[p]", "%[low]", "%[wraps]") "add %[w], %[step]\n\t"
+                                                       "adds %[at], %[at], #2\n\t"
+                                                       "bne 1b"
+                     : [at] "+l"(at), [w] "+l"(w), [low] "+l"(low), [wraps] "+hr"(wraps),
+                       [p] "=&l"(p), [q] "=&l"(q)
+                     : [end] "l"(end), [step] "hr"(2 * (int32_t)step)
+                     : "cc", "memory");
     two->low[0] = low;
-    two->high[0] = high;
-    if (even < n) {
-        fxp_one_more(two, (int32_t)*w * *end, 0);
-    }
+    two->wraps[0] = wraps;
 }
-#undef FXP_ADD_PAIR
-#undef FXP_TWO_PAIRS
+#undef FXP_ADD_PRODUCT
+#undef FXP_TWO_PRODUCTS
+#undef FXP_TWO_PRODUCTS_DOWN
 #undef FXP_KEEP_TWO
 #endif
 
@@ -1221,17 +1143,14 @@ static inline void fxp_clear(int64_t sums[FXP_COLUMNS])
 static inline void fxp_down_two_columns(const int16_t *w, const int16_t *e, const fxp_walk *walk,
                                         fxp_two_sums *two)
 {
-    const int even = walk->n & ~1;
     fxp_two_columns both;
     both.w = w;
-    both.e = e + even;
+    both.e = e + walk->n;
     both.step = 2 * (int32_t)walk->step;
     both.w_next = 2 * ((int32_t)walk->w_line - (int32_t)walk->n * walk->step);
     both.e_next = 2 * (int32_t)walk->e_line;
-    both.even = -2 * (int32_t)even;
-    both.odd = walk->n & 1;
+    both.run = -2 * (int32_t)walk->n;
     both.rows = walk->rows;
-    two->pairs = (uint32_t)walk->rows * ((uint32_t)even / 2);
     fxp_two_columns16(&both, two);
 }
 #endif
@@ -1370,9 +1289,9 @@ static FXP_OUTLINE void fxp_columns16(const int16_t *w, const int16_t *e, const 
     }
     if (j < columns && j < FXP_COLUMNS) {
         const int16_t *line = &w[j], *run = e;
-        fxp_two_sums two;
-        fxp_begin(&two);
-        for (int row = walk->rows; row > 0; row--, line += walk->w_line, run += walk->e_line) {
+        fxp_two_sums two = {{0, 0}, {0, 0}};
+        for (int row = walk->n > 0 ? walk->rows : 0; row > 0;
+             row--, line += walk->w_line, run += walk->e_line) {
             fxp_one_column16(line, walk->step, run, walk->n, &two);
         }
         sums[j] += fxp_whole_of(&two, 0);
