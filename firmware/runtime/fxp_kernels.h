@@ -1764,24 +1764,67 @@ static FXP_OUTLINE void fxp_update16(int16_t *w, const int16_t *x, int n, int32_
                          : "r20", "r21", "memory");
     }
 #elif FXP_SMALL_THUMB
-    /* The sum of the upper halves of a register overflows where the weight does. */
-#define FXP_UPDATE_1(place)                                                                        \
+    /* The sum of the upper halves of a register overflows where the weight does; then its sign is
+     * wrong. */
+#define FXP_SATURATE(q, p)                                                                         \
+    "bvc 9f\n\t"                                                                                   \
+    "asrs " q ", " q ", #31\n\t"                                                                   \
+    "movs " p ", #1\n\t"                                                                           \
+    "lsls " p ", " p ", #31\n\t"                                                                   \
+    "eors " q ", " p "\n"                                                                          \
+    "9:\n\t"
+    /* A word of two weights: first the sum of the upper one is stored, then that of the lower. */
+#define FXP_UPDATE_2(place)                                                                        \
+    "ldr r4, [r1, " place "]\n\t"                                                                  \
+    "ldr r5, [r0, " place "]\n\t"                                                                  \
+    "lsls r7, r5, #16\n\t"                                                                         \
+    "asrs r6, r4, #16\n\t"                                                                         \
+    "muls r6, r2, r6\n\t"                                                                          \
+    "add r6, r8\n\t"                                                                               \
+    "bics r5, r3\n\t"                                                                              \
+    "adds r5, r5, r6\n\t" FXP_SATURATE("r5", "r6") "str r5, [r0, " place "]\n\t"                   \
+                                                   "sxth r4, r4\n\t"                               \
+                                                   "muls r4, r2, r4\n\t"                           \
+                                                   "add r4, r8\n\t"                                \
+                                                   "adds r7, r7, r4\n\t" FXP_SATURATE(             \
+                                                       "r7", "r6") "lsrs r7, r7, #16\n\t"          \
+                                                                   "strh r7, [r0, " place "]\n\t"
+    if (n >= 8 && (((uintptr_t)w | (uintptr_t)x) & 3u) == 0) {
+        register int16_t *r0 __asm__("r0") = w;
+        register const int16_t *r1 __asm__("r1") = x;
+        register int32_t r2 __asm__("r2") = m;
+        register int32_t r3 __asm__("r3") = dither;
+        register const int16_t *r4 __asm__("r4") = w + (n & ~7);
+        __asm__ volatile(".syntax unified\n\t"
+                         "push {r4, r5, r6, r7}\n\t"
+                         "mov r8, r3\n\t"
+                         "mov r9, r4\n\t"
+                         "movs r3, #0\n\t"
+                         "mvns r3, r3\n\t"
+                         "lsrs r3, r3, #16\n"
+                         "1:\n\t" FXP_UPDATE_2("#0") FXP_UPDATE_2("#4") FXP_UPDATE_2("#8")
+                             FXP_UPDATE_2("#12") "adds r0, r0, #16\n\t"
+                                                 "adds r1, r1, #16\n\t"
+                                                 "cmp r0, r9\n\t"
+                                                 "bne 1b\n\t"
+                                                 "pop {r4, r5, r6, r7}"
+                         : "+r"(r0), "+r"(r1), "+r"(r3)
+                         : "r"(r2), "r"(r4)
+                         : "r8", "r9", "cc", "memory");
+        w = r0;
+        x = r1;
+        n &= 7;
+    }
+#undef FXP_UPDATE_2
+#define FXP_UPDATE_1                                                                               \
     "ldrsh %[p], [%[x], %[at]]\n\t"                                                                \
     "muls %[p], %[m], %[p]\n\t"                                                                    \
     "add %[p], %[dither]\n\t"                                                                      \
     "ldrh %[q], [%[w], %[at]]\n\t"                                                                 \
     "lsls %[q], %[q], #16\n\t"                                                                     \
-    "adds %[q], %[q], %[p]\n\t"                                                                    \
-    "bvc " place "f\n\t"                                                                           \
-    "asrs %[q], %[q], #31\n\t" /* its sign is wrong */                                             \
-    "mvns %[q], %[q]\n\t"                                                                          \
-    "movs %[p], #1\n\t"                                                                            \
-    "lsls %[p], %[p], #31\n\t"                                                                     \
-    "eors %[q], %[q], %[p]\n\t"                                                                    \
-    "mvns %[q], %[q]\n" place ":\n\t"                                                              \
-    "lsrs %[q], %[q], #16\n\t"                                                                     \
-    "strh %[q], [%[w], %[at]]\n\t"                                                                 \
-    "adds %[at], %[at], #2\n\t"
+    "adds %[q], %[q], %[p]\n\t" FXP_SATURATE("%[q]", "%[p]") "lsrs %[q], %[q], #16\n\t"            \
+                                                             "strh %[q], [%[w], %[at]]\n\t"        \
+                                                             "adds %[at], %[at], #2\n\t"
     int32_t p, q;
     for (; n > 0 && (n & 3) != 0; n--, w++, x++) {
         *w = fxp_sat16(*w + ((m * *x + dither) >> 16));
@@ -1791,13 +1834,13 @@ static FXP_OUTLINE void fxp_update16(int16_t *w, const int16_t *x, int n, int32_
     x += n;
     if (n > 0) {
         __asm__ volatile(".syntax unified\n"
-                         "1:\n\t" FXP_UPDATE_1("2") FXP_UPDATE_1("3") FXP_UPDATE_1("4")
-                             FXP_UPDATE_1("5") "bne 1b"
+                         "1:\n\t" FXP_UPDATE_1 FXP_UPDATE_1 FXP_UPDATE_1 FXP_UPDATE_1 "bne 1b"
                          : [at] "+l"(at), [p] "=&l"(p), [q] "=&l"(q)
                          : [w] "l"(w), [x] "l"(x), [m] "l"(m), [dither] "hr"(dither)
                          : "cc", "memory");
     }
 #undef FXP_UPDATE_1
+#undef FXP_SATURATE
 #else
 #if !FXP_DSP
     for (; n >= 4; n -= 4, w += 4, x += 4) {
