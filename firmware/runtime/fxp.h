@@ -1324,25 +1324,42 @@ static inline uint32_t fxp_seed(uint32_t steps, uint32_t layer)
     return fxp_hash(fxp_hash(steps) + layer);
 }
 
-/* x = distance * 2^-f, x >= 0, as an exponent of 2 with 26 fraction bits: x * log2(e). */
+static inline uint64_t fxp_product32(uint32_t a, uint32_t b)
+{
+#ifdef __ARM_ARCH_6M__ /* a library would multiply 64 bits */
+    const uint32_t a0 = a & 0xFFFFu, a1 = a >> 16, b0 = b & 0xFFFFu, b1 = b >> 16;
+    const uint32_t low = a0 * b0, middle = a1 * b0 + (low >> 16); /* at most 2^32 - 2^16 */
+    const uint32_t other = a0 * b1 + (middle & 0xFFFFu);
+    const uint32_t high = a1 * b1 + (middle >> 16) + (other >> 16);
+    return ((uint64_t)high << 32) | (other << 16) | (low & 0xFFFFu);
+#else
+    return (uint64_t)a * b;
+#endif
+}
+
+/* x = distance * 2^-f, 0 <= distance < 2^32, as an exponent of 2 with 26 fraction bits:
+ * x * log2(e). */
 static inline uint64_t fxp_exponent(int64_t distance, int f)
 {
-    return (uint64_t)fxp_rescale(distance * 1549082005, f + 4);
+    const uint64_t product = fxp_product32((uint32_t)distance, 1549082005);
+    return (uint64_t)fxp_rescale((int64_t)product, f + 4);
 }
 
 /* 2^-(t * 2^-26) with `fraction` fraction bits: a table of 2^(31 - i / 32) for 5 bits of t, a cubic
  * below them. */
 static inline uint32_t fxp_exp2(const FXP_FLASH uint32_t table[32], uint64_t t, int fraction)
 {
-    const uint64_t z = ((t & 0x1FFFFF) * 2977044472u) >> 26;
-    const uint64_t z2 = (z * z) >> 32;
-    const uint64_t z3 = (z2 * z) >> 32;
-    const uint64_t power = ((uint64_t)1 << 32) - z + (z2 >> 1) - ((z3 * 43691u) >> 18);
+    const uint32_t z = (uint32_t)(fxp_product32((uint32_t)t & 0x1FFFFF, 2977044472u) >> 26);
+    const uint32_t z2 = (uint32_t)(fxp_product32(z, z) >> 32); /* z < 2^27 */
+    const uint32_t z3 = (uint32_t)(fxp_product32(z2, z) >> 32);
+    const uint32_t lost = z - (z2 >> 1) + ((z3 * 43691u) >> 18); /* of 2^32 */
     const uint64_t shift = 63u - (unsigned)fraction + (t >> 26);
     if (shift > 63) {
         return 0;
     }
-    return (uint32_t)((table[(t >> 21) & 31] * power + ((uint64_t)1 << (shift - 1))) >> shift);
+    const uint32_t whole = table[(t >> 21) & 31];
+    const uint64_t power = ((uint64_t)whole << 32) - fxp_product32(whole, lost);
+    return (uint32_t)((power + ((uint64_t)1 << (shift - 1))) >> shift);
 }
 
 /* x = v * 2^-f where x > 0, else alpha * (exp(x) - 1), with out_f <= 45 fraction bits; alpha has
