@@ -9,8 +9,8 @@ from typing import Any, Literal, get_type_hints
 from codegen import paths
 from codegen.errors import UserError
 
-Policy = Literal["wide", "shifted"]  # of accumulators, see Board
-POLICIES: tuple[Policy, ...] = ("wide", "shifted")
+Policy = Literal["wide", "short"]  # of accumulators, see Board
+POLICIES: tuple[Policy, ...] = ("wide", "short")
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,8 @@ class Board:
 
     `ram_bytes` is the largest contiguous region that holds data, before the stack takes its share.
     `flash_bytes` is the whole flash, before a boot loader takes its share.
-    `accumulate` is "wide" where 64-bit multiply-accumulate is cheap, else "shifted": exact
-    sums are shifted, rounded, to accumulators of 32 bits.
+    `accumulate` is "wide" where 64-bit multiply-accumulate is cheap, else "short": sums
+    are exact too, but once complete they are rounded to 32 bits before anything else meets them.
     """
 
     name: str
@@ -102,6 +102,11 @@ class Board:
     source: str
     firmware: Firmware | None = field(default=None, repr=False, compare=False)
     no_firmware: str = ""  # why there is none
+
+    @property
+    def built_core(self) -> str:
+        """The core that compilers build for; a Cortex-M4F is built as a Cortex-M4."""
+        return self.core if self.firmware is None else self.firmware.core
 
 
 _KEYS = {field.name: field.type for field in fields(Board) if field.name != "name"}

@@ -43,7 +43,7 @@ from codegen.pipeline import (
 )
 from codegen.report import make_report
 from codegen.spec import MODES, Spec, load_spec, parse_spec
-from codegen.tuning import tuning_path, tuning_text
+from codegen.tuning import read_others, tuning_path, tuning_text
 from codegen.weights import load_weights
 
 if TYPE_CHECKING:
@@ -178,6 +178,8 @@ def firmware_command(
     if package is not None:
         if build or run:
             raise click.UsageError("a package is not built or run here")
+        if toolchain is not None:
+            raise click.UsageError("a package has no toolchain; leave --toolchain out")
         _check_folder(folder)
         plan, state = _started(spec, board, _quantized(spec, data, seed), start, seed)
         files = make_package(package, spec, plan, state, board)
@@ -499,6 +501,7 @@ def tune_command(network: Path, core: str, ram: int, toolchain: "Toolchain", as_
 
     path = tuning_path(spec)
     _check_writable(path)
+    others = read_others(spec, found.name)
     with _progress(not as_json) as bar:
         task = bar.add_task("forms", note="")
         result = tune(
@@ -507,7 +510,7 @@ def tune_command(network: Path, core: str, ram: int, toolchain: "Toolchain", as_
             ram=ram,
             progress=lambda done, of: bar.update(task, completed=done, total=of),
         )
-    path.write_text(tuning_text(spec, result), encoding="utf-8")
+    path.write_text(tuning_text(result, others), encoding="utf-8")
     click.echo(json.dumps(asdict(result)) if as_json else show.tuning_lines(result, path))
 
 
@@ -542,9 +545,9 @@ def _stack(spec: Spec, plan: Plan, state: State, board: Board) -> dict[str, int]
         from host_sim.bench import stack_bounds
         from host_sim.emulator import core_names, find_core
 
-        if board.core not in core_names():
-            return f"{board.core} is not emulated"
-        return stack_bounds(spec, plan, state, find_core(board.core))
+        if board.built_core not in core_names():
+            return f"{board.built_core} is not emulated"
+        return stack_bounds(spec, plan, state, find_core(board.built_core))
     except UserError as error:
         return str(error)
 

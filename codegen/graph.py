@@ -307,7 +307,7 @@ class Numbers:
     error_bits: int
     rounding: str
     batch: int
-    accumulate: Literal["wide", "shifted"]
+    accumulate: Literal["wide", "short"]  # see Board
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ def make_plan(
     quantized = _quantized(spec, leave_out(schedule(training)), policy)
     _check_names(spec, quantized.training)
     if forms is None and board is not None and not gradient:
-        forms = read_forms(spec, quantized, board.core)
+        forms = read_forms(spec, quantized, board.built_core)
     plan = plan_memory(choose_forms(quantized, forms or {}), keep=gradient)
     if board is not None:
         _check_address_space(spec, plan, board)

@@ -119,15 +119,24 @@ def _read(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; remove it, and the defaults hold") from None
+    except ValueError as error:
         raise UserError(f"{path}: {error}; delete it, and the defaults hold") from None
 
 
-def tuning_text(spec: Spec, tuning: Tuning) -> str:
-    """The new text of the file; what it says of other cores stays."""
-    others = {
-        core: facts for core, facts in _read(tuning_path(spec)).items() if core != tuning.core
+def read_others(spec: Spec, core: str) -> dict[str, Mapping[str, Any]]:
+    """What the file says of other cores; UserError where it cannot stay in it."""
+    path = tuning_path(spec)
+    return {
+        other: _table(facts, f"{path}: {other}")
+        for other, facts in _read(path).items()
+        if other != core
     }
+
+
+def tuning_text(tuning: Tuning, others: Mapping[str, Mapping[str, Any]]) -> str:
+    """The new text of the file; what it says of other cores stays."""
     steps: dict[str, dict[str, Any]] = {}
     for tuned in tuning.choices:
         step = steps.setdefault(tuned.step, {"before": tuned.before})

@@ -113,7 +113,7 @@ def stack_bounds(spec: Spec, plan: Plan, state: State, core: Core) -> dict[str, 
 
 def board_with(core: Core) -> Board | None:
     """The first board that has this core: it decides how the C accumulates."""
-    return next((board for board in all_boards() if board.core == core.name), None)
+    return next((board for board in all_boards() if board.built_core == core.name), None)
 
 
 # ---------------------------------------------------------------- the steps that are counted

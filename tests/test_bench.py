@@ -4,20 +4,23 @@ import json
 import subprocess
 import sys
 from copy import deepcopy
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from given import NETWORKS, named
+from rich.console import Console
 
 from codegen.emit import Options, emit
 from codegen.interpret import IntegerLearner
 from codegen.layout import initial_tables, pack
 from codegen.pipeline import make_plan, make_state
 from codegen.report import multiplies
+from codegen.show import bench_tables
 from codegen.spec import MODES, Spec
-from host_sim.bench import WorstCase, bench, board_with, worst_case
+from host_sim.bench import BenchResult, CoreCost, WorstCase, bench, board_with, worst_case
 from host_sim.device import Build
 from host_sim.emulator import core_names, find_core
 
@@ -166,6 +169,16 @@ def test_bench_prints_tables(mcugrad: Any) -> None:
     assert "rv32imc" in out
     assert "xor_gate_train" in out
     assert "cortex-m4" not in out
+
+
+def test_names_of_functions_are_whole_beside_many_cores() -> None:
+    name = "fxp_two_rows16_by_16"
+    cost = CoreCost(1, 1, 1, 1.0, {name: 1}, 1, 1, 1)
+    result = BenchResult("net", "int16", {f"cortex-m{i}": cost for i in range(8)})
+    out = StringIO()
+    Console(file=out, width=100).print(bench_tables(result)[1])
+    rows = [line for line in out.getvalue().splitlines() if line.startswith("│")]
+    assert "".join(row.split("│")[1].strip() for row in rows) == name
 
 
 def test_bench_takes_its_typical_steps_from_data(mcugrad: Any, tmp_path: Path) -> None:

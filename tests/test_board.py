@@ -18,7 +18,7 @@ clock_hz = 16_000_000
 flash_bytes = 32_768
 ram_bytes = 2_048
 address_bits = 32
-accumulate = "shifted"
+accumulate = "short"
 source = "https://example.org"
 """
 
@@ -68,7 +68,7 @@ def test_core_decides_address_width_and_accumulator(folder: str) -> None:
     board = load_board(folder)
     assert board.address_bits == (16 if board.core.startswith("avr") else 32)
     has_long_multiply = board.core.startswith(("cortex-m3", "cortex-m4", "cortex-m5", "cortex-m7"))
-    assert board.accumulate == ("wide" if has_long_multiply else "shifted")
+    assert board.accumulate == ("wide" if has_long_multiply else "short")
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
@@ -136,7 +136,7 @@ def test_a_missing_key_is_named(toy: Path) -> None:
         ('"T1"', '""', "mcu must be a text in quotes, not ''"),
         ("= 32\n", "= 24\n", "address_bits must be 16 or 32, not 24"),
         ("= 32\n", "= 32.0\n", "address_bits must be 16 or 32, not 32.0"),
-        ('"shifted"', '"narrow"', "accumulate must be 'wide' or 'shifted', not 'narrow'"),
+        ('"short"', '"narrow"', "accumulate must be 'wide' or 'short', not 'narrow'"),
     ],
 )
 def test_a_wrong_value_is_named(toy: Path, good: str, bad: str, complaint: str) -> None:

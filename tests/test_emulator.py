@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 import unicorn
-from given import CORES, PATHS, core_case, named, planned
+from given import CORES, PATHS, SHORT, core_case, named, planned
 
 from codegen import paths
-from codegen.board import Board, load_board
+from codegen.board import Board
 from codegen.emit import Options, emit, emit_harness
 from codegen.pipeline import Samples, synthetic_samples
 from codegen.report import make_report, multiplies
@@ -39,7 +39,6 @@ LONG = ("mobilenet_v1", "mobilenet_v2", "resnet8", "ds_cnn", "autoencoder", "gru
 EVERYWHERE = ("xor_gate", "digits", "w4")  # on every core in every mode
 NAMES = ("cortex-m0", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55", "rv32imc")
 SLOW, HELIUM = "cortex-m55", ("conv_digits", "pools", "gru", "residual")  # it meets these only
-SHIFTED = load_board("microbit")  # rounds its sums to 32 bits
 STEPS = 1000
 LARGE = 10_000  # multiplications a step; a network with more is trained for fewer steps
 LARGE_MACS = 2_000_000  # multiplications of all its steps
@@ -118,9 +117,9 @@ def test_gcc_learns_what_zig_learns(name: str, core: str, need: Any) -> None:
 
 
 def policies(spec: Spec) -> tuple[Board | None, ...]:
-    plan, _ = planned(spec, SHIFTED)
+    plan, _ = planned(spec, SHORT)
     differs = any(accumulator.is_short for accumulator in plan.quantized.accumulators.values())
-    return (None, SHIFTED) if differs else (None,)
+    return (None, SHORT) if differs else (None,)
 
 
 def variants(compilers: dict[str, Compiler]) -> list[Compiler]:

@@ -486,6 +486,11 @@ MISTAKES = {
         (*FIRMWARE, "--package", "cmake", "--build"),
         "mcugrad firmware: a package is not built or run here; see mcugrad firmware --help",
     ),
+    "a package has no toolchain": (
+        (*FIRMWARE, "--package", "cmake", "--toolchain", "gcc"),
+        "mcugrad firmware: a package has no toolchain; leave --toolchain out; "
+        "see mcugrad firmware --help",
+    ),
     "does not fit": (
         ("firmware", W4, "-o", "fw", "--board", "microbit"),
         too_large("microbit", f"mcugrad plan {W4} --ram {{room}} proposes what may learn"),

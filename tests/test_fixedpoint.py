@@ -469,7 +469,10 @@ void h_rescale(const int64_t *v, const int32_t *shift, int64_t *out, int32_t n)
 
 void h_narrow(const int64_t *v, const int32_t *shift, int32_t bits, int64_t *out, int32_t n)
 {
-    EACH(n) { out[i] = fxp_narrow(v[i], shift[i], bits); }
+    EACH(n)
+    {
+        out[i] = fxp_narrow(v[i], shift[i], bits);
+    }
 }
 
 void h_saturate(const int64_t *v, int64_t *out8, int64_t *out16, int64_t *out32, int32_t n)

@@ -23,9 +23,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from given import PATHS, named, planned
+from given import PATHS, SHORT, named, planned
 
-from codegen.board import Board, load_board
+from codegen.board import Board
 from codegen.emit import RUNTIME_HEADERS, Options, emit, emit_harness
 from codegen.errors import UserError
 from codegen.fixedpoint import (
@@ -64,7 +64,6 @@ LEVELS = ("-O0", "-O2", "-O3")
 STEP_MACS = 2**22  # multiplications that the Python integers may take for one comparison
 HUGE = 4_000_000  # above which sanitizers see a few steps only
 LARGE = 400_000  # multiplications a step, above which not every compiler sees every level
-SHIFTED = load_board("microbit")  # rounds its sums to 32 bits
 LABELS = ("batch_momentum", "digits")  # networks that are trained on labels
 WORDS_OF_OTHERS = {"alloca", "calloc", "double", "float", "free", "goto", "malloc", "printf",
                    "realloc", "setjmp", "stdio"}  # fmt: skip
@@ -231,13 +230,13 @@ def test_training_does_change_the_parameters(spec: Spec) -> None:
 
 def test_sums_of_32_bits_compute_the_python_integers(spec: Spec, any_compiler: Compiler) -> None:
     flagged = replace(any_compiler, flags=("-std=c99", "-O0"))
-    build = Build(spec, *planned(spec, SHIFTED), Options(), flagged)
+    build = Build(spec, *planned(spec, SHORT), Options(), flagged)
     build.init()
-    assert_equal_to_integers(build, expected(spec, SHIFTED))
+    assert_equal_to_integers(build, expected(spec, SHORT))
 
 
 def test_sums_of_32_bits_are_used_on_a_small_board() -> None:
-    plan, _ = planned(named("digits"), SHIFTED)
+    plan, _ = planned(named("digits"), SHORT)
     assert any(accumulator.is_short for accumulator in plan.quantized.accumulators.values())
 
 

@@ -65,6 +65,7 @@ _OTHERS = """
 void t_update16_odd(int16_t *w, const int16_t *x, int n, const int32_t *m);
 void t_copy(int8_t *out, const int8_t *from, int n);
 void t_zero(int8_t *out, int n);
+void t_widen(int16_t *out, const int8_t *from, int n);
 void t_update16(int16_t *w, const int16_t *x, int n, const int32_t *m);
 void t_update16x8(int16_t *w, const int8_t *x, int n, const int32_t *m);
 void t_settle(const int64_t *acc, int n, int shift, int32_t *out, uint64_t *peak);
@@ -78,6 +79,10 @@ void t_short(const int64_t *sums, const int32_t *b, int n, int shift, int f, int
 void t_update16_odd(int16_t *w, const int16_t *x, int n, const int32_t *m)
 {
     fxp_update16(w + 1, x, n, m[0], m[1]);
+}
+void t_widen(int16_t *out, const int8_t *from, int n)
+{
+    fxp_widen(out, from, n);
 }
 void t_zero(int8_t *out, int n)
 {
@@ -311,6 +316,9 @@ def test_copy(program: Program) -> None:
         program.call("t_copy", out, source, n)
         assert (out[:n] == source).all()
         assert out[n] == 99
+        wide = np.full(n + 1, 99, np.int16)
+        program.call("t_widen", wide, source, n)
+        assert wide.tolist() == [*source, 99]
         program.call("t_zero", out, n)
         assert not out[:n].any()
         assert out[n] == 99

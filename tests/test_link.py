@@ -550,8 +550,8 @@ def test_sums_of_another_kind_are_another_network() -> None:
         "flash the firmware of this file, or name the other file"
     )
     complains(lambda: Link(loopback, spec, plan, state, place="loopback"), message)
-    wide, shifted = (make_plan(spec, accumulate=kind) for kind in POLICIES)
-    ways = [(plan, make_state(spec, plan)) for plan in (wide, shifted)]
+    wide, short = (make_plan(spec, accumulate=kind) for kind in POLICIES)
+    ways = [(plan, make_state(spec, plan)) for plan in (wide, short)]
     link = link_to_any(loopback, spec, ways, place="loopback")
     assert link.facts.hash == other
     complains(lambda: link_to_any(loopback, spec, ways[:1], place="loopback"), message)

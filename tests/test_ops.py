@@ -1128,3 +1128,18 @@ def test_stored_scores_of_a_curve_fit_their_format() -> None:
             f = op.output_fraction(bits)
             assert f is not None
             assert int(narrow(y.q, y.f - f, bits)[0]) == 2 ** (bits - 1) - 1
+
+
+@pytest.mark.parametrize(
+    ("targets", "scores", "score"),
+    [
+        ([0.0, 1.0], [0.0, 0.5], 0.5),
+        ([0.5, 0.5], [0.0, 0.5], 0.0),  # as few samples have it: there is no variance to explain
+        ([0.5, 0.5], [0.5, 0.5], 1.0),
+    ],
+)
+def test_r2_is_a_number_where_targets_do_not_vary(
+    targets: list[float], scores: list[float], score: float
+) -> None:
+    column = np.array(targets)[:, None]
+    assert SquaredError().score(np.array(scores)[:, None], column) == score

@@ -400,7 +400,7 @@ SMALL = [load_spec(path) for path in PATHS if size(load_spec(path).input) <= 300
 
 @pytest.mark.parametrize("small", SMALL, ids=lambda spec: spec.name)
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("board", [None, load_board("microbit")], ids=["wide", "shifted"])
+@pytest.mark.parametrize("board", [None, load_board("microbit")], ids=["wide", "short"])
 @pytest.mark.parametrize("gradient", [False, True], ids=["training", "gradient"])
 def test_the_worst_operands_reach_the_bound_of_an_accumulator_but_no_more(
     small: Spec, mode: str, gradient: bool, board: Board | None

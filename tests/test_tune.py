@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from given import CORES, NETWORKS, named, planned
+from given import CORES, NETWORKS, SHORT, named, planned
 
 from codegen.board import Board, load_board
 from codegen.emit import Options, emit
@@ -25,7 +25,6 @@ from host_sim.emulator import find_core
 from host_sim.tune import tune
 
 NAMES = ("digits", "conv_digits", "residual", "pools", "norms", "batch_momentum", "gru")
-SHIFTED = load_board("microbit")  # accumulates shifted products in 32 bits
 
 
 def others(plan: Plan, index: int) -> Forms:
@@ -50,7 +49,7 @@ def learnt(spec: Spec, plan: Plan, platform: Platform, board: Board | None, step
 @pytest.mark.parametrize("name", NAMES)
 def test_every_form_learns_the_same(name: str, mode: str, any_compiler: Compiler) -> None:
     spec = named(name, mode=mode)
-    for board in (None, SHIFTED):
+    for board in (None, SHORT):
         plan = planned(spec, board)[0]
         expected = learnt(spec, plan, any_compiler, board, 20)
         for index in (0, 1):
@@ -174,7 +173,7 @@ def test_the_choices_reach_the_c_of_boards_with_that_core(mcugrad: Any, tmp_path
     path = copied("digits", tmp_path)
     tuned = tmp_path / "digits.tune.toml"
     tuned.write_text("[cortex-m4.steps.relu1]\nsums = 16\n")
-    for board, has in (("mps2_an386", True), ("mps2_an505", False)):
+    for board, has in (("mps2_an386", True), ("nucleo_f446re", True), ("mps2_an505", False)):
         out = tmp_path / board
         assert mcugrad("generate", str(path), "--board", board, "-o", str(out))[0] == 0
         assert ("sums[16]" in (out / "digits.c").read_text()) == has
@@ -267,6 +266,31 @@ def test_tuning_repairs_a_stale_file(mcugrad: Any, tmp_path: Path) -> None:
     file.write_text("[cortex-m4.steps.relu7]\nsums = 16\n")
     assert mcugrad("tune", str(path), "--core", "cortex-m4", "--ram", "64KiB")[0] == 0
     assert "relu7" not in file.read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("cortex-m0 = 3\n", "{file}: cortex-m0: must be a table, not 3; delete it"),
+        ("x = [\n", "{file}: Invalid value (at end of document); delete it, and the defaults hold"),
+    ],
+)
+def test_a_file_that_cannot_be_rewritten_is_said_before_anything_is_measured(
+    text: str, line: str, mcugrad: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, file = copied("digits", tmp_path), tmp_path / "digits.tune.toml"
+    file.write_text(text)
+    monkeypatch.setattr("host_sim.tune.tune", None)
+    expected = line.format(file=file) + "\n"
+    assert mcugrad("tune", str(path), "--core", "cortex-m4") == (2, "", expected)
+    assert file.read_text() == text
+
+
+def test_a_folder_in_place_of_the_file_is_one_line(mcugrad: Any, tmp_path: Path) -> None:
+    path, file = copied("digits", tmp_path), tmp_path / "digits.tune.toml"
+    file.mkdir()
+    line = f"{file}: Is a directory; remove it, and the defaults hold\n"
+    assert mcugrad("bench", str(path), "--core", "cortex-m4") == (2, "", line)
 
 
 @pytest.mark.parametrize(

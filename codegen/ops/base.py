@@ -132,7 +132,8 @@ class Op:
         """
         return 0
 
-    def scratch_like(self, kernel: str) -> tuple[str, ...]:
+    def scratch_like(self, kernel: str, shapes: "Shapes") -> tuple[str, ...]:
+        """Operands; "w" is also the parameter that a gradient belongs to."""
         return ()
 
     def tile_size(self, kernel: str, shapes: "Shapes") -> int:

@@ -197,8 +197,11 @@ class Convolution(LayerOp):
         readers = g.rows.most_readers * g.columns.most_readers
         return (g.taps + readers) * g.filters if self.walks_rows(kernel, shapes) else 0
 
-    def scratch_like(self, kernel: str) -> tuple[str, ...]:
-        return {"forward": ("x",), "grad_w": ("dy",), "grad_x": ("w", "dy")}.get(kernel, ())
+    def scratch_like(self, kernel: str, shapes: Shapes) -> tuple[str, ...]:
+        """What meets wider weights is widened once, not for every filter."""
+        if kernel == "grad_w" and not self.walks_rows(kernel, shapes):
+            return ("dy",)
+        return {"forward": ("x", "w"), "grad_w": ("dy", "w"), "grad_x": ("w", "dy")}.get(kernel, ())
 
     def tile_size(self, kernel: str, shapes: Shapes) -> int:
         """The gradients of some filters, which are computed together."""

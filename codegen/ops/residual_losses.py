@@ -23,9 +23,10 @@ class ResidualLoss(LossOp):
     may_be_short: ClassVar[bool] = True
 
     def score(self, scores: Floats, targets: Any) -> float:
-        """The share of the targets' variance that the scores explain."""
+        """The share of the targets' variance that the scores explain; of none all or nothing."""
         spread = float(np.sum((targets - targets.mean(axis=0)) ** 2))
-        return 1 - float(np.sum((scores - targets) ** 2)) / max(spread, 1e-12)
+        rest = float(np.sum((scores - targets) ** 2))
+        return 1 - rest / spread if spread > 0 else float(rest == 0)
 
 
 def difference(x: Q, t: Ints) -> Ints:

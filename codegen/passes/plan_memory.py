@@ -88,8 +88,10 @@ def scratch_names(step: Step) -> tuple[str, ...]:
 
 def scratches(quantized: QuantizedGraph, step: Step) -> list[Scratch]:
     """Those that a step has. Words that are not like an operand are bytes in the C."""
-    count, like = step.op.scratch_size(step.kernel, step.shapes), step.op.scratch_like(step.kernel)
-    bits = max((quantized.formats[step.reads[key]].bits for key in like), default=0)
+    count = step.op.scratch_size(step.kernel, step.shapes)
+    like = step.op.scratch_like(step.kernel, step.shapes)
+    names = {**({} if step.sink is None else {"w": step.sink.parameter}), **step.reads}
+    bits = max((quantized.formats[names[key]].bits for key in like), default=0)
     scratch, tile = scratch_names(step)
     found = [
         Scratch("scratch", scratch, bits or 8, count if bits else 4 * count),

@@ -30,7 +30,7 @@ def quantize(training: TrainingGraph, numbers: Numbers) -> QuantizedGraph:
 
     TooManyBitsError where a bound is beyond what the C has.
     """
-    if numbers.accumulate == "shifted":
+    if numbers.accumulate == "short":
         training = replace(training, steps=tuple(_short(step) for step in training.steps))
     writer = {step.output: step for step in training.steps if step.phase != "gradient"}
     formats = {
@@ -116,7 +116,7 @@ def _accumulator(step: Step, formats: Mapping[str, TensorFormat], numbers: Numbe
         assert isinstance(step.op, LayerOp)
         total, terms, with_bias = _sum(step, step.op, formats)
         has_bias = with_bias > total
-        is_short = numbers.accumulate == "shifted" and step.sink is None
+        is_short = numbers.accumulate == "short" and step.sink is None
         is_short = is_short and step.op.may_be_short(step.kernel)
         raw = step.op.accumulator_bits(step.kernel, total, with_bias)
         if is_short:

@@ -259,36 +259,33 @@ static inline int fxp_near_shift(int shift)
 }
 #endif
 
-/* v * 2^-shift as at most 16 bits, for every shift. */
-static FXP_OUTLINE int32_t fxp_narrow_few(int64_t v, int shift, int bits)
+/* v * 2^-shift as at most 32 bits, for every shift: beyond `bits` a left shift saturates. */
+static FXP_OUTLINE int32_t fxp_narrow_any(int64_t v, int shift, int bits)
 {
-    const int32_t most = (int32_t)(UINT32_MAX >> (33 - bits));
+    const int32_t most = (int32_t)(UINT32_MAX >> (33 - bits)), least = -most - 1;
     int32_t q = 0;
     if (shift <= 0) {
-        q = (int32_t)fxp_clamp(v, -most - 1, most) *
-            ((int32_t)1 << (-shift < bits ? -shift : bits));
+        const int up = -shift < bits ? -shift : bits - 1;
+        q = fxp_sat32(v);
+        q = q > most >> up ? most : (q < least >> up ? least : (int32_t)((uint32_t)q << up));
     } else if (shift <= 62) {
-        const int32_t twice = fxp_sat32(v >> (shift - 1));
+        const int is_far = shift > 32; /* the upper word has all that is left */
+        const int32_t twice = is_far ? (int32_t)(v >> 32) >> (shift - 33)
+                                     : fxp_sat32(v >> (shift - 1));
         q = (twice >> 1) + (twice & 1);
     }
-    return q < -most - 1 ? -most - 1 : (q > most ? most : q);
+    return q < least ? least : (q > most ? most : q);
 }
 
-/* v * 2^-shift as `bits` bits, for every shift: beyond `bits` a left shift saturates. */
-static FXP_OUTLINE int64_t fxp_narrow_any(int64_t v, int shift, int bits)
+/* The same for more bits, where 64 bits hold a left shift of twice the limit. */
+static inline int64_t fxp_narrow_wide(int64_t v, int shift, int bits)
 {
     const int64_t limit = (int64_t)1 << (bits - 1);
-    if (shift > 32 && shift < 63 && bits <= 32) { /* the upper word has all that is left */
-        const int32_t q = (((int32_t)(v >> 32) >> (shift - 33)) + 1) >> 1;
-        const int32_t most = (int32_t)(UINT32_MAX >> (33 - bits));
-        return q < -most - 1 ? -most - 1 : (q > most ? most : q);
+    if (shift > 0) {
+        return fxp_clamp(fxp_rescale(v, shift), -limit, limit - 1);
     }
-    if (shift <= 0) {
-        v = fxp_clamp(v, -2 * limit, 2 * limit - 1);
-        v = v * ((int64_t)1 << (-shift < bits ? -shift : bits - 1));
-    } else {
-        v = fxp_rescale(v, shift);
-    }
+    v = fxp_clamp(v, -2 * limit, 2 * limit - 1);
+    v = v * ((int64_t)1 << -shift);
     return fxp_clamp(v, -limit, limit - 1);
 }
 
@@ -316,16 +313,12 @@ static inline int32_t fxp_shorten(int64_t v, int shift, int bits)
 static inline int64_t fxp_narrow(int64_t v, int shift, int bits)
 {
 #if FXP_MVE
-    if (bits <= 32) {
-        const int32_t q = fxp_cut32(fxp_rounded(v, fxp_near_shift(shift)));
-        const int32_t most = (int32_t)(UINT32_MAX >> (33 - bits));
-        return q < -most - 1 ? -most - 1 : (q > most ? most : q);
-    }
+    const int32_t q = fxp_cut32(fxp_rounded(v, fxp_near_shift(shift)));
+    const int32_t most = (int32_t)(UINT32_MAX >> (33 - bits));
+    return q < -most - 1 ? -most - 1 : (q > most ? most : q);
+#else
+    return shift < 1 || shift > 31 ? fxp_narrow_any(v, shift, bits) : fxp_shorten(v, shift, bits);
 #endif
-    if (shift < 1 || shift > 31 || bits > 32) {
-        return fxp_narrow_any(v, shift, bits);
-    }
-    return fxp_shorten(v, shift, bits);
 }
 
 /* How a tensor's accumulators are shortened, and their magnitudes, joined by or. */
@@ -345,27 +338,54 @@ static inline fxp_store fxp_store_of(int shift)
     return store;
 }
 
-/* An accumulator as a tensor of 8, or of 16, bits has it. */
-static FXP_SHARED int32_t fxp_settle8(fxp_store *store, int64_t acc)
+/* An accumulator as a tensor of 8, or of 16, bits has it, for a store of the usual shifts. */
+static inline int32_t fxp_settle8_usual(fxp_store *store, int64_t acc)
 {
     store->peak |= fxp_magnitude(acc);
 #if FXP_MVE
     return fxp_sat8(fxp_cut32(fxp_rounded(acc, store->shift)));
 #else
-    return store->half == 0 ? fxp_narrow_few(acc, store->shift, 8)
-                            : fxp_sat8(fxp_cut(acc + (int64_t)store->half, store->shift));
+    return fxp_sat8(fxp_cut(acc + (int64_t)store->half, store->shift));
 #endif
 }
 
-static FXP_SHARED int32_t fxp_settle16(fxp_store *store, int64_t acc)
+static inline int32_t fxp_settle16_usual(fxp_store *store, int64_t acc)
 {
     store->peak |= fxp_magnitude(acc);
 #if FXP_MVE
     return fxp_sat16(fxp_cut32(fxp_rounded(acc, store->shift)));
 #else
-    return store->half == 0 ? fxp_narrow_few(acc, store->shift, 16)
-                            : fxp_sat16(fxp_cut(acc + (int64_t)store->half, store->shift));
+    return fxp_sat16(fxp_cut(acc + (int64_t)store->half, store->shift));
 #endif
+}
+
+/* The same for the other shifts. */
+static inline int32_t fxp_settle8_any(fxp_store *store, int64_t acc)
+{
+    store->peak |= fxp_magnitude(acc);
+    return fxp_narrow_any(acc, store->shift, 8);
+}
+
+static inline int32_t fxp_settle16_any(fxp_store *store, int64_t acc)
+{
+    store->peak |= fxp_magnitude(acc);
+    return fxp_narrow_any(acc, store->shift, 16);
+}
+
+static inline int fxp_is_usual(const fxp_store *store)
+{
+    return FXP_MVE || store->half != 0;
+}
+
+/* The same for all shifts. */
+static FXP_SHARED int32_t fxp_settle8(fxp_store *store, int64_t acc)
+{
+    return fxp_is_usual(store) ? fxp_settle8_usual(store, acc) : fxp_settle8_any(store, acc);
+}
+
+static FXP_SHARED int32_t fxp_settle16(fxp_store *store, int64_t acc)
+{
+    return fxp_is_usual(store) ? fxp_settle16_usual(store, acc) : fxp_settle16_any(store, acc);
 }
 
 /* A bias with f fraction bits. */
@@ -963,7 +983,7 @@ static inline int32_t fxp_step24(int32_t gradient, int k)
         return 0;
     }
     if (k < 1) {
-        return (int32_t)fxp_narrow_any(-(int64_t)gradient, k, 24);
+        return fxp_narrow_any(-(int64_t)gradient, k, 24);
     }
     const int32_t cut = ((-gradient >> (k - 1)) + 1) >> 1;
     const int32_t most = 0x7FFFFF;
@@ -1304,25 +1324,42 @@ static inline uint32_t fxp_seed(uint32_t steps, uint32_t layer)
     return fxp_hash(fxp_hash(steps) + layer);
 }
 
-/* x = distance * 2^-f, x >= 0, as an exponent of 2 with 26 fraction bits: x * log2(e). */
+static inline uint64_t fxp_product32(uint32_t a, uint32_t b)
+{
+#ifdef __ARM_ARCH_6M__ /* a library would multiply 64 bits */
+    const uint32_t a0 = a & 0xFFFFu, a1 = a >> 16, b0 = b & 0xFFFFu, b1 = b >> 16;
+    const uint32_t low = a0 * b0, middle = a1 * b0 + (low >> 16); /* at most 2^32 - 2^16 */
+    const uint32_t other = a0 * b1 + (middle & 0xFFFFu);
+    const uint32_t high = a1 * b1 + (middle >> 16) + (other >> 16);
+    return ((uint64_t)high << 32) | (other << 16) | (low & 0xFFFFu);
+#else
+    return (uint64_t)a * b;
+#endif
+}
+
+/* x = distance * 2^-f, 0 <= distance < 2^32, as an exponent of 2 with 26 fraction bits:
+ * x * log2(e). */
 static inline uint64_t fxp_exponent(int64_t distance, int f)
 {
-    return (uint64_t)fxp_rescale(distance * 1549082005, f + 4);
+    const uint64_t product = fxp_product32((uint32_t)distance, 1549082005);
+    return (uint64_t)fxp_rescale((int64_t)product, f + 4);
 }
 
 /* 2^-(t * 2^-26) with `fraction` fraction bits: a table of 2^(31 - i / 32) for 5 bits of t, a cubic
  * below them. */
 static inline uint32_t fxp_exp2(const FXP_FLASH uint32_t table[32], uint64_t t, int fraction)
 {
-    const uint64_t z = ((t & 0x1FFFFF) * 2977044472u) >> 26;
-    const uint64_t z2 = (z * z) >> 32;
-    const uint64_t z3 = (z2 * z) >> 32;
-    const uint64_t power = ((uint64_t)1 << 32) - z + (z2 >> 1) - ((z3 * 43691u) >> 18);
+    const uint32_t z = (uint32_t)(fxp_product32((uint32_t)t & 0x1FFFFF, 2977044472u) >> 26);
+    const uint32_t z2 = (uint32_t)(fxp_product32(z, z) >> 32); /* z < 2^27 */
+    const uint32_t z3 = (uint32_t)(fxp_product32(z2, z) >> 32);
+    const uint32_t lost = z - (z2 >> 1) + ((z3 * 43691u) >> 18); /* of 2^32 */
     const uint64_t shift = 63u - (unsigned)fraction + (t >> 26);
     if (shift > 63) {
         return 0;
     }
-    return (uint32_t)((table[(t >> 21) & 31] * power + ((uint64_t)1 << (shift - 1))) >> shift);
+    const uint32_t whole = table[(t >> 21) & 31];
+    const uint64_t power = ((uint64_t)whole << 32) - fxp_product32(whole, lost);
+    return (uint32_t)((power + ((uint64_t)1 << (shift - 1))) >> shift);
 }
 
 /* x = v * 2^-f where x > 0, else alpha * (exp(x) - 1), with out_f <= 45 fraction bits; alpha has

@@ -16,6 +16,20 @@
 #define FXP_SMALL_THUMB 0
 #endif
 
+/* Cores that add a product to 64 bits in one instruction, but not two. */
+#if defined(__thumb2__) && !FXP_DSP && !defined(__ARM_BIG_ENDIAN)
+#define FXP_LONG_THUMB 1
+#else
+#define FXP_LONG_THUMB 0
+#endif
+
+/* Cores of 32 bits that add to 64 bits in five instructions, with registers for many sums. */
+#if defined(__riscv) && __riscv_xlen == 32
+#define FXP_RISCV32 1
+#else
+#define FXP_RISCV32 0
+#endif
+
 /* Every x86-64 has vectors of eight numbers of 16 bits. */
 #if defined(__SSE2__)
 #include <emmintrin.h>
@@ -431,137 +445,114 @@ static inline void fxp_avr_add(int64_t *sum, int64_t v)
 /* clang-format on */
 
 #if FXP_SMALL_THUMB
-/* Two sums, exact. Products are added in pairs, less 1 so that 32 bits hold a pair: `low` has the
- * sum of those modulo 2^32, `high` that of their upper halves. Their count is below 2^16. */
+/* Two sums, exact: `low` with a sign, less 2^32 for each of `wraps`. */
 typedef struct {
-    uint32_t low[2];
-    int32_t high[2];
-    uint32_t pairs;
+    int32_t low[2];
+    int32_t wraps[2];
 } fxp_two_sums;
 
-static inline void fxp_begin(fxp_two_sums *two)
+/* What lies above the low word of one of them. */
+static inline uint32_t fxp_above(const fxp_two_sums *two, int j)
 {
-    two->low[0] = 0;
-    two->low[1] = 0;
-    two->high[0] = 0;
-    two->high[1] = 0;
-    two->pairs = 0;
+    return (uint32_t)(two->low[j] >> 31) - (uint32_t)two->wraps[j];
 }
 
-/* One more product of each sum. */
-static inline void fxp_one_more(fxp_two_sums *two, int32_t first, int32_t second)
-{
-    two->low[0] += (uint32_t)first;
-    two->low[1] += (uint32_t)second;
-    two->high[0] += first >> 16;
-    two->high[1] += second >> 16;
-}
-
-/* What lies below the upper halves. */
-static inline uint32_t fxp_rest(const fxp_two_sums *two, int j)
-{
-    return two->low[j] - ((uint32_t)two->high[j] << 16) + two->pairs;
-}
-
-/* One of them, rounded to 32 bits. */
+/* One of them, rounded to 32 bits; shift <= 31 */
 static inline int32_t fxp_short_of(const fxp_two_sums *two, int j, int shift)
 {
-    const uint32_t rest = fxp_rest(two, j), half = shift == 0 ? 0 : (uint32_t)1 << (shift - 1);
-    const int32_t high = two->high[j];
-    if (shift > 16) {
-        return (high + (int32_t)((rest >> 16) + (half >> 16))) >> (shift - 16);
+    const uint32_t low = (uint32_t)two->low[j];
+    if (shift == 0) {
+        return (int32_t)low;
     }
-    return (int32_t)(((uint32_t)high << (16 - shift)) + ((rest + half) >> shift));
+    const uint32_t rounded = low + ((uint32_t)1 << (shift - 1));
+    const uint32_t above = fxp_above(two, j) + (rounded < low ? 1u : 0u);
+    return (int32_t)((rounded >> shift) | (above << (32 - shift)));
 }
 
 /* One of them as it is. */
 static inline int64_t fxp_whole_of(const fxp_two_sums *two, int j)
 {
-    const uint32_t rest = fxp_rest(two, j), high = (uint32_t)(two->high[j] >> 16);
-    const uint32_t low = ((uint32_t)two->high[j] << 16) + rest;
-    return (int64_t)(((uint64_t)(high + (low < rest ? 1u : 0u)) << 32) | low);
+    return (int64_t)(((uint64_t)fxp_above(two, j) << 32) | (uint32_t)two->low[j]);
 }
 
-/* The halves of a pair's sum go to its two registers. */
-#define FXP_ADD_PAIR(pair, low, high)                                                              \
-    "subs " pair ", #1\n\t"                                                                        \
-    "add " low ", " pair "\n\t"                                                                    \
-    "asrs " pair ", " pair ", #16\n\t"                                                             \
-    "add " high ", " pair "\n\t"
+/* A product goes to a sum; where that overflows, which is seldom, its sign is wrong. r7 is lost. */
+#define FXP_ADD_PRODUCT(product, low, wraps)                                                       \
+    "adds " low ", " low ", " product "\n\t"                                                       \
+    "bvc 9f\n\t"                                                                                   \
+    "asrs " product ", " low ", #31\n\t"                                                           \
+    "adds " product ", " product ", " product "\n\t"                                               \
+    "adds " product ", " product ", #1\n\t"                                                        \
+    "add " wraps ", " product "\n"                                                                 \
+    "9:\n\t"
 
-/* A pair of products of each row, and the way of both sums to where the pushed r4 points. */
-#define FXP_TWO_PAIRS                                                                              \
-    "ldrsh r4, [r0, r3]\n\t"                                                                       \
-    "ldrsh r5, [r1, r3]\n\t"                                                                       \
-    "muls r5, r4, r5\n\t"                                                                          \
-    "ldrsh r6, [r2, r3]\n\t"                                                                       \
-    "muls r6, r4, r6\n\t"                                                                          \
-    "adds r3, r3, #2\n\t"                                                                          \
-    "ldrsh r4, [r0, r3]\n\t"                                                                       \
-    "ldrsh r7, [r1, r3]\n\t"                                                                       \
-    "muls r7, r4, r7\n\t"                                                                          \
-    "adds r5, r5, r7\n\t" FXP_ADD_PAIR("r5", "r8", "r10") "ldrsh r7, [r2, r3]\n\t"                 \
-                                                          "muls r7, r4, r7\n\t"                    \
-                                                          "adds r6, r6, r7\n\t" FXP_ADD_PAIR(      \
-                                                              "r6", "r9",                          \
-                                                              "r11") "adds r3, r3, #2\n\t"
+/* The sums go to where the pushed r4 points. */
 #define FXP_KEEP_TWO                                                                               \
     "pop {r4}\n\t"                                                                                 \
+    "stmia r4!, {r5, r6}\n\t"                                                                      \
     "mov r5, r8\n\t"                                                                               \
     "mov r6, r9\n\t"                                                                               \
-    "mov r7, r10\n\t"                                                                              \
-    "stmia r4!, {r5, r6, r7}\n\t"                                                                  \
-    "mov r5, r11\n\t"                                                                              \
-    "str r5, [r4]\n\t"
+    "stmia r4!, {r5, r6}\n\t"
+
+/* A product of each row. */
+#define FXP_TWO_PRODUCTS                                                                           \
+    "ldrsh r4, [r0, r3]\n\t"                                                                       \
+    "ldrsh r7, [r1, r3]\n\t"                                                                       \
+    "muls r7, r4, r7\n\t" FXP_ADD_PRODUCT("r7", "r5", "r8") "ldrsh r7, [r2, r3]\n\t"               \
+                                                            "muls r7, r4, r7\n\t" FXP_ADD_PRODUCT( \
+                                                                "r7", "r6",                        \
+                                                                "r9") "adds r3, r3, #2\n\t"
 
 /* Products of x with two rows of n. */
 static FXP_OUTLINE void fxp_two_rows16(const int16_t *w, const int16_t *v, const int16_t *x, int n,
                                        fxp_two_sums *two)
 {
-    const int even = n & ~1;
-    fxp_begin(two);
-    if (even > 0) {
-        register const int16_t *r0 __asm__("r0") = x + even;
-        register const int16_t *r1 __asm__("r1") = w + even;
-        register const int16_t *r2 __asm__("r2") = v + even;
-        register int32_t r3 __asm__("r3") = -2 * (int32_t)even;
-        register fxp_two_sums *r4 __asm__("r4") = two;
-        /* All registers are needed, and no compiler finds them all. */
-        __asm__ volatile(".syntax unified\n\t"
-                         "push {r4, r5, r6, r7}\n\t"
-                         "movs r4, #0\n\t"
-                         "mov r8, r4\n\t"
-                         "mov r9, r4\n\t"
-                         "mov r10, r4\n\t"
-                         "mov r11, r4\n\t"
-                         "lsls r4, r3, #29\n\t" /* pairs are an odd number */
-                         "bne 2f\n"
-                         "1:\n\t" FXP_TWO_PAIRS "2:\n\t" FXP_TWO_PAIRS "bne 1b\n\t" FXP_KEEP_TWO
-                         "pop {r5, r6, r7}"
-                         : "+r"(r3), "+r"(r4)
-                         : "r"(r0), "r"(r1), "r"(r2)
-                         : "r8", "r9", "r10", "r11", "cc", "memory");
-        two->pairs = (uint32_t)even / 2;
-    }
-    if (even < n) {
-        fxp_one_more(two, (int32_t)w[even] * x[even], (int32_t)v[even] * x[even]);
-    }
+    register const int16_t *r0 __asm__("r0") = x + n;
+    register const int16_t *r1 __asm__("r1") = w + n;
+    register const int16_t *r2 __asm__("r2") = v + n;
+    register int32_t r3 __asm__("r3") = -2 * (int32_t)n;
+    register fxp_two_sums *r4 __asm__("r4") = two;
+    /* All registers are needed, and no compiler finds them all. */
+    __asm__ volatile(".syntax unified\n\t"
+                     "push {r4, r5, r6, r7}\n\t"
+                     "movs r5, #0\n\t"
+                     "movs r6, #0\n\t"
+                     "mov r8, r5\n\t"
+                     "mov r9, r5\n\t"
+                     "cmp r3, #0\n\t"
+                     "beq 3f\n\t"
+                     "lsls r4, r3, #30\n\t" /* n is odd */
+                     "bne 2f\n"
+                     "1:\n\t" FXP_TWO_PRODUCTS "2:\n\t" FXP_TWO_PRODUCTS "bne 1b\n"
+                     "3:\n\t" FXP_KEEP_TWO "pop {r5, r6, r7}"
+                     : "+r"(r3), "+r"(r4)
+                     : "r"(r0), "r"(r1), "r"(r2)
+                     : "r8", "r9", "cc", "memory");
 }
 
 /* What sums of two columns need, in bytes: where they are, how far the next row of weights is, the
- * next run of weights from the end of one, and the next of errors; then the even part of a run,
- * below 0, whether one product is left of it, and how many runs there are. */
+ * next run of weights from the end of one, and the next of errors; then a run, below 0, and how
+ * many there are. */
 typedef struct {
     const int16_t *w;
     const int16_t *e;
     int32_t step;
     int32_t w_next;
     int32_t e_next;
-    int32_t even;
-    int32_t odd;
+    int32_t run;
     int32_t rows;
 } fxp_two_columns;
 
+#define FXP_TWO_PRODUCTS_DOWN                                                                      \
+    "ldrsh r4, [r1, r3]\n\t"                                                                       \
+    "ldrh r7, [r0]\n\t"                                                                            \
+    "sxth r7, r7\n\t"                                                                              \
+    "muls r7, r4, r7\n\t" FXP_ADD_PRODUCT("r7", "r5", "r8") "ldrsh r7, [r0, r2]\n\t"               \
+                                                            "muls r7, r4, r7\n\t" FXP_ADD_PRODUCT( \
+                                                                "r7", "r6",                        \
+                                                                "r9") "add r0, r12\n\t"            \
+                                                                      "adds r3, r3, #2\n\t"
+
+/* Neither a run nor their number is 0. */
 static FXP_OUTLINE void fxp_two_columns16(fxp_two_columns *columns, fxp_two_sums *two)
 {
     register fxp_two_columns *r0 __asm__("r0") = columns;
@@ -571,117 +562,81 @@ static FXP_OUTLINE void fxp_two_columns16(fxp_two_columns *columns, fxp_two_sums
                      "mov lr, r0\n\t"
                      "ldr r4, [r0, #8]\n\t"
                      "mov r12, r4\n\t"
-                     "movs r4, #0\n\t"
-                     "mov r8, r4\n\t"
-                     "mov r9, r4\n\t"
-                     "mov r10, r4\n\t"
-                     "mov r11, r4\n\t"
+                     "movs r5, #0\n\t"
+                     "movs r6, #0\n\t"
+                     "mov r8, r5\n\t"
+                     "mov r9, r5\n\t"
                      "movs r2, #2\n\t"
                      "mov r4, r0\n\t"
                      "ldmia r4!, {r0, r1}\n"
                      "1:\n\t"
                      "mov r4, lr\n\t"
                      "ldr r3, [r4, #20]\n\t"
-                     "cmp r3, #0\n\t"
-                     "beq 3f\n"
-                     "2:\n\t"
-                     "ldrsh r4, [r1, r3]\n\t"
-                     "ldrh r5, [r0]\n\t"
-                     "sxth r5, r5\n\t"
-                     "muls r5, r4, r5\n\t"
-                     "ldrsh r6, [r0, r2]\n\t"
-                     "muls r6, r4, r6\n\t"
-                     "add r0, r12\n\t"
-                     "adds r3, r3, #2\n\t"
-                     "ldrsh r4, [r1, r3]\n\t"
-                     "ldrh r7, [r0]\n\t"
-                     "sxth r7, r7\n\t"
-                     "muls r7, r4, r7\n\t"
-                     "adds r5, r5, r7\n\t" FXP_ADD_PAIR(
-                         "r5", "r8", "r10") "ldrsh r7, [r0, r2]\n\t"
-                                            "muls r7, r4, r7\n\t"
-                                            "adds r6, r6, r7\n\t" FXP_ADD_PAIR(
-                                                "r6", "r9", "r11") "add r0, r12\n\t"
-                                                                   "adds r3, r3, #2\n\t"
-                                                                   "bne 2b\n\t"
-                                                                   "mov r4, lr\n"
-                                                                   "3:\n\t"
-                                                                   "ldr r5, [r4, #24]\n\t"
-                                                                   "cmp r5, #0\n\t"
-                                                                   "beq 4f\n\t"
-                                                                   "ldrsh r7, [r1, r3]\n\t"
-                                                                   "ldrh r5, [r0]\n\t"
-                                                                   "sxth r5, r5\n\t"
-                                                                   "muls r5, r7, r5\n\t"
-                                                                   "add r8, r5\n\t"
-                                                                   "asrs r5, r5, #16\n\t"
-                                                                   "add r10, r5\n\t"
-                                                                   "ldrsh r6, [r0, r2]\n\t"
-                                                                   "muls r6, r7, r6\n\t"
-                                                                   "add r9, r6\n\t"
-                                                                   "asrs r6, r6, #16\n\t"
-                                                                   "add r11, r6\n\t"
-                                                                   "add r0, r12\n"
-                                                                   "4:\n\t"
-                                                                   "ldr r5, [r4, #12]\n\t"
-                                                                   "adds r0, r0, r5\n\t"
-                                                                   "ldr r5, [r4, #16]\n\t"
-                                                                   "adds r1, r1, r5\n\t"
-                                                                   "ldr r5, [r4, #28]\n\t"
-                                                                   "subs r5, r5, #1\n\t"
-                                                                   "str r5, [r4, #28]\n\t"
-                                                                   "bne 1b\n\t" FXP_KEEP_TWO
-                                                                   "pop {r4, r5, r6, r7}"
+                     "lsls r4, r3, #30\n\t" /* n is odd */
+                     "bne 3f\n"
+                     "2:\n\t" FXP_TWO_PRODUCTS_DOWN "3:\n\t" FXP_TWO_PRODUCTS_DOWN "bne 2b\n\t"
+                     "mov r4, lr\n\t"
+                     "ldr r7, [r4, #12]\n\t"
+                     "adds r0, r0, r7\n\t"
+                     "ldr r7, [r4, #16]\n\t"
+                     "adds r1, r1, r7\n\t"
+                     "ldr r7, [r4, #24]\n\t"
+                     "subs r7, r7, #1\n\t"
+                     "str r7, [r4, #24]\n\t"
+                     "bne 1b\n\t" FXP_KEEP_TWO "pop {r4, r5, r6, r7}"
                      : "+r"(r0), "+r"(r1)
                      :
-                     : "r2", "r3", "r8", "r9", "r10", "r11", "r12", "lr", "cc", "memory");
+                     : "r2", "r3", "r8", "r9", "r12", "lr", "cc", "memory");
 }
 
-/* Those of one column, whose rows are `step` apart, go to the first sum. */
+/* Those of one column, whose rows are `step` apart, go to the first sum; n > 0. */
 static FXP_OUTLINE void fxp_one_column16(const int16_t *w, int step, const int16_t *e, int n,
                                          fxp_two_sums *two)
 {
-    const int even = n & ~1;
-    const int16_t *const end = e + even;
-    register uint32_t low __asm__("r8") = two->low[0];
-    register int32_t high __asm__("r9") = two->high[0];
-    register int32_t bytes __asm__("r10") = 2 * (int32_t)step;
-    int32_t at = -2 * (int32_t)even, p, q, r;
-    if (even > 0) {
-        __asm__ volatile(".syntax unified\n"
-                         "1:\n\t"
-                         "ldrsh %[q], [%[end], %[at]]\n\t"
-                         "ldrh %[p], [%[w]]\n\t"
-                         "sxth %[p], %[p]\n\t"
-                         "muls %[p], %[q], %[p]\n\t"
-                         "add %[w], %[step]\n\t"
-                         "adds %[at], %[at], #2\n\t"
-                         "ldrsh %[q], [%[end], %[at]]\n\t"
-                         "ldrh %[r], [%[w]]\n\t"
-                         "sxth %[r], %[r]\n\t"
-                         "muls %[r], %[q], %[r]\n\t"
-                         "add %[w], %[step]\n\t"
-                         "adds %[p], %[p], %[r]\n\t" FXP_ADD_PAIR(
-                             "%[p]", "%[low]", "%[high]") "adds %[at], %[at], #2\n\t"
-                                                          "bne 1b"
-                         : [at] "+l"(at), [w] "+l"(w), [low] "+r"(low), [high] "+r"(high),
-                           [p] "=&l"(p), [q] "=&l"(q), [r] "=&l"(r)
-                         : [end] "l"(end), [step] "r"(bytes)
-                         : "cc", "memory");
-        two->pairs += (uint32_t)even / 2;
-    }
+    const int16_t *const end = e + n;
+    int32_t at = -2 * (int32_t)n, low = two->low[0], wraps = two->wraps[0], p, q;
+    __asm__ volatile(".syntax unified\n"
+                     "1:\n\t"
+                     "ldrsh %[q], [%[end], %[at]]\n\t"
+                     "ldrh %[p], [%[w]]\n\t"
+                     "sxth %[p], %[p]\n\t"
+                     "muls %[p], %[q], %[p]\n\t" FXP_ADD_PRODUCT(
+                         "%[p]", "%[low]", "%[wraps]") "add %[w], %[step]\n\t"
+                                                       "adds %[at], %[at], #2\n\t"
+                                                       "bne 1b"
+                     : [at] "+l"(at), [w] "+l"(w), [low] "+l"(low), [wraps] "+hr"(wraps),
+                       [p] "=&l"(p), [q] "=&l"(q)
+                     : [end] "l"(end), [step] "hr"(2 * (int32_t)step)
+                     : "cc", "memory");
     two->low[0] = low;
-    two->high[0] = high;
-    if (even < n) {
-        fxp_one_more(two, (int32_t)*w * *end, 0);
-    }
+    two->wraps[0] = wraps;
 }
-#undef FXP_ADD_PAIR
-#undef FXP_TWO_PAIRS
+#undef FXP_ADD_PRODUCT
+#undef FXP_TWO_PRODUCTS
+#undef FXP_TWO_PRODUCTS_DOWN
 #undef FXP_KEEP_TWO
 #endif
 
 /* ---- sums of products ----------------------------------------------------------------------- */
+
+#if FXP_RISCV32
+/* A sum of fewer than 2^16 numbers of 32 bits, modulo 2^32, and that of their upper halves. */
+typedef struct {
+    uint32_t low;
+    int32_t high;
+} fxp_halves;
+
+static inline void fxp_add_halves(fxp_halves *sum, int32_t v)
+{
+    sum->low += (uint32_t)v;
+    sum->high += v >> 16;
+}
+
+static inline int64_t fxp_of_halves(fxp_halves sum)
+{
+    return (int64_t)sum.high * 65536 + (uint32_t)(sum.low - ((uint32_t)sum.high << 16));
+}
+#endif
 
 /* sum of a[i] * b[i], exact */
 static inline int64_t fxp_dot16(const int16_t *a, const int16_t *b, int n)
@@ -709,6 +664,11 @@ static inline int64_t fxp_dot16(const int16_t *a, const int16_t *b, int n)
     even = _mm_add_epi64(even, odd);
     memcpy(pair, &even, sizeof pair);
     sum += pair[0] + pair[1];
+#endif
+#if FXP_LONG_THUMB
+    for (; n > 0; n--, a++, b++) {
+        sum += (int64_t)*a * *b;
+    }
 #endif
     for (; n >= 4; n -= 4, a += 4, b += 4) {
         sum += (int32_t)a[0] * b[0];
@@ -864,6 +824,68 @@ FXP_ASSERT(a_bias_for_every_row, sizeof fxp_no_biases == FXP_ROWS * sizeof(int32
     "smlald r12, lr, r6, r11\n\t"
 #endif
 
+#if FXP_LONG_THUMB
+#define FXP_AT_ONCE 2 /* rows that share what is loaded of x */
+
+static inline void fxp_some_rows16(const int16_t *w, const int16_t *x, int n, int64_t *sums)
+{
+    const int16_t *v = w + n;
+    int64_t first = 0, second = 0;
+    int a, c;
+#define FXP_PRODUCTS                                                                               \
+    "ldrsh %[a], [%[x]], #2\n\t"                                                                   \
+    "ldrsh %[c], [%[w]], #2\n\t"                                                                   \
+    "smlal %Q[first], %R[first], %[a], %[c]\n\t"                                                   \
+    "ldrsh %[c], [%[v]], #2\n\t"                                                                   \
+    "smlal %Q[second], %R[second], %[a], %[c]\n\t"
+    __asm__ volatile("subs %[n], %[n], #4\n\t"
+                     "blt 2f\n"
+                     "1:\n\t" FXP_PRODUCTS FXP_PRODUCTS FXP_PRODUCTS FXP_PRODUCTS
+                     "subs %[n], %[n], #4\n\t"
+                     "bge 1b\n"
+                     "2:\n\t"
+                     "adds %[n], %[n], #3\n\t"
+                     "blt 4f\n"
+                     "3:\n\t" FXP_PRODUCTS "subs %[n], %[n], #1\n\t"
+                     "bge 3b\n"
+                     "4:"
+                     : [x] "+r"(x), [w] "+r"(w), [v] "+r"(v), [n] "+r"(n), [first] "+r"(first),
+                       [second] "+r"(second), [a] "=&r"(a), [c] "=&r"(c)
+                     :
+                     : "cc", "memory");
+#undef FXP_PRODUCTS
+    sums[0] = first;
+    sums[1] = second;
+}
+#elif FXP_RISCV32
+#define FXP_AT_ONCE 4
+
+/* The products are of -x: 32 bits hold every sum of two such. Of it the low words are added modulo
+ * 2^32, and the upper halves; there are fewer than 2^16. */
+static inline void fxp_some_rows16(const int16_t *w, const int16_t *x, int n, int64_t *sums)
+{
+    const int16_t *v0 = w, *v1 = w + n, *v2 = w + 2 * n, *v3 = w + 3 * n;
+    fxp_halves s0 = {0, 0}, s1 = {0, 0}, s2 = {0, 0}, s3 = {0, 0};
+    for (; n >= 2; n -= 2, x += 2, v0 += 2, v1 += 2, v2 += 2, v3 += 2) {
+        const int32_t a = -x[0], b = -x[1];
+        fxp_add_halves(&s0, a * v0[0] + b * v0[1]);
+        fxp_add_halves(&s1, a * v1[0] + b * v1[1]);
+        fxp_add_halves(&s2, a * v2[0] + b * v2[1]);
+        fxp_add_halves(&s3, a * v3[0] + b * v3[1]);
+    }
+    if (n > 0) {
+        fxp_add_halves(&s0, -*x * *v0);
+        fxp_add_halves(&s1, -*x * *v1);
+        fxp_add_halves(&s2, -*x * *v2);
+        fxp_add_halves(&s3, -*x * *v3);
+    }
+    sums[0] = -fxp_of_halves(s0);
+    sums[1] = -fxp_of_halves(s1);
+    sums[2] = -fxp_of_halves(s2);
+    sums[3] = -fxp_of_halves(s3);
+}
+#endif
+
 /* sums[j] = b[j] with f fraction bits (0 without b) + sum of w[j * n + i] * x[i], exact, for
  * j < rows; f is at most 30 more than biases have */
 static FXP_OUTLINE void fxp_rows16(const int16_t *w, const int16_t *x, int n, const int32_t *b,
@@ -947,6 +969,14 @@ static FXP_OUTLINE void fxp_rows16(const int16_t *w, const int16_t *x, int n, co
         sums[j] = fxp_whole_of(&two, j % 2) + (b == NULL ? 0 : fxp_bias(b[j], f));
     }
 #else
+#ifdef FXP_AT_ONCE
+    for (; rows >= FXP_AT_ONCE; rows -= FXP_AT_ONCE, w += FXP_AT_ONCE * n) {
+        fxp_some_rows16(w, x, n, sums);
+        for (int j = 0; j < FXP_AT_ONCE; j++) {
+            *sums++ += b == NULL ? 0 : fxp_bias(*b++, f);
+        }
+    }
+#endif
     FXP_SUM_ROWS(fxp_dot16(w, x, n));
 #endif
 }
@@ -1018,9 +1048,20 @@ static FXP_OUTLINE void fxp_rows16_short(const int16_t *w, const int16_t *x, int
         *sums = sum;
     }
 #else
+#ifdef FXP_AT_ONCE
+    for (; rows >= FXP_AT_ONCE; rows -= FXP_AT_ONCE, w += FXP_AT_ONCE * n) {
+        int64_t exact[FXP_AT_ONCE];
+        fxp_some_rows16(w, x, n, exact);
+        for (int j = 0; j < FXP_AT_ONCE; j++) {
+            const int32_t sum = fxp_sum32(exact[j], shift);
+            *sums++ = b == NULL ? sum : fxp_add32(sum, fxp_bias32(*b++, f));
+        }
+    }
+#endif
     FXP_SUM_ROWS_SHORT(fxp_dot16(w, x, n));
 #endif
 }
+#undef FXP_AT_ONCE
 
 static FXP_OUTLINE void fxp_rows16x8_short(const int16_t *w, const int8_t *x, int n,
                                            const int32_t *b, int f, int rows, int shift,
@@ -1102,17 +1143,14 @@ static inline void fxp_clear(int64_t sums[FXP_COLUMNS])
 static inline void fxp_down_two_columns(const int16_t *w, const int16_t *e, const fxp_walk *walk,
                                         fxp_two_sums *two)
 {
-    const int even = walk->n & ~1;
     fxp_two_columns both;
     both.w = w;
-    both.e = e + even;
+    both.e = e + walk->n;
     both.step = 2 * (int32_t)walk->step;
     both.w_next = 2 * ((int32_t)walk->w_line - (int32_t)walk->n * walk->step);
     both.e_next = 2 * (int32_t)walk->e_line;
-    both.even = -2 * (int32_t)even;
-    both.odd = walk->n & 1;
+    both.run = -2 * (int32_t)walk->n;
     both.rows = walk->rows;
-    two->pairs = (uint32_t)walk->rows * ((uint32_t)even / 2);
     fxp_two_columns16(&both, two);
 }
 #endif
@@ -1164,7 +1202,23 @@ static FXP_OUTLINE void fxp_columns16(const int16_t *w, const int16_t *e, const 
                                       int columns, int64_t sums[FXP_COLUMNS])
 {
     FXP_WALK_MVE(fxp_four_columns16)
-#if FXP_DSP && !FXP_MVE
+#if FXP_LONG_THUMB
+#define FXP_ERRORS ""
+#define FXP_ROW(half)                                                                              \
+    "ldrsh lr, [r2], #2\n\t"                                                                       \
+    "ldrsh r12, [r0]\n\t"                                                                          \
+    "smlal r4, r5, r12, lr\n\t"                                                                    \
+    "ldrsh r12, [r0, #2]\n\t"                                                                      \
+    "smlal r6, r7, r12, lr\n\t"                                                                    \
+    "ldrsh r12, [r0, #4]\n\t"                                                                      \
+    "smlal r8, r9, r12, lr\n\t"                                                                    \
+    "ldrsh r12, [r0, #6]\n\t"                                                                      \
+    "smlal r10, r11, r12, lr\n\t"                                                                  \
+    "add r0, r0, r1\n\t"
+#define FXP_LAST_ERROR ""
+#elif FXP_DSP && !FXP_MVE
+#define FXP_ERRORS "ldr lr, [r2], #4\n\t"
+#define FXP_LAST_ERROR "ldrsh lr, [r2], #2\n\t"
 #define FXP_ROW(half)                                                                              \
     "ldr r12, [r0]\n\t"                                                                            \
     "smlalb" half " r4, r5, r12, lr\n\t"                                                           \
@@ -1173,6 +1227,8 @@ static FXP_OUTLINE void fxp_columns16(const int16_t *w, const int16_t *e, const 
     "smlalb" half " r8, r9, r12, lr\n\t"                                                           \
     "smlalt" half " r10, r11, r12, lr\n\t"                                                         \
     "add r0, r0, r1\n\t"
+#endif
+#if FXP_LONG_THUMB || (FXP_DSP && !FXP_MVE)
     if (columns >= FXP_COLUMNS && walk->rows > 0 && walk->n > 0) {
         register const int16_t *r0 __asm__("r0") = w;
         register const int16_t *r1 __asm__("r1") = e;
@@ -1193,14 +1249,12 @@ static FXP_OUTLINE void fxp_columns16(const int16_t *w, const int16_t *e, const 
                          "ldr r3, [sp, #8]\n\t"
                          "subs r3, r3, #2\n\t"
                          "blt 3f\n"
-                         "2:\n\t"
-                         "ldr lr, [r2], #4\n\t" FXP_ROW("b")
+                         "2:\n\t" FXP_ERRORS FXP_ROW("b")
                              FXP_ROW("t") "subs r3, r3, #2\n\t"
                                           "bge 2b\n"
                                           "3:\n\t"
                                           "adds r3, r3, #1\n\t"
-                                          "blt 4f\n\t"
-                                          "ldrsh lr, [r2], #2\n\t" FXP_ROW(
+                                          "blt 4f\n\t" FXP_LAST_ERROR FXP_ROW(
                                               "b") "4:\n\t"
                                                    "ldr r12, [sp, #12]\n\t"
                                                    "add r0, r0, r12\n\t"
@@ -1219,7 +1273,11 @@ static FXP_OUTLINE void fxp_columns16(const int16_t *w, const int16_t *e, const 
                          : "r4", "r5", "r6", "r8", "r9", "r10", "r11", "r12", "lr", "cc", "memory");
         return;
     }
+#undef FXP_ERRORS
+#undef FXP_LAST_ERROR
 #undef FXP_ROW
+#endif
+#if FXP_DSP && !FXP_MVE
     fxp_few_columns16(w, e, walk, columns, sums);
 #elif FXP_SMALL_THUMB
     int j = 0;
@@ -1231,9 +1289,9 @@ static FXP_OUTLINE void fxp_columns16(const int16_t *w, const int16_t *e, const 
     }
     if (j < columns && j < FXP_COLUMNS) {
         const int16_t *line = &w[j], *run = e;
-        fxp_two_sums two;
-        fxp_begin(&two);
-        for (int row = walk->rows; row > 0; row--, line += walk->w_line, run += walk->e_line) {
+        fxp_two_sums two = {{0, 0}, {0, 0}};
+        for (int row = walk->n > 0 ? walk->rows : 0; row > 0;
+             row--, line += walk->w_line, run += walk->e_line) {
             fxp_one_column16(line, walk->step, run, walk->n, &two);
         }
         sums[j] += fxp_whole_of(&two, 0);
@@ -1245,6 +1303,36 @@ static FXP_OUTLINE void fxp_columns16(const int16_t *w, const int16_t *e, const 
         }
     }
 #else
+#if FXP_RISCV32
+    if (columns >= FXP_COLUMNS) {
+        fxp_halves s0 = {0, 0}, s1 = {0, 0}, s2 = {0, 0}, s3 = {0, 0};
+        for (int row = walk->rows; row > 0; row--, w += walk->w_line, e += walk->e_line) {
+            const int16_t *v = w, *run = e;
+            const int step = walk->step;
+            int n = walk->n;
+            for (; n >= 2; n -= 2, run += 2) {
+                const int16_t *const u = v + step;
+                const int32_t a = -run[0], b = -run[1];
+                fxp_add_halves(&s0, a * v[0] + b * u[0]);
+                fxp_add_halves(&s1, a * v[1] + b * u[1]);
+                fxp_add_halves(&s2, a * v[2] + b * u[2]);
+                fxp_add_halves(&s3, a * v[3] + b * u[3]);
+                v = u + step;
+            }
+            if (n > 0) {
+                fxp_add_halves(&s0, -*run * v[0]);
+                fxp_add_halves(&s1, -*run * v[1]);
+                fxp_add_halves(&s2, -*run * v[2]);
+                fxp_add_halves(&s3, -*run * v[3]);
+            }
+        }
+        sums[0] -= fxp_of_halves(s0);
+        sums[1] -= fxp_of_halves(s1);
+        sums[2] -= fxp_of_halves(s2);
+        sums[3] -= fxp_of_halves(s3);
+        return;
+    }
+#endif
     for (int j = 0; j < columns && j < FXP_COLUMNS; j++) {
         const int16_t *line = &w[j];
         const int16_t *run = e;
@@ -1454,14 +1542,15 @@ FXP_SHORT_COLUMNS(fxp_columns8_short_flash, fxp_columns8_flash, FXP_FLASH int8_t
 
 /* fxp_settle_sums rounds each sum. fxp_settle_positive rounds those above 0, but not to 0, as the
  * mask of backward is y > 0; the others become 0. fxp_settle_masked rounds those where y > 0; the
- * others become 0. */
-#define FXP_SETTLE(bits, name, store_type, total)                                                  \
+ * others become 0. `settle` rounds one; `unless` leaves to others what it cannot. */
+#define FXP_SETTLE(bits, name, store_type, total, settle, unless)                                  \
     static FXP_OUTLINE void fxp_settle_sums##name(store_type *store, const total *sums, int count, \
                                                   int##bits##_t *out)                              \
     {                                                                                              \
         store_type own = *store;                                                                   \
+        unless(fxp_settle_sums##bits##_any, (store, sums, count, out));                            \
         for (; count > 0; count--) {                                                               \
-            *out++ = (int##bits##_t)fxp_settle##name(&own, *sums++);                               \
+            *out++ = (int##bits##_t)settle(&own, *sums++);                                         \
         }                                                                                          \
         store->peak = own.peak;                                                                    \
     }                                                                                              \
@@ -1470,11 +1559,12 @@ FXP_SHORT_COLUMNS(fxp_columns8_short_flash, fxp_columns8_flash, FXP_FLASH int8_t
                                                       int count, int##bits##_t *out)               \
     {                                                                                              \
         store_type own = *store;                                                                   \
+        unless(fxp_settle_positive##bits##_any, (store, sums, count, out));                        \
         for (; count > 0; count--) {                                                               \
             const total sum = *sums++;                                                             \
             int32_t q = 0;                                                                         \
             if (sum > 0) {                                                                         \
-                q = fxp_settle##name(&own, sum);                                                   \
+                q = settle(&own, sum);                                                             \
                 q = q == 0 ? 1 : q;                                                                \
             }                                                                                      \
             *out++ = (int##bits##_t)q;                                                             \
@@ -1487,18 +1577,31 @@ FXP_SHORT_COLUMNS(fxp_columns8_short_flash, fxp_columns8_flash, FXP_FLASH int8_t
                                                     const int##bits##_t *y)                        \
     {                                                                                              \
         store_type own = *store;                                                                   \
+        unless(fxp_settle_masked##bits##_any, (store, sums, count, out, y));                       \
         for (; count > 0; count--, sums++) {                                                       \
-            *out++ = *y++ > 0 ? (int##bits##_t)fxp_settle##name(&own, *sums) : 0;                  \
+            *out++ = *y++ > 0 ? (int##bits##_t)settle(&own, *sums) : 0;                            \
         }                                                                                          \
         store->peak = own.peak;                                                                    \
     }                                                                                              \
     FXP_ASSERT(a_sum_is_longer_than_##name, sizeof(total) > sizeof(int##bits##_t))
 
-FXP_SETTLE(16, 16, fxp_store, int64_t);
-FXP_SETTLE(8, 8, fxp_store, int64_t);
-FXP_SETTLE(16, 16_of32, fxp_store32, int32_t);
-FXP_SETTLE(8, 8_of32, fxp_store32, int32_t);
+#define FXP_NEVER(others, arguments) (void)0
+#define FXP_UNUSUAL(others, arguments)                                                             \
+    if (!fxp_is_usual(&own)) {                                                                     \
+        others arguments;                                                                          \
+        return;                                                                                    \
+    }                                                                                              \
+    (void)0
+
+FXP_SETTLE(16, 16_any, fxp_store, int64_t, fxp_settle16_any, FXP_NEVER);
+FXP_SETTLE(8, 8_any, fxp_store, int64_t, fxp_settle8_any, FXP_NEVER);
+FXP_SETTLE(16, 16, fxp_store, int64_t, fxp_settle16_usual, FXP_UNUSUAL);
+FXP_SETTLE(8, 8, fxp_store, int64_t, fxp_settle8_usual, FXP_UNUSUAL);
+FXP_SETTLE(16, 16_of32, fxp_store32, int32_t, fxp_settle16_of32, FXP_NEVER);
+FXP_SETTLE(8, 8_of32, fxp_store32, int32_t, fxp_settle8_of32, FXP_NEVER);
 #undef FXP_SETTLE
+#undef FXP_NEVER
+#undef FXP_UNUSUAL
 
 /* ---- copies --------------------------------------------------------------------------------- */
 
@@ -1577,6 +1680,23 @@ static FXP_OUTLINE void fxp_copy(void *out, const void *from, int bytes)
 #else
     memcpy(out, from, (size_t)bytes);
 #endif
+}
+
+/* n numbers of 8 bits as 16 bits */
+static FXP_OUTLINE void fxp_widen(int16_t *out, const int8_t *from, int n)
+{
+#if FXP_DSP
+    for (; n >= 4; n -= 4, out += 4, from += 4) {
+        const int8x4_t quad = fxp_quad(from);
+        const int16x2_t even = __sxtb16(quad), odd = fxp_odd(quad);
+        const int16x2_t first = fxp_lower(even, odd), second = fxp_upper(even, odd);
+        memcpy(out, &first, 4);
+        memcpy(out + 2, &second, 4);
+    }
+#endif
+    for (; n > 0; n--) {
+        *out++ = *from++;
+    }
 }
 
 /* ---- updates -------------------------------------------------------------------------------- */
@@ -1676,24 +1796,67 @@ static FXP_OUTLINE void fxp_update16(int16_t *w, const int16_t *x, int n, int32_
                          : "r20", "r21", "memory");
     }
 #elif FXP_SMALL_THUMB
-    /* The sum of the upper halves of a register overflows where the weight does. */
-#define FXP_UPDATE_1(place)                                                                        \
+    /* The sum of the upper halves of a register overflows where the weight does; then its sign is
+     * wrong. */
+#define FXP_SATURATE(q, p)                                                                         \
+    "bvc 9f\n\t"                                                                                   \
+    "asrs " q ", " q ", #31\n\t"                                                                   \
+    "movs " p ", #1\n\t"                                                                           \
+    "lsls " p ", " p ", #31\n\t"                                                                   \
+    "eors " q ", " p "\n"                                                                          \
+    "9:\n\t"
+    /* A word of two weights: first the sum of the upper one is stored, then that of the lower. */
+#define FXP_UPDATE_2(place)                                                                        \
+    "ldr r4, [r1, " place "]\n\t"                                                                  \
+    "ldr r5, [r0, " place "]\n\t"                                                                  \
+    "lsls r7, r5, #16\n\t"                                                                         \
+    "asrs r6, r4, #16\n\t"                                                                         \
+    "muls r6, r2, r6\n\t"                                                                          \
+    "add r6, r8\n\t"                                                                               \
+    "bics r5, r3\n\t"                                                                              \
+    "adds r5, r5, r6\n\t" FXP_SATURATE("r5", "r6") "str r5, [r0, " place "]\n\t"                   \
+                                                   "sxth r4, r4\n\t"                               \
+                                                   "muls r4, r2, r4\n\t"                           \
+                                                   "add r4, r8\n\t"                                \
+                                                   "adds r7, r7, r4\n\t" FXP_SATURATE(             \
+                                                       "r7", "r6") "lsrs r7, r7, #16\n\t"          \
+                                                                   "strh r7, [r0, " place "]\n\t"
+    if (n >= 8 && (((uintptr_t)w | (uintptr_t)x) & 3u) == 0) {
+        register int16_t *r0 __asm__("r0") = w;
+        register const int16_t *r1 __asm__("r1") = x;
+        register int32_t r2 __asm__("r2") = m;
+        register int32_t r3 __asm__("r3") = dither;
+        register const int16_t *r4 __asm__("r4") = w + (n & ~7);
+        __asm__ volatile(".syntax unified\n\t"
+                         "push {r4, r5, r6, r7}\n\t"
+                         "mov r8, r3\n\t"
+                         "mov r9, r4\n\t"
+                         "movs r3, #0\n\t"
+                         "mvns r3, r3\n\t"
+                         "lsrs r3, r3, #16\n"
+                         "1:\n\t" FXP_UPDATE_2("#0") FXP_UPDATE_2("#4") FXP_UPDATE_2("#8")
+                             FXP_UPDATE_2("#12") "adds r0, r0, #16\n\t"
+                                                 "adds r1, r1, #16\n\t"
+                                                 "cmp r0, r9\n\t"
+                                                 "bne 1b\n\t"
+                                                 "pop {r4, r5, r6, r7}"
+                         : "+r"(r0), "+r"(r1), "+r"(r3)
+                         : "r"(r2), "r"(r4)
+                         : "r8", "r9", "cc", "memory");
+        w = r0;
+        x = r1;
+        n &= 7;
+    }
+#undef FXP_UPDATE_2
+#define FXP_UPDATE_1                                                                               \
     "ldrsh %[p], [%[x], %[at]]\n\t"                                                                \
     "muls %[p], %[m], %[p]\n\t"                                                                    \
     "add %[p], %[dither]\n\t"                                                                      \
     "ldrh %[q], [%[w], %[at]]\n\t"                                                                 \
     "lsls %[q], %[q], #16\n\t"                                                                     \
-    "adds %[q], %[q], %[p]\n\t"                                                                    \
-    "bvc " place "f\n\t"                                                                           \
-    "asrs %[q], %[q], #31\n\t" /* its sign is wrong */                                             \
-    "mvns %[q], %[q]\n\t"                                                                          \
-    "movs %[p], #1\n\t"                                                                            \
-    "lsls %[p], %[p], #31\n\t"                                                                     \
-    "eors %[q], %[q], %[p]\n\t"                                                                    \
-    "mvns %[q], %[q]\n" place ":\n\t"                                                              \
-    "lsrs %[q], %[q], #16\n\t"                                                                     \
-    "strh %[q], [%[w], %[at]]\n\t"                                                                 \
-    "adds %[at], %[at], #2\n\t"
+    "adds %[q], %[q], %[p]\n\t" FXP_SATURATE("%[q]", "%[p]") "lsrs %[q], %[q], #16\n\t"            \
+                                                             "strh %[q], [%[w], %[at]]\n\t"        \
+                                                             "adds %[at], %[at], #2\n\t"
     int32_t p, q;
     for (; n > 0 && (n & 3) != 0; n--, w++, x++) {
         *w = fxp_sat16(*w + ((m * *x + dither) >> 16));
@@ -1703,13 +1866,13 @@ static FXP_OUTLINE void fxp_update16(int16_t *w, const int16_t *x, int n, int32_
     x += n;
     if (n > 0) {
         __asm__ volatile(".syntax unified\n"
-                         "1:\n\t" FXP_UPDATE_1("2") FXP_UPDATE_1("3") FXP_UPDATE_1("4")
-                             FXP_UPDATE_1("5") "bne 1b"
+                         "1:\n\t" FXP_UPDATE_1 FXP_UPDATE_1 FXP_UPDATE_1 FXP_UPDATE_1 "bne 1b"
                          : [at] "+l"(at), [p] "=&l"(p), [q] "=&l"(q)
                          : [w] "l"(w), [x] "l"(x), [m] "l"(m), [dither] "hr"(dither)
                          : "cc", "memory");
     }
 #undef FXP_UPDATE_1
+#undef FXP_SATURATE
 #else
 #if !FXP_DSP
     for (; n >= 4; n -= 4, w += 4, x += 4) {
