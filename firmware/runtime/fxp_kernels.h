@@ -826,8 +826,9 @@ FXP_ASSERT(a_bias_for_every_row, sizeof fxp_no_biases == FXP_ROWS * sizeof(int32
 
 #if FXP_LONG_THUMB
 #define FXP_AT_ONCE 2 /* rows that share what is loaded of x */
+#define FXP_SOME_ROWS16 fxp_by_two_rows16
 
-static inline void fxp_some_rows16(const int16_t *w, const int16_t *x, int n, int64_t *sums)
+static inline void fxp_by_two_rows16(const int16_t *w, const int16_t *x, int n, int64_t *sums)
 {
     const int16_t *v = w + n;
     int64_t first = 0, second = 0;
@@ -859,10 +860,11 @@ static inline void fxp_some_rows16(const int16_t *w, const int16_t *x, int n, in
 }
 #elif FXP_RISCV32
 #define FXP_AT_ONCE 4
+#define FXP_SOME_ROWS16 fxp_by_four_rows16
 
 /* The products are of -x: 32 bits hold every sum of two such. Of it the low words are added modulo
  * 2^32, and the upper halves; there are fewer than 2^16. */
-static inline void fxp_some_rows16(const int16_t *w, const int16_t *x, int n, int64_t *sums)
+static inline void fxp_by_four_rows16(const int16_t *w, const int16_t *x, int n, int64_t *sums)
 {
     const int16_t *v0 = w, *v1 = w + n, *v2 = w + 2 * n, *v3 = w + 3 * n;
     fxp_halves s0 = {0, 0}, s1 = {0, 0}, s2 = {0, 0}, s3 = {0, 0};
@@ -971,7 +973,7 @@ static FXP_OUTLINE void fxp_rows16(const int16_t *w, const int16_t *x, int n, co
 #else
 #ifdef FXP_AT_ONCE
     for (; rows >= FXP_AT_ONCE; rows -= FXP_AT_ONCE, w += FXP_AT_ONCE * n) {
-        fxp_some_rows16(w, x, n, sums);
+        FXP_SOME_ROWS16(w, x, n, sums);
         for (int j = 0; j < FXP_AT_ONCE; j++) {
             *sums++ += b == NULL ? 0 : fxp_bias(*b++, f);
         }
@@ -1051,7 +1053,7 @@ static FXP_OUTLINE void fxp_rows16_short(const int16_t *w, const int16_t *x, int
 #ifdef FXP_AT_ONCE
     for (; rows >= FXP_AT_ONCE; rows -= FXP_AT_ONCE, w += FXP_AT_ONCE * n) {
         int64_t exact[FXP_AT_ONCE];
-        fxp_some_rows16(w, x, n, exact);
+        FXP_SOME_ROWS16(w, x, n, exact);
         for (int j = 0; j < FXP_AT_ONCE; j++) {
             const int32_t sum = fxp_sum32(exact[j], shift);
             *sums++ = b == NULL ? sum : fxp_add32(sum, fxp_bias32(*b++, f));
@@ -1062,6 +1064,7 @@ static FXP_OUTLINE void fxp_rows16_short(const int16_t *w, const int16_t *x, int
 #endif
 }
 #undef FXP_AT_ONCE
+#undef FXP_SOME_ROWS16
 
 static FXP_OUTLINE void fxp_rows16x8_short(const int16_t *w, const int8_t *x, int n,
                                            const int32_t *b, int f, int rows, int shift,
