@@ -287,6 +287,20 @@ def test_columns_add_the_products_of_a_walk(program: Program, name: str) -> None
                 assert sums[j] == j + products.sum(), (walk, columns)
 
 
+def test_sums_may_have_more_than_131_072_products(program: Program) -> None:
+    """On RV32 they are added in another way."""
+    many, low = 132_001, -32768
+    for rows in (2, 4):
+        out = np.zeros(rows, np.int64)
+        w, x = np.full(rows * many, low, np.int16), np.full(many, low, np.int16)
+        shape = np.array([many, rows, 0, -1], np.int32)
+        program.call("t_rows16", w, x, shape, np.zeros(1, np.int32), out)
+        assert out.tolist() == [many << 30] * rows
+    sums, walk = np.zeros(4, np.int64), np.array([1, many, 1, 0, 0, 0], np.int32)
+    program.call("t_columns16", np.full(many + 4, low, np.int16), x, walk, 4, sums)
+    assert sums.tolist() == [many << 30] * 4
+
+
 def test_an_empty_walk_adds_nothing(program: Program) -> None:
     for rows, n in ((0, 4), (4, 0)):
         sums = np.arange(4, dtype=np.int64)

@@ -827,6 +827,7 @@ FXP_ASSERT(a_bias_for_every_row, sizeof fxp_no_biases == FXP_ROWS * sizeof(int32
 #if FXP_LONG_THUMB
 #define FXP_AT_ONCE 2 /* rows that share what is loaded of x */
 #define FXP_SOME_ROWS16 fxp_by_two_rows16
+#define FXP_ARE_FEW(n) 1
 
 static inline void fxp_by_two_rows16(const int16_t *w, const int16_t *x, int n, int64_t *sums)
 {
@@ -861,6 +862,7 @@ static inline void fxp_by_two_rows16(const int16_t *w, const int16_t *x, int n, 
 #elif FXP_RISCV32
 #define FXP_AT_ONCE 4
 #define FXP_SOME_ROWS16 fxp_by_four_rows16
+#define FXP_ARE_FEW(n) ((n) < 65536)
 
 /* The products are of -x: 32 bits hold every sum of two such. Of it the low words are added modulo
  * 2^32, and the upper halves; there are fewer than 2^16. */
@@ -972,7 +974,7 @@ static FXP_OUTLINE void fxp_rows16(const int16_t *w, const int16_t *x, int n, co
     }
 #else
 #ifdef FXP_AT_ONCE
-    for (; rows >= FXP_AT_ONCE; rows -= FXP_AT_ONCE, w += FXP_AT_ONCE * n) {
+    for (; rows >= FXP_AT_ONCE && FXP_ARE_FEW(n); rows -= FXP_AT_ONCE, w += FXP_AT_ONCE * n) {
         FXP_SOME_ROWS16(w, x, n, sums);
         for (int j = 0; j < FXP_AT_ONCE; j++) {
             *sums++ += b == NULL ? 0 : fxp_bias(*b++, f);
@@ -1051,7 +1053,7 @@ static FXP_OUTLINE void fxp_rows16_short(const int16_t *w, const int16_t *x, int
     }
 #else
 #ifdef FXP_AT_ONCE
-    for (; rows >= FXP_AT_ONCE; rows -= FXP_AT_ONCE, w += FXP_AT_ONCE * n) {
+    for (; rows >= FXP_AT_ONCE && FXP_ARE_FEW(n); rows -= FXP_AT_ONCE, w += FXP_AT_ONCE * n) {
         int64_t exact[FXP_AT_ONCE];
         FXP_SOME_ROWS16(w, x, n, exact);
         for (int j = 0; j < FXP_AT_ONCE; j++) {
@@ -1065,6 +1067,7 @@ static FXP_OUTLINE void fxp_rows16_short(const int16_t *w, const int16_t *x, int
 }
 #undef FXP_AT_ONCE
 #undef FXP_SOME_ROWS16
+#undef FXP_ARE_FEW
 
 static FXP_OUTLINE void fxp_rows16x8_short(const int16_t *w, const int8_t *x, int n,
                                            const int32_t *b, int f, int rows, int shift,
@@ -1307,7 +1310,7 @@ static FXP_OUTLINE void fxp_columns16(const int16_t *w, const int16_t *e, const 
     }
 #else
 #if FXP_RISCV32
-    if (columns >= FXP_COLUMNS) {
+    if (columns >= FXP_COLUMNS && (int64_t)walk->rows * walk->n < 65536) {
         fxp_halves s0 = {0, 0}, s1 = {0, 0}, s2 = {0, 0}, s3 = {0, 0};
         for (int row = walk->rows; row > 0; row--, w += walk->w_line, e += walk->e_line) {
             const int16_t *v = w, *run = e;
