@@ -228,7 +228,7 @@ def test_every_function_is_counted_though_it_is_inlined(name: str) -> None:
     device.train([[1, 0]], [[1]])
     counts = device.instructions()
     text = emit(device.spec, *planned(device.spec), Options())["xor_gate.c"]
-    steps = set(re.findall(r"^static \w+ (step_\w+)\(", text, re.MULTILINE))
+    steps = set(re.findall(r"^static FXP_STEP \w+ (step_\w+)\(", text, re.MULTILINE))
     assert len(steps) > 5
     assert steps | {"xor_gate_train", "harness_train"} <= {*counts}
     assert "unknown code" not in counts

@@ -347,9 +347,11 @@ def test_with_dropout_digits_are_learnt_as_well_as_in_floats(digits_file: Path) 
 
 
 def test_the_c_of_a_large_network_is_no_large_text() -> None:
-    """Without the starting weights; layers of the same shape and formats share a function."""
+    """Without the starting weights, and without the runtime, which is the same for all networks;
+    layers of the same shape and formats share a function.
+    """
     files = generate(named("mobilenet_v2"))
-    assert sum(len(text) for name, text in files.items() if "_init" not in name) < 400_000
+    assert len(files["mobilenet_v2.c"]) + len(files["mobilenet_v2.h"]) < 350_000
 
 
 @pytest.mark.parametrize(("mode", "most"), [("int16", 5600), ("int8_compact", 3400)])

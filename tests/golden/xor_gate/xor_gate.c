@@ -89,16 +89,16 @@ static FXP_STEP fxp_scale step_loss(const int16_t x[1], const int16_t t[1], cons
     uint64_t peak = 0;
     for (int i = 0; i < 1; i++) {
         int64_t acc = (int32_t)x[i] * 1 - t[i];
-        const uint16_t rest = (uint16_t)(32768 - y[i]);
-        const int32_t slope = (int32_t)fxp_product16((uint16_t)y[i], rest);
+        const uint16_t below_1 = (uint16_t)(32768 - y[i]);
+        const int32_t slope = (int32_t)fxp_product16((uint16_t)y[i], below_1);
         acc = fxp_rescale(acc, 0) * ((int64_t)slope * 1);
         peak |= fxp_magnitude(acc);
     }
     const int shift = fxp_exact_shift(peak, 8);
     for (int i = 0; i < 1; i++) {
         int64_t acc = (int32_t)x[i] * 1 - t[i];
-        const uint16_t rest = (uint16_t)(32768 - y[i]);
-        const int32_t slope = (int32_t)fxp_product16((uint16_t)y[i], rest);
+        const uint16_t below_1 = (uint16_t)(32768 - y[i]);
+        const int32_t slope = (int32_t)fxp_product16((uint16_t)y[i], below_1);
         acc = fxp_rescale(acc, 0) * ((int64_t)slope * 1);
         out[i] = (int8_t)fxp_narrow(acc, shift, 8);
     }
@@ -131,8 +131,8 @@ static FXP_STEP fxp_scale step_d_dense1(const int8_t dy[1], int dy_f, const int1
         fxp_columns16x8(&w[first], dy, &walk, count, sums);
         for (int j = 0; j < count; j++) {
             int64_t acc = sums[j];
-            const uint16_t rest = (uint16_t)(128 - y[first + j]);
-            const int32_t slope = (int32_t)fxp_product16((uint16_t)y[first + j], rest);
+            const uint16_t below_1 = (uint16_t)(128 - y[first + j]);
+            const int32_t slope = (int32_t)fxp_product16((uint16_t)y[first + j], below_1);
             acc = fxp_rescale(acc, 0) * ((int64_t)slope * 65536);
             sums[j] = acc;
         }
