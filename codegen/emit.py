@@ -330,8 +330,7 @@ class _StepView:
 
     @property
     def minus_shift(self) -> str:
-        shift = "shift" if self.bias_shift else self._accumulator.shift
-        return f" - {shift}" if shift else ""
+        return f" - {self._sum_shift}" if self._sum_shift != "0" else ""
 
     @property
     def _sum_shift(self) -> str:

@@ -1,15 +1,7 @@
 /* Counts how often each block of an emulated program runs: a block hook of unicorn. */
-#include <stdint.h>
+#include "block_table.h"
 
-/* A straight run of instructions that the emulator translated as one. */
-typedef struct {
-    uint64_t address;
-    uint64_t runs;
-    uint32_t bytes;
-    uint32_t used;
-} block;
-
-/* Open addressing; `mask` is the number of entries less one, `lost` counts what found no room. */
+/* `lost` counts what found no room. */
 typedef struct {
     uint64_t mask;
     uint64_t lost;
@@ -21,19 +13,11 @@ void count_block(void *emulator, uint64_t address, uint32_t bytes, void *data);
 void count_block(void *emulator, uint64_t address, uint32_t bytes, void *data)
 {
     counter *const table = data;
-    uint64_t probe = address >> 1;
+    block *const entry = block_of(table->blocks, table->mask, address, bytes);
     (void)emulator;
-    for (uint64_t tries = 0; tries <= table->mask; tries++, probe++) {
-        block *const entry = &table->blocks[probe & table->mask];
-        if (entry->used == 0) {
-            entry->used = 1;
-            entry->address = address;
-            entry->bytes = bytes;
-        }
-        if (entry->address == address && entry->bytes == bytes) {
-            entry->runs++;
-            return;
-        }
+    if (entry == NULL) {
+        table->lost++;
+        return;
     }
-    table->lost++;
+    entry->runs++;
 }

@@ -1,5 +1,6 @@
 """What an emulated core is to the code that calls its functions: memory, registers, counts."""
 
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -48,6 +49,12 @@ class Machine(Protocol):
 
 
 STACK_BYTES = 1 << 16
+
+
+def counter_files(name: str) -> dict[str, str]:
+    """A counter of this folder, in C, and the table that all counters have."""
+    folder = Path(__file__).parent
+    return {file: (folder / file).read_text(encoding="utf-8") for file in (name, "block_table.h")}
 
 
 def block_table(code_bytes: int) -> int:

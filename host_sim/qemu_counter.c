@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "block_table.h"
 #include "qemu_version.h"
 
 typedef uint64_t plugin_id;
@@ -27,15 +28,6 @@ size_t qemu_plugin_tb_n_insns(const qemu_plugin_tb *tb);
 uint64_t qemu_plugin_tb_vaddr(const qemu_plugin_tb *tb);
 qemu_plugin_insn *qemu_plugin_tb_get_insn(const qemu_plugin_tb *tb, size_t index);
 uint64_t qemu_plugin_insn_vaddr(const qemu_plugin_insn *instruction);
-
-/* A straight run of instructions that the emulator translated as one. Its bytes end within the last
- * instruction: at the end of a page QEMU (7.2) tells a size of it that is too large. */
-typedef struct {
-    uint64_t address;
-    uint64_t runs;
-    uint32_t bytes;
-    uint32_t used;
-} block;
 
 static block *blocks;
 static uint64_t mask, start, end;
@@ -54,20 +46,14 @@ static void see(plugin_id id, qemu_plugin_tb *tb)
     if (address < start || address >= end) {
         return;
     }
+    /* The bytes end within the last instruction: at the end of a page QEMU (7.2) tells a size of it
+     * that is too large. */
     const uint64_t begin = qemu_plugin_insn_vaddr(qemu_plugin_tb_get_insn(tb, last));
-    const uint32_t bytes = (uint32_t)(begin - address) + 2;
-    for (uint64_t probe = address >> 1;; probe++) {
-        block *const entry = &blocks[probe & mask];
-        if (entry->used == 0) {
-            entry->used = 1;
-            entry->address = address;
-            entry->bytes = bytes;
-        }
-        if (entry->address == address && entry->bytes == bytes) {
-            qemu_plugin_register_vcpu_tb_exec_cb(tb, run, 0, entry);
-            return;
-        }
+    block *const entry = block_of(blocks, mask, address, (uint32_t)(begin - address) + 2);
+    if (entry == NULL) {
+        abort(); /* it has room for every block of a program */
     }
+    qemu_plugin_register_vcpu_tb_exec_cb(tb, run, 0, entry);
 }
 
 int qemu_plugin_install(plugin_id id, const void *info, int argc, char **argv);

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from codegen.errors import UserError
 from host_sim.compiler import build_library
 from host_sim.gdb_remote import CHUNK, Remote
-from host_sim.machine import BLOCK, StoppedError, block_table
+from host_sim.machine import BLOCK, StoppedError, block_table, counter_files
 
 # Vectors, and the little code that QEMU runs beside the program's.
 _VECTORS = 0x00000000
@@ -155,11 +155,8 @@ def _end(process: "subprocess.Popen[bytes]", folder: str) -> None:
 
 @cache
 def _counting_library(command: str) -> Path:
-    source = Path(__file__).with_name("qemu_counter.c")
     version = f"#define QEMU_PLUGIN_VERSION {_plugin_version(command)}\n"
-    return build_library(
-        {source.name: source.read_text(encoding="utf-8"), "qemu_version.h": version}
-    )
+    return build_library({**counter_files("qemu_counter.c"), "qemu_version.h": version})
 
 
 def _plugin_version(command: str) -> int:

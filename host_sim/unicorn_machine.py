@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from unicorn.unicorn_py3.unicorn import uclib
 
 from host_sim.compiler import build_library
-from host_sim.machine import BLOCK, STACK_BYTES, StoppedError, block_table
+from host_sim.machine import BLOCK, STACK_BYTES, StoppedError, block_table, counter_files
 
 PAGE = 4096
 _ARM, _RISCV = unicorn.arm_const, unicorn.riscv_const
@@ -69,8 +69,7 @@ class BlockCounter:
 
 
 def _counting_library() -> Path:
-    source = Path(__file__).with_name("block_counter.c")
-    return build_library({source.name: source.read_text(encoding="utf-8")})
+    return build_library(counter_files("block_counter.c"))
 
 
 class UnicornMachine:

@@ -77,6 +77,11 @@ class Geometry:
         return self.groups == 1 and self.columns.dilation == 1
 
     @property
+    def inputs(self) -> int:
+        """Elements of the input."""
+        return self.rows.size * self.columns.size * self.channels
+
+    @property
     def pitch(self) -> int:
         """Elements from one filter's errors to the next one's, an even number."""
         return self.positions + self.positions % 2
@@ -86,17 +91,15 @@ class Geometry:
         """Gradients of weights may come from copies in which a filter's errors at all positions
         are neighbours: these are not larger than errors and input.
         """
-        inputs = self.rows.size * self.columns.size * self.channels
         copies = (ROWS + 1) * self.pitch + 2 * ROWS * self.taps
-        return self.groups == 1 and copies <= inputs + self.positions * self.filters
+        return self.groups == 1 and copies <= self.inputs + self.positions * self.filters
 
     @property
     def turns_weights(self) -> bool:
         """Backward may work on a copy of the weights in which those that an input meets are
         neighbours: it is not larger than the input.
         """
-        inputs = self.rows.size * self.columns.size * self.channels
-        return self.is_undilated and self.filters * self.taps <= inputs
+        return self.is_undilated and self.filters * self.taps <= self.inputs
 
     @property
     def is_undilated(self) -> bool:

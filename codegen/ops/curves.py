@@ -1,10 +1,13 @@
 """What sigmoid and tanh share: one table, and a derivative with 30 fraction bits."""
 
 import math
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from codegen.fixedpoint import Ints, Q, integers, narrow, rescale, table_lookup
+from codegen.ops.base import ElementwiseOp
 
 FRACTION = 15  # of the argument and of the result
 DERIVATIVE_FRACTION = 30
@@ -61,6 +64,26 @@ def slope_error(slope_f: int, f: int, bits: int, largest: float) -> float:
     shift = short_shift(bits)
     lost = math.ldexp(0.5, shift - f) * largest if shift > 0 else 0.0
     return lost + math.ldexp(0.5, 32 + shift - f - slope_f)
+
+
+@dataclass(frozen=True)
+class ShortSlope(ElementwiseOp):
+    """What the short form of a curve, its other base, has in another way: the derivative."""
+
+    is_short: ClassVar[bool] = True
+    slope_fraction: ClassVar[int]
+    largest_slope: ClassVar[float]
+
+    def grown_bits(self, kernel: str, bits: int) -> int:
+        return SHORT_BITS if kernel == "grad_x" else super().grown_bits(kernel, bits)
+
+    def allowance(self, kernel: str, f: int, bits: int) -> float:
+        if kernel == "forward":
+            return super().allowance(kernel, f, bits)
+        return slope_error(self.slope_fraction, f, bits, self.largest_slope)
+
+    def shift(self, bits: int) -> int:
+        return short_shift(bits)
 
 
 def derivative_error(f: int, bits: int, largest: float) -> float:

@@ -53,22 +53,11 @@ class Sigmoid(ElementwiseOp):
 
 
 @dataclass(frozen=True)
-class ShortSigmoid(Sigmoid):
+class ShortSigmoid(curves.ShortSlope, Sigmoid):
     """Derivatives, which are at most 1/4, have 32 fraction bits."""
 
-    is_short: ClassVar[bool] = True
     slope_fraction: ClassVar[int] = curves.SLOPE_BITS + 2
-
-    def grown_bits(self, kernel: str, bits: int) -> int:
-        return curves.SHORT_BITS if kernel == "grad_x" else super().grown_bits(kernel, bits)
-
-    def allowance(self, kernel: str, f: int, bits: int) -> float:
-        if kernel == "forward":
-            return super().allowance(kernel, f, bits)
-        return curves.slope_error(self.slope_fraction, f, bits, 0.25)
-
-    def shift(self, bits: int) -> int:
-        return curves.short_shift(bits)
+    largest_slope: ClassVar[float] = 0.25
 
     def grad_x_int(self, dy: Q, y: Q, bits: int) -> Q:
         slope = (y.q * ((1 << y.f) - y.q)) << (self.slope_fraction - 2 * y.f)

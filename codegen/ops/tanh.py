@@ -50,22 +50,11 @@ class Tanh(ElementwiseOp):
 
 
 @dataclass(frozen=True)
-class ShortTanh(Tanh):
+class ShortTanh(curves.ShortSlope, Tanh):
     """Derivatives, which are at most 1, have 30 fraction bits."""
 
-    is_short: ClassVar[bool] = True
     slope_fraction: ClassVar[int] = curves.SLOPE_BITS
-
-    def grown_bits(self, kernel: str, bits: int) -> int:
-        return curves.SHORT_BITS if kernel == "grad_x" else super().grown_bits(kernel, bits)
-
-    def allowance(self, kernel: str, f: int, bits: int) -> float:
-        if kernel == "forward":
-            return super().allowance(kernel, f, bits)
-        return curves.slope_error(self.slope_fraction, f, bits, 1.0)
-
-    def shift(self, bits: int) -> int:
-        return curves.short_shift(bits)
+    largest_slope: ClassVar[float] = 1.0
 
     def grad_x_int(self, dy: Q, y: Q, bits: int) -> Q:
         slope = ((1 << 2 * y.f) - y.q * y.q) << (self.slope_fraction - 2 * y.f)

@@ -338,38 +338,43 @@ static inline fxp_store fxp_store_of(int shift)
     return store;
 }
 
-/* An accumulator as a tensor of 8, or of 16, bits has it, for a store of the usual shifts. */
-static inline int32_t fxp_settle8_usual(fxp_store *store, int64_t acc)
+/* An accumulator rounded to 32 bits, for a store of the usual shifts. */
+static inline int32_t fxp_settled(fxp_store *store, int64_t acc)
 {
     store->peak |= fxp_magnitude(acc);
 #if FXP_MVE
-    return fxp_sat8(fxp_cut32(fxp_rounded(acc, store->shift)));
+    return fxp_cut32(fxp_rounded(acc, store->shift));
 #else
-    return fxp_sat8(fxp_cut(acc + (int64_t)store->half, store->shift));
+    return fxp_cut(acc + (int64_t)store->half, store->shift);
 #endif
+}
+
+/* As a tensor of 8, or of 16, bits has it. */
+static inline int32_t fxp_settle8_usual(fxp_store *store, int64_t acc)
+{
+    return fxp_sat8(fxp_settled(store, acc));
 }
 
 static inline int32_t fxp_settle16_usual(fxp_store *store, int64_t acc)
 {
-    store->peak |= fxp_magnitude(acc);
-#if FXP_MVE
-    return fxp_sat16(fxp_cut32(fxp_rounded(acc, store->shift)));
-#else
-    return fxp_sat16(fxp_cut(acc + (int64_t)store->half, store->shift));
-#endif
+    return fxp_sat16(fxp_settled(store, acc));
 }
 
 /* The same for the other shifts. */
-static inline int32_t fxp_settle8_any(fxp_store *store, int64_t acc)
+static inline int32_t fxp_settled_any(fxp_store *store, int64_t acc, int bits)
 {
     store->peak |= fxp_magnitude(acc);
-    return fxp_narrow_any(acc, store->shift, 8);
+    return fxp_narrow_any(acc, store->shift, bits);
+}
+
+static inline int32_t fxp_settle8_any(fxp_store *store, int64_t acc)
+{
+    return fxp_settled_any(store, acc, 8);
 }
 
 static inline int32_t fxp_settle16_any(fxp_store *store, int64_t acc)
 {
-    store->peak |= fxp_magnitude(acc);
-    return fxp_narrow_any(acc, store->shift, 16);
+    return fxp_settled_any(store, acc, 16);
 }
 
 static inline int fxp_is_usual(const fxp_store *store)
