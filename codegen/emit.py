@@ -388,6 +388,12 @@ class _StepView:
         name = self.step.reads.get(key)
         return "_flash" if name is not None and self._is_constant(name) else ""
 
+    def by_channels(self, a: str, b: str, widths: tuple[int, int], sums: str = "sums") -> str:
+        """Fills `sums` with `count` exact sums of products of neighbouring channels at two places,
+        as wide as `widths` says, by `strides`.
+        """
+        return f"fxp_channels{_widths(*widths)}({a}, {b}, &strides, count, {sums})"
+
     def down_columns(
         self, a: str, place: str, b: str, errors: str, columns: str, is_all: bool = False
     ) -> str:

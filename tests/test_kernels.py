@@ -21,6 +21,7 @@ from codegen.fixedpoint import (
     rescale,
     saturate,
 )
+from codegen.ops.window import Axis
 from host_sim.compiler import Program, find_compiler
 from host_sim.emulator import core_names, find_core
 
@@ -61,7 +62,28 @@ void t_settle_{how}{of}(const {acc} *acc, const int32_t *n, int16_t *out, int8_t
     peak[1] = slim.peak;
 }}
 """
+_CHANNELS = """
+void t_channels{name}(const {a} *a, const {b} *b, const int32_t *shape, int64_t *sums);
+void t_channels{name}(const {a} *a, const {b} *b, const int32_t *shape, int64_t *sums)
+{{
+    const fxp_strides strides = {{shape[0], shape[1], shape[2], shape[3], shape[4], shape[5]}};
+    fxp_channels{name}(&a[shape[6]], &b[shape[7]], &strides, shape[8], sums);
+}}
+"""
 _OTHERS = """
+void t_add_biases(const int32_t *b, int n, int f, int64_t *sums);
+void t_add_biases(const int32_t *b, int n, int f, int64_t *sums)
+{
+    fxp_add_biases(b, f, n, sums);
+}
+void t_readers(int place, int stride, int kernel, int outputs, int32_t *readers);
+void t_readers(int place, int stride, int kernel, int outputs, int32_t *readers)
+{
+    const fxp_readers found = fxp_readers_of(place, stride, kernel, outputs);
+    readers[0] = found.n;
+    readers[1] = found.tap;
+    readers[2] = found.output;
+}
 void t_update16_odd(int16_t *w, const int16_t *x, int n, const int32_t *m);
 void t_copy(int8_t *out, const int8_t *from, int n);
 void t_zero(int8_t *out, int n);
@@ -165,6 +187,8 @@ def harness() -> dict[str, str]:
     for name, (a, b) in TYPES.items():
         facts = {"name": name, "a": f"int{a}_t", "b": f"int{b}_t"}
         text += _ROWS.format(**facts) + _COLUMNS.format(**facts)
+        if a >= b:
+            text += _CHANNELS.format(**facts)
     for how, bits in product(("sums", "positive", "masked"), (64, 32)):
         suffix = "" if bits == 64 else "32"
         facts = {"acc": f"int{bits}_t", "peak": f"uint{bits}_t", "store": f"fxp_store{suffix}"}
@@ -240,6 +264,63 @@ def test_rows_are_sums_of_products_and_biases(program: Program, name: str) -> No
                 want = accumulated(Q(products.sum(axis=1), f + shift), bias, shift)
                 assert (short[:rows] == want.q).all(), (n, rows, first, f, shift)
                 assert short[rows] == 0
+
+
+# Runs of a window and of an image, forwards and backwards; with channels between and without.
+STRIDES = [
+    (3, 3, 8, 24, 8, 40),
+    (2, 3, 9, 27, -9, -45),
+    (3, 1, 7, 21, 14, 70),
+    (5, 4, 6, 30, 12, 66),
+    (4, 5, 10, 50, -10, -50),
+    (1, 2, 12, 24, 5, 9),
+    (0, 3, 8, 24, 8, 40),
+    (3, 0, 8, 24, 8, 40),
+]
+
+
+@pytest.mark.parametrize("name", [name for name, (a, b) in TYPES.items() if a >= b])
+def test_channels_are_summed_each_by_itself(program: Program, name: str) -> None:
+    random = np.random.RandomState(11)
+    a, b = drawn(random, TYPES[name][0], 300), drawn(random, TYPES[name][1], 700)
+    a[:150], b[:350] = np.iinfo(a.dtype).min, np.iinfo(b.dtype).min
+    for strides, channels in product(STRIDES, range(9)):
+        rows, n, a_step, a_line, b_step, b_line = strides
+        starts = (channels % 3, 350 if b_step < 0 else channels % 2)
+        runs = np.arange(rows)[:, None], np.arange(n)[None, :]
+        places = [
+            start + runs[0] * line + runs[1] * step + np.arange(channels)[:, None, None]
+            for start, line, step in zip(starts, (a_line, b_line), (a_step, b_step), strict=True)
+        ]
+        want = (integers(a)[places[0]] * integers(b)[places[1]]).sum(axis=(1, 2))
+        sums = np.full(channels + 1, 77, np.int64)
+        shape = np.array([*strides, *starts, channels], np.int32)
+        program.call(f"t_channels{name}", a, b, shape, sums)
+        assert (sums[:channels] == want).all(), (strides, channels)
+        assert sums[channels] == 77
+
+
+def test_biases_are_added(program: Program) -> None:
+    random = np.random.RandomState(12)
+    b = drawn(random, 32, 7)
+    for f in (3, BIAS_FRACTION - 1, BIAS_FRACTION, BIAS_FRACTION + 1, BIAS_FRACTION + 30):
+        sums = random.randint(-(1 << 60), 1 << 60, 7)
+        want = sums + rescale(integers(b), BIAS_FRACTION - f)
+        program.call("t_add_biases", b, 7, f, sums)
+        assert (sums == want).all(), f
+
+
+def test_readers_are_the_outputs_that_read_an_input(program: Program) -> None:
+    for size, kernel, stride, before in product((5, 6, 7), (1, 2, 3, 4), (1, 2, 3, 5), (0, 1)):
+        axis = Axis(size, kernel, stride, before=min(before, kernel - 1))
+        for r in range(size):
+            place = r + axis.before
+            want = [(place - o * stride, o) for o in reversed(range(axis.outputs))]
+            want = [(tap, o) for tap, o in want if 0 <= tap < kernel]
+            found = np.zeros(3, np.int32)
+            program.call("t_readers", place, stride, kernel, axis.outputs, found)
+            n, tap, output = (int(v) for v in found)
+            assert [(tap + i * stride, output - i) for i in range(n)] == want, (axis, r)
 
 
 def test_updates_need_not_begin_at_a_word(program: Program) -> None:
