@@ -1652,6 +1652,7 @@ static FXP_OUTLINE void fxp_channels16(const int16_t *a, const int16_t *b,
         register int r8 __asm__("r8") = channels - 2;
         register int64_t *r9 __asm__("r9") = sums;
         register int r12 __asm__("r12") = strides->rows;
+        /* clang-format off */
         __asm__ volatile("push {r0, r1, r2, r5, r6, r8, r9, r12}\n"
                          "1:\n\t"
                          "ldm sp, {r0, r1, r2}\n\t"
@@ -1700,6 +1701,7 @@ static FXP_OUTLINE void fxp_channels16(const int16_t *a, const int16_t *b,
                            "+r"(r12)
                          : "r"(r3), "r"(r4)
                          : "r10", "r11", "lr", "cc", "memory");
+        /* clang-format on */
         a = r0;
         b = r1;
         sums += channels & ~1;
