@@ -427,9 +427,15 @@ class _StepView:
 
     @property
     def takes_rows(self) -> bool:
-        """The sink of an outer product takes all products of a row at once."""
+        """The sink of an outer product takes all its rows at once."""
         updates = self._is_update and self.is_outer and not self.spreads
         return updates and bool(self.optimizer.takes_rows)
+
+    @property
+    def takes_biases(self) -> bool:
+        """The sink takes errors that are the gradient of biases as they are, all at once."""
+        is_short = self._accumulator.terms == 1 and self._accumulator.gradient_bits <= 15
+        return self._is_update and is_short and bool(self.optimizer.takes_rows)
 
     @property
     def finishes(self) -> list[_FinishView]:

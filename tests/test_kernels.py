@@ -14,7 +14,10 @@ from codegen.firmware import Toolchain
 from codegen.fixedpoint import (
     BIAS_FRACTION,
     Q,
+    Random,
+    Rate,
     accumulated,
+    fold,
     integers,
     magnitude,
     narrow,
@@ -84,7 +87,6 @@ void t_readers(int place, int stride, int kernel, int outputs, int32_t *readers)
     readers[1] = found.tap;
     readers[2] = found.output;
 }
-void t_update16_odd(int16_t *w, const int16_t *x, int n, const int32_t *m);
 void t_copy(int8_t *out, const int8_t *from, int n);
 void t_zero(int8_t *out, int n);
 void t_widen(int16_t *out, const int8_t *from, int n);
@@ -98,9 +100,31 @@ void t_high32(const int32_t *a, const int32_t *b, int n, int32_t *out);
 void t_bias(const int32_t *b, int n, int f, int64_t *out);
 void t_narrow(const int64_t *v, int n, int shift, int32_t *out);
 void t_short(const int64_t *sums, const int32_t *b, int n, int shift, int f, int32_t *out);
-void t_update16_odd(int16_t *w, const int16_t *x, int n, const int32_t *m)
+uint32_t t_learn16(int16_t *w, const int16_t *x, const int16_t *dy, const int32_t *facts);
+uint32_t t_learn16x8(int16_t *w, const int8_t *x, const int16_t *dy, const int32_t *facts);
+void t_biases(int32_t *b, const int16_t *dy, const int8_t *few, const int32_t *facts);
+/* facts: n, rows, m and s of the rate, k, the draw before, whether it rounds to nearest, where
+   weights and numbers begin */
+uint32_t t_learn16(int16_t *w, const int16_t *x, const int16_t *dy, const int32_t *facts)
 {
-    fxp_update16(w + 1, x, n, m[0], m[1]);
+    const fxp_rate rate = {(uint8_t)facts[2], (int8_t)facts[3]};
+    uint32_t draw = (uint32_t)facts[5];
+    (facts[6] ? fxp_learn16_nearest : fxp_learn16)(w + facts[7], x + facts[8], facts[0], dy, facts[1],
+                                                   rate, facts[4], &draw);
+    return draw;
+}
+uint32_t t_learn16x8(int16_t *w, const int8_t *x, const int16_t *dy, const int32_t *facts)
+{
+    const fxp_rate rate = {(uint8_t)facts[2], (int8_t)facts[3]};
+    uint32_t draw = (uint32_t)facts[5];
+    (facts[6] ? fxp_learn16x8_nearest : fxp_learn16x8)(w + facts[7], x + facts[8], facts[0], dy,
+                                                       facts[1], rate, facts[4], &draw);
+    return draw;
+}
+void t_biases(int32_t *b, const int16_t *dy, const int8_t *few, const int32_t *facts)
+{
+    fxp_update_biases16(b, dy, facts[0], (uint8_t)facts[1], facts[2]);
+    fxp_update_biases8(b + facts[0], few, facts[0], (uint8_t)facts[1], facts[2]);
 }
 void t_widen(int16_t *out, const int8_t *from, int n)
 {
@@ -323,13 +347,40 @@ def test_readers_are_the_outputs_that_read_an_input(program: Program) -> None:
             assert [(tap + i * stride, output - i) for i in range(n)] == want, (axis, r)
 
 
-def test_updates_need_not_begin_at_a_word(program: Program) -> None:
-    random = np.random.RandomState(6)
-    for n in LENGTHS:
-        w, x = drawn(random, 16, n + 1), drawn(random, 16, n)
-        want = saturate(integers(w[1:]) + ((integers(x) * 1000 + 77) >> 16), 16)
-        program.call("t_update16_odd", w, x, n, np.array([1000, 77], np.int32))
-        assert (w[1:] == want).all(), n
+def test_biases_learn(program: Program) -> None:
+    random = np.random.RandomState(13)
+    for n, shift, m in product((1, 2, 7), (-70, -9, 0, 1, 2, 9, 29, 30, 31, 32, 70), (0, 128, 255)):
+        b, dy, few = drawn(random, 32, 2 * n), drawn(random, 16, n), drawn(random, 8, n)
+        changes = narrow(-m * integers(np.concatenate([dy, few])), shift, 32)
+        want = saturate(integers(b) + changes, 32)
+        program.call("t_biases", b, dy, few, np.array([n, m, shift], np.int32))
+        assert (b == want).all(), (n, shift, m)
+
+
+@pytest.mark.parametrize("bits", [16, 8])
+@pytest.mark.parametrize("is_nearest", [False, True])
+def test_rows_of_an_outer_product_learn(program: Program, bits: int, is_nearest: bool) -> None:
+    """Wherever weights and numbers begin, and with errors of which nothing is left."""
+    random = np.random.RandomState(14)
+    name = {16: "t_learn16", 8: "t_learn16x8"}[bits]
+    ks = (-20, -1, 0, 1, 2, 9, 16, 29, 30, 31)
+    for (i, n), offset in product(enumerate(LENGTHS), ((0, 0), (1, 0), (0, 1))):
+        k, rows = ks[(i + offset[0] + 2 * offset[1]) % len(ks)], 1 + i % 5
+        w, x = drawn(random, 16, rows * n + 1), drawn(random, bits, n + 1)
+        dy = (drawn(random, 16, rows) >> random.randint(0, 16, rows)).astype(np.int16)
+        dy[random.randint(0, 3, rows) == 0] = 0
+        rate, draws = Rate(int(random.randint(128, 256)), 3), Random(int(random.randint(1, 2**31)))
+        facts = [n, rows, rate.m, rate.s, k, draws.state, is_nearest, *offset]
+        scaled, want = integers(x[offset[1] :][:n]) << (16 - bits), integers(w)
+        for row in range(rows):
+            m = fold(int(dy[row]), rate, k, draws)
+            if m != 0:
+                place = slice(offset[0] + row * n, offset[0] + (row + 1) * n)
+                dither = 0x8000 if is_nearest else draws.draw() >> 16
+                want[place] = saturate(want[place] + ((m * scaled + dither) >> 16), 16)
+        state = program.call(name, w, x, dy, np.array(facts, np.int32))
+        assert (w == want).all(), (n, rows, k, offset)
+        assert state & 0xFFFFFFFF == draws.state
 
 
 def test_rows_of_the_largest_products(program: Program) -> None:

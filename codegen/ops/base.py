@@ -452,7 +452,7 @@ class OptimizerOp(Op):
     # The size of the gradient does not matter: a sum over a batch is as good as its mean.
     normalises: ClassVar[bool] = False
     skips_zero: ClassVar[bool] = False  # a row whose changes are all 0 is not touched
-    takes_rows: ClassVar[bool] = False  # its C has a macro for a whole row of an outer product
+    takes_rows: ClassVar[bool] = False  # its C has macros for all rows, and all biases
     words: ClassVar[int] = 1  # random words that a row draws
     always_spreads: ClassVar[bool] = False  # elements of a row never share their random words
     # Beyond so many units of the slots a gradient is clipped.

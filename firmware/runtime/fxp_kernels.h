@@ -1900,34 +1900,6 @@ static FXP_OUTLINE void fxp_update16(int16_t *w, const int16_t *x, int n, int32_
     FXP_UPDATE_MVE(FXP_EIGHT16);
     return;
 #endif
-#if FXP_DSP
-#define FXP_UPDATE_2(w, x)                                                                         \
-    "smlabb r12, " x ", %[m], %[dither]\n\t"                                                       \
-    "smlatb " x ", " x ", %[m], %[dither]\n\t"                                                     \
-    "pkhtb " x ", " x ", r12, asr #16\n\t"                                                         \
-    "qadd16 " w ", " w ", " x "\n\t"
-#define FXP_UPDATE_8                                                                               \
-    "ldmia %[w], {r3, r4, r5, r6}\n\t"                                                             \
-    "ldmia %[x]!, {r8, r9, r10, r11}\n\t" FXP_UPDATE_2("r3", "r8") FXP_UPDATE_2("r4", "r9")        \
-        FXP_UPDATE_2("r5", "r10") FXP_UPDATE_2("r6", "r11") "stmia %[w]!, {r3, r4, r5, r6}\n\t"
-    if (fxp_are_words(w, x)) {
-        /* The count lies above m: registers are scarce. */
-        int32_t both = (int32_t)(((uint32_t)n << 16) | ((uint32_t)m & 0xFFFFu));
-        n &= 7;
-        __asm__ volatile("subs %[m], %[m], #0x100000\n\t"
-                         "blt 2f\n"
-                         "1:\n\t" FXP_UPDATE_8 FXP_UPDATE_8 "subs %[m], %[m], #0x100000\n\t"
-                         "bge 1b\n"
-                         "2:\n\t"
-                         "adds %[m], %[m], #0x80000\n\t"
-                         "blt 3f\n\t" FXP_UPDATE_8 "3:"
-                         : [w] "+r"(w), [x] "+r"(x), [m] "+r"(both)
-                         : [dither] "r"(dither)
-                         : "r3", "r4", "r5", "r6", "r8", "r9", "r10", "r11", "r12", "cc", "memory");
-    }
-#undef FXP_UPDATE_2
-#undef FXP_UPDATE_8
-#endif
 #if FXP_SSE2
     const __m128i factor = _mm_set1_epi16((int16_t)m), addend = _mm_set1_epi32(dither);
     for (; n >= 8; n -= 8, w += 8, x += 8) {
@@ -2092,4 +2064,156 @@ static FXP_OUTLINE void fxp_update16x8(int16_t *w, const int8_t *x, int n, int32
         *w = fxp_sat16(*w + ((m * (*x * 256) + dither) >> 16));
     }
 }
+
+/* Row after row of an outer product: what lies at w, `rows` times n weights, takes -rate * dy[o] *
+ * x[i]. The rate goes into the error of a row as in fxp_fold; what becomes 0 changes nothing. */
+#define FXP_LEARN(name, x_type, update, dither)                                                    \
+    static FXP_OUTLINE void name(int16_t *w, const x_type *x, int n, const int16_t *dy, int rows,  \
+                                 fxp_rate rate, int k, uint32_t *random)                           \
+    {                                                                                              \
+        for (; rows > 0; rows--, w += n) {                                                         \
+            const int32_t m = fxp_fold(*dy++, rate, k, random);                                    \
+            if (m != 0) {                                                                          \
+                update(w, x, n, m, dither);                                                        \
+            }                                                                                      \
+        }                                                                                          \
+    }                                                                                              \
+    FXP_ASSERT(name##_is_a_function, 1)
+
+#if FXP_DSP && !FXP_MVE
+FXP_LEARN(fxp_learn16_any, int16_t, fxp_update16, (int32_t)(fxp_draw(random) >> 16));
+
+static FXP_OUTLINE void fxp_learn16(int16_t *w, const int16_t *x, int n, const int16_t *dy,
+                                    int rows, fxp_rate rate, int k, uint32_t *random)
+{
+    /* clang-format off */
+#define FXP_DRAW(v)                                                                                \
+    "eor " v ", " v ", " v ", lsl #13\n\t"                                                         \
+    "eor " v ", " v ", " v ", lsr #17\n\t"                                                         \
+    "eor " v ", " v ", " v ", lsl #5\n\t"
+#define FXP_UPDATE_2(w, x)                                                                         \
+    "smlabb r12, " x ", r2, lr\n\t"                                                               \
+    "smlatb " x ", " x ", r2, lr\n\t"                                                             \
+    "pkhtb " x ", " x ", r12, asr #16\n\t"                                                        \
+    "qadd16 " w ", " w ", " x "\n\t"
+#define FXP_UPDATE_8                                                                               \
+    "ldmia r0, {r3, r4, r5, r6}\n\t"                                                              \
+    "ldmia r1!, {r8, r9, r10, r11}\n\t" FXP_UPDATE_2("r3", "r8") FXP_UPDATE_2("r4", "r9")         \
+        FXP_UPDATE_2("r5", "r10") FXP_UPDATE_2("r6", "r11") "stmia r0!, {r3, r4, r5, r6}\n\t"
+    if (k < 1 || k > 30 || n > INT16_MAX) {
+        fxp_learn16_any(w, x, n, dy, rows, rate, k, random);
+        return;
+    }
+    /* What a row begins with lies on the stack. The count of weights lies above its factor. */
+    register int16_t *r0 __asm__("r0") = w;
+    register const int16_t *r3 __asm__("r3") = dy;
+    register int r4 __asm__("r4") = rows;
+    register uint32_t r5 __asm__("r5") = *random;
+    register int r6 __asm__("r6") = -(int)rate.m;
+    register int r8 __asm__("r8") = k;
+    register int r9 __asm__("r9") = 32 - k;
+    register const int16_t *r10 __asm__("r10") = x;
+    register uint32_t r11 __asm__("r11") =
+        ((uint32_t)n << 16) | (!fxp_are_words(w, x) || (n & 1) != 0);
+    __asm__ volatile("push {r3, r4, r5, r6, r8, r9, r10, r11}\n"
+                     "1:\n\t"
+                     "ldm sp, {r3, r4, r5, r6, r8, r9, r10, r11}\n\t"
+                     "subs r4, r4, #1\n\t"
+                     "blt 9f\n\t"
+                     "ldrsh r12, [r3], #2\n\t"
+                     "cmp r12, #0\n\t"
+                     "beq 7f\n\t" FXP_DRAW("r5")
+                     "mul r12, r12, r6\n\t"
+                     "lsr r1, r5, r9\n\t"
+                     "add r12, r12, r1\n\t"
+                     "asrs r12, r12, r8\n\t"
+                     "beq 7f\n\t"
+                     "ssat r12, #16, r12\n\t" FXP_DRAW("r5")
+                     "lsr lr, r5, #16\n\t"
+                     "stm sp, {r3, r4, r5}\n\t"
+                     "pkhbt r2, r12, r11\n\t"
+                     "mov r1, r10\n\t"
+                     "lsls r11, r11, #31\n\t"
+                     "bne 6f\n\t"
+                     "subs r2, r2, #0x100000\n\t"
+                     "blt 3f\n"
+                     "2:\n\t" FXP_UPDATE_8 FXP_UPDATE_8
+                     "subs r2, r2, #0x100000\n\t"
+                     "bge 2b\n\t"
+                     "tst r2, #0xF0000\n\t"
+                     "beq 1b\n"
+                     "3:\n\t"
+                     "adds r2, r2, #0x80000\n\t"
+                     "it lt\n\t"
+                     "addlt r2, r2, #0x80000\n\t"
+                     "blt 6f\n\t" FXP_UPDATE_8
+                     "6:\n\t" /* pairs at any address */
+                     "subs r2, r2, #0x20000\n\t"
+                     "blt 5f\n"
+                     "4:\n\t"
+                     "ldr r3, [r0]\n\t"
+                     "ldr r8, [r1], #4\n\t" FXP_UPDATE_2("r3", "r8")
+                     "str r3, [r0], #4\n\t"
+                     "subs r2, r2, #0x20000\n\t"
+                     "bge 4b\n"
+                     "5:\n\t"
+                     "tst r2, #0x10000\n\t"
+                     "beq 1b\n\t"
+                     "ldrh r3, [r0]\n\t"
+                     "ldrsh r8, [r1]\n\t"
+                     "smlabb r8, r8, r2, lr\n\t"
+                     "asr r8, r8, #16\n\t"
+                     "qadd16 r3, r3, r8\n\t"
+                     "strh r3, [r0], #2\n\t"
+                     "b 1b\n"
+                     "7:\n\t" /* nothing changes */
+                     "stm sp, {r3, r4, r5}\n\t"
+                     "add r0, r0, r11, lsr #16\n\t"
+                     "add r0, r0, r11, lsr #16\n\t"
+                     "b 1b\n"
+                     "9:\n\t"
+                     "add sp, sp, #32"
+                     : "+r"(r0), "+r"(r3), "+r"(r4), "+r"(r5), "+r"(r6), "+r"(r8), "+r"(r9),
+                       "+r"(r10), "+r"(r11)
+                     :
+                     : "r1", "r2", "r12", "lr", "cc", "memory");
+    /* clang-format on */
+    *random = r5;
+#undef FXP_DRAW
+#undef FXP_UPDATE_2
+#undef FXP_UPDATE_8
+}
+#else
+FXP_LEARN(fxp_learn16, int16_t, fxp_update16, (int32_t)(fxp_draw(random) >> 16));
+#endif
+FXP_LEARN(fxp_learn16x8, int8_t, fxp_update16x8, (int32_t)(fxp_draw(random) >> 16));
+FXP_LEARN(fxp_learn16_nearest, int16_t, fxp_update16, 0x8000);
+FXP_LEARN(fxp_learn16x8_nearest, int8_t, fxp_update16x8, 0x8000);
+#undef FXP_LEARN
+
+/* b[i] -= m * dy[i], `shift` bits shorter, rounded to nearest and saturated. */
+#if FXP_MVE || defined(__AVR__)
+#define FXP_ADDS_HALF(shift) 0 /* fxp_change is short */
+#else
+#define FXP_ADDS_HALF(shift) ((shift) >= 1 && (shift) <= 30)
+#endif
+#define FXP_UPDATE_BIASES(bits)                                                                    \
+    static FXP_OUTLINE void fxp_update_biases##bits(int32_t *b, const int##bits##_t *dy, int n,    \
+                                                    uint8_t m, int shift)                          \
+    {                                                                                              \
+        if (FXP_ADDS_HALF(shift)) {                                                                \
+            const int32_t half = (int32_t)1 << (shift - 1);                                        \
+            for (; n > 0; n--, b++) {                                                              \
+                *b = fxp_add32(*b, (half - fxp_times16(*dy++, m)) >> shift);                       \
+            }                                                                                      \
+        }                                                                                          \
+        for (; n > 0; n--, b++) {                                                                  \
+            *b = fxp_add32(*b, fxp_change(-fxp_times16(*dy++, m), shift));                         \
+        }                                                                                          \
+    }                                                                                              \
+    FXP_ASSERT(fxp_update_biases##bits##_is_a_function, 1)
+FXP_UPDATE_BIASES(16);
+FXP_UPDATE_BIASES(8);
+#undef FXP_UPDATE_BIASES
+#undef FXP_ADDS_HALF
 #endif

@@ -90,10 +90,7 @@ static FXP_STEP void step_update_dense2_b(const int16_t dy[1], int dy_f, int32_t
                                           fxp_rate rate)
 {
     const int shift = dy_f + rate.s - FXP_BIAS_FRACTION;
-    for (int o = 0; o < 1; o++) {
-        const int32_t change = fxp_change(-fxp_times16(dy[o], rate.m), shift);
-        b[o] = fxp_add32(b[o], change);
-    }
+    fxp_update_biases16(b, dy, 1, rate.m, shift);
 }
 
 /* d_dense1: grad_x of dense, grad_x of sigmoid; |product| <= 2^30 */
@@ -127,15 +124,7 @@ static FXP_STEP void step_update_dense2_w(const int16_t dy[1], int dy_f, const i
                                           int16_t w[1], int w_f, fxp_rate rate, uint32_t *random)
 {
     const int k = dy_f + 15 + rate.s - w_f - 16;
-    for (int o = 0; o < 1; o++, w += 1) {
-        const int32_t n = fxp_fold(dy[o], rate, k, random);
-        if (n == 0) {
-            continue;
-        }
-        const uint32_t draw = fxp_draw(random);
-        const int32_t dither = (int32_t)(draw >> 16);
-        fxp_update16(w, x, 1, n, dither);
-    }
+    fxp_learn16(w, x, 1, dy, 1, rate, k, random);
 }
 
 /* The forward steps; returns the scores, which lie in the work area. */

@@ -109,10 +109,7 @@ static FXP_STEP fxp_scale step_loss(const int16_t x[1], const int16_t t[1], cons
 static FXP_STEP void step_update_dense2_b(const int8_t dy[1], int dy_f, int32_t b[1], fxp_rate rate)
 {
     const int shift = dy_f + rate.s - FXP_BIAS_FRACTION;
-    for (int o = 0; o < 1; o++) {
-        const int32_t change = fxp_change(-fxp_times16(dy[o], rate.m), shift);
-        b[o] = fxp_add32(b[o], change);
-    }
+    fxp_update_biases8(b, dy, 1, rate.m, shift);
 }
 
 /* d_dense1: grad_x of dense, grad_x of sigmoid; |product| <= 2^22 */
@@ -146,15 +143,7 @@ static FXP_STEP void step_update_dense2_w(const int8_t dy[1], int dy_f, const in
                                           int16_t w[3], int w_f, fxp_rate rate, uint32_t *random)
 {
     const int k = dy_f + 7 + 8 + rate.s - w_f - 16;
-    for (int o = 0; o < 1; o++, w += 3) {
-        const int32_t n = fxp_fold(dy[o], rate, k, random);
-        if (n == 0) {
-            continue;
-        }
-        const uint32_t draw = fxp_draw(random);
-        const int32_t dither = (int32_t)(draw >> 16);
-        fxp_update16x8(w, x, 3, n, dither);
-    }
+    fxp_learn16x8(w, x, 3, dy, 1, rate, k, random);
 }
 
 /* dense1_w: grad_w of dense, updates dense1_w; |product| <= 2^14 */
@@ -162,25 +151,14 @@ static FXP_STEP void step_update_dense1_w(const int8_t dy[3], int dy_f, const in
                                           int16_t w[6], int w_f, fxp_rate rate, uint32_t *random)
 {
     const int k = dy_f + 7 + 8 + rate.s - w_f - 16;
-    for (int o = 0; o < 3; o++, w += 2) {
-        const int32_t n = fxp_fold(dy[o], rate, k, random);
-        if (n == 0) {
-            continue;
-        }
-        const uint32_t draw = fxp_draw(random);
-        const int32_t dither = (int32_t)(draw >> 16);
-        fxp_update16x8(w, x, 2, n, dither);
-    }
+    fxp_learn16x8(w, x, 2, dy, 3, rate, k, random);
 }
 
 /* dense1_b: grad_b of dense, updates dense1_b; |product| <= 2^7 */
 static FXP_STEP void step_update_dense1_b(const int8_t dy[3], int dy_f, int32_t b[3], fxp_rate rate)
 {
     const int shift = dy_f + rate.s - FXP_BIAS_FRACTION;
-    for (int o = 0; o < 3; o++) {
-        const int32_t change = fxp_change(-fxp_times16(dy[o], rate.m), shift);
-        b[o] = fxp_add32(b[o], change);
-    }
+    fxp_update_biases8(b, dy, 3, rate.m, shift);
 }
 
 /* The forward steps; returns the scores, which lie in the work area. */
