@@ -101,7 +101,7 @@ void t_bias(const int32_t *b, int n, int f, int64_t *out);
 void t_narrow(const int64_t *v, int n, int shift, int32_t *out);
 void t_short(const int64_t *sums, const int32_t *b, int n, int shift, int f, int32_t *out);
 uint32_t t_learn16(int16_t *w, const int16_t *x, const int16_t *dy, const int32_t *facts);
-uint32_t t_learn16x8(int16_t *w, const int8_t *x, const int16_t *dy, const int32_t *facts);
+uint32_t t_learn16x8(int16_t *w, const int8_t *x, const int8_t *dy, const int32_t *facts);
 void t_biases(int32_t *b, const int16_t *dy, const int8_t *few, const int32_t *facts);
 /* facts: n, rows, m and s of the rate, k, the draw before, whether it rounds to nearest, where
    weights and numbers begin */
@@ -113,7 +113,7 @@ uint32_t t_learn16(int16_t *w, const int16_t *x, const int16_t *dy, const int32_
                                                    rate, facts[4], &draw);
     return draw;
 }
-uint32_t t_learn16x8(int16_t *w, const int8_t *x, const int16_t *dy, const int32_t *facts)
+uint32_t t_learn16x8(int16_t *w, const int8_t *x, const int8_t *dy, const int32_t *facts)
 {
     const fxp_rate rate = {(uint8_t)facts[2], (int8_t)facts[3]};
     uint32_t draw = (uint32_t)facts[5];
@@ -367,7 +367,7 @@ def test_rows_of_an_outer_product_learn(program: Program, bits: int, is_nearest:
     for (i, n), offset in product(enumerate(LENGTHS), ((0, 0), (1, 0), (0, 1))):
         k, rows = ks[(i + offset[0] + 2 * offset[1]) % len(ks)], 1 + i % 5
         w, x = drawn(random, 16, rows * n + 1), drawn(random, bits, n + 1)
-        dy = (drawn(random, 16, rows) >> random.randint(0, 16, rows)).astype(np.int16)
+        dy = drawn(random, bits, rows) >> random.randint(0, bits, rows).astype(x.dtype)
         dy[random.randint(0, 3, rows) == 0] = 0
         rate, draws = Rate(int(random.randint(128, 256)), 3), Random(int(random.randint(1, 2**31)))
         facts = [n, rows, rate.m, rate.s, k, draws.state, is_nearest, *offset]

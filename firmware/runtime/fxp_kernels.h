@@ -2065,11 +2065,18 @@ static FXP_OUTLINE void fxp_update16x8(int16_t *w, const int8_t *x, int n, int32
     }
 }
 
+/* What a layer calls once goes into its step where a call with many arguments costs the most. */
+#ifdef __AVR__
+#define FXP_LAYER FXP_INLINE
+#else
+#define FXP_LAYER FXP_OUTLINE
+#endif
+
 /* Row after row of an outer product: what lies at w, `rows` times n weights, takes -rate * dy[o] *
  * x[i]. The rate goes into the error of a row as in fxp_fold; what becomes 0 changes nothing. */
 #define FXP_LEARN(name, x_type, update, dither)                                                    \
-    static FXP_OUTLINE void name(int16_t *w, const x_type *x, int n, const int16_t *dy, int rows,  \
-                                 fxp_rate rate, int k, uint32_t *random)                           \
+    static FXP_LAYER void name(int16_t *w, const x_type *x, int n, const x_type *dy, int rows,     \
+                               fxp_rate rate, int k, uint32_t *random)                             \
     {                                                                                              \
         for (; rows > 0; rows--, w += n) {                                                         \
             const int32_t m = fxp_fold(*dy++, rate, k, random);                                    \
@@ -2198,8 +2205,8 @@ FXP_LEARN(fxp_learn16x8_nearest, int8_t, fxp_update16x8, 0x8000);
 #define FXP_ADDS_HALF(shift) ((shift) >= 1 && (shift) <= 30)
 #endif
 #define FXP_UPDATE_BIASES(bits)                                                                    \
-    static FXP_OUTLINE void fxp_update_biases##bits(int32_t *b, const int##bits##_t *dy, int n,    \
-                                                    uint8_t m, int shift)                          \
+    static FXP_LAYER void fxp_update_biases##bits(int32_t *b, const int##bits##_t *dy, int n,      \
+                                                  uint8_t m, int shift)                            \
     {                                                                                              \
         if (FXP_ADDS_HALF(shift)) {                                                                \
             const int32_t half = (int32_t)1 << (shift - 1);                                        \
