@@ -302,6 +302,16 @@ class _StepView:
         return "fxp_store32" if self._is_short else "fxp_store"
 
     @property
+    def stored_bits(self) -> str:
+        """What the store of long accumulators must know besides their shift: how large they are."""
+        accumulator = self._accumulator
+        if self._is_short:
+            return ""
+        if accumulator.has_bias and accumulator.bits == accumulator.raw_bits:
+            return f", fxp_bits_with_bias({accumulator.sum_bits}, f0)"
+        return f", {accumulator.bits}"
+
+    @property
     def is_plain(self) -> bool:
         """Accumulators of 32 bits are stored and nobody asks how large they were."""
         return self._is_short and not self.returns_scale and not self.sticky

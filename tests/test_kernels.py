@@ -58,7 +58,7 @@ _SETTLE = """
 void t_settle_{how}{of}(const {acc} *acc, const int32_t *n, int16_t *out, int8_t *few, {peak} *peak);
 void t_settle_{how}{of}(const {acc} *acc, const int32_t *n, int16_t *out, int8_t *few, {peak} *peak)
 {{
-    {store} wide = {store}_of(n[1]), slim = wide;
+    {store} wide = {store}_of(n[1]{most}), slim = wide;
     fxp_settle_{how}16{of}(&wide, acc, n[0], out{mask});
     fxp_settle_{how}8{of}(&slim, acc, n[0], few{mask_few});
     peak[0] = wide.peak;
@@ -148,7 +148,7 @@ void t_update16x8(int16_t *w, const int8_t *x, int n, const int32_t *m)
 }
 void t_settle(const int64_t *acc, int n, int shift, int32_t *out, uint64_t *peak)
 {
-    fxp_store wide = fxp_store_of(shift), slim = wide;
+    fxp_store wide = fxp_store_of(shift, 51), slim = wide;
     for (int i = 0; i < n; i++) {
         out[2 * i] = fxp_settle16(&wide, acc[i]);
         out[2 * i + 1] = fxp_settle8(&slim, acc[i]);
@@ -216,6 +216,7 @@ def harness() -> dict[str, str]:
     for how, bits in product(("sums", "positive", "masked"), (64, 32)):
         suffix = "" if bits == 64 else "32"
         facts = {"acc": f"int{bits}_t", "peak": f"uint{bits}_t", "store": f"fxp_store{suffix}"}
+        facts["most"] = "" if suffix else ", n[2]"
         masks = (
             {"mask": ", out", "mask_few": ", few"}
             if how == "masked"
@@ -494,7 +495,7 @@ def test_neighbouring_sums_settle_as_one_by_one(program: Program, how: str, widt
     for shift in (-9, 0, 1, 9, 16, 31, 32, 40):
         mask = random.randint(-1, 2, acc.size)
         many, few = mask.astype(np.int16), mask.astype(np.int8)
-        peak, settings = np.zeros(2, f"uint{width}"), np.array([acc.size, shift], np.int32)
+        peak, settings = np.zeros(2, f"uint{width}"), np.array([acc.size, shift, 40], np.int32)
         program.call(f"t_settle_{how}{name}", acc.astype(f"int{width}"), settings, many, few, peak)
         taken = {"sums": acc == acc, "positive": acc > 0, "masked": mask > 0}[how]
         for stored, bits in ((many, 16), (few, 8)):

@@ -324,16 +324,17 @@ static inline int64_t fxp_narrow(int64_t v, int shift, int bits)
 /* How a tensor's accumulators are shortened, and their magnitudes, joined by or. */
 typedef struct {
     uint64_t peak;
-    uint32_t half; /* of the unit; 0 where `shift` is not from 1 to 31 */
+    uint32_t half; /* of the unit; 0 where `shift` is not usual */
     int shift;
 } fxp_store;
 
-static inline fxp_store fxp_store_of(int shift)
+/* Accumulators are at most 2^bits. Shifts are usual from 1 to 31 if 32 bits hold what is left. */
+static inline fxp_store fxp_store_of(int shift, int bits)
 {
 #if FXP_MVE
     shift = fxp_near_shift(shift);
 #endif
-    const int usual = shift >= 1 && shift <= 31;
+    const int usual = shift >= 1 && shift <= 31 && bits - shift <= 30;
     const fxp_store store = {0, usual ? (uint32_t)1 << (shift - 1) : 0, shift};
     return store;
 }
@@ -345,7 +346,7 @@ static inline int32_t fxp_settled(fxp_store *store, int64_t acc)
 #if FXP_MVE
     return fxp_cut32(fxp_rounded(acc, store->shift));
 #else
-    return fxp_cut(acc + (int64_t)store->half, store->shift);
+    return (int32_t)((acc + (int64_t)store->half) >> store->shift);
 #endif
 }
 
@@ -391,6 +392,13 @@ static FXP_SHARED int32_t fxp_settle8(fxp_store *store, int64_t acc)
 static FXP_SHARED int32_t fxp_settle16(fxp_store *store, int64_t acc)
 {
     return fxp_is_usual(store) ? fxp_settle16_usual(store, acc) : fxp_settle16_any(store, acc);
+}
+
+/* Bits of a sum of `bits` bits and a bias with f fraction bits. */
+static inline int fxp_bits_with_bias(int bits, int f)
+{
+    const int of_bias = 31 - FXP_BIAS_FRACTION + f;
+    return (bits > of_bias ? bits : of_bias) + 1;
 }
 
 /* A bias with f fraction bits. */

@@ -1787,7 +1787,89 @@ static FXP_OUTLINE void fxp_add_biases(const int32_t *b, int f, int count, int64
 
 FXP_SETTLE(16, 16_any, fxp_store, int64_t, fxp_settle16_any, FXP_NEVER);
 FXP_SETTLE(8, 8_any, fxp_store, int64_t, fxp_settle8_any, FXP_NEVER);
+#if FXP_DSP && !FXP_MVE
+/* The loop in assembly: r8 and r9 join the magnitudes of the accumulators, in r10 and r11. `take`
+ * may leave for 2, where 0 is stored; `join` and `check` are what the others differ in. */
+/* clang-format off */
+#define FXP_SETTLE_16(own, take, join, check)                                                      \
+    register const int64_t *r0 __asm__("r0") = sums;                                               \
+    register int r1 __asm__("r1") = count;                                                         \
+    register int16_t *r2 __asm__("r2") = out;                                                      \
+    register uint32_t r4 __asm__("r4") = own->half;                                                \
+    register int r5 __asm__("r5") = own->shift;                                                    \
+    register int r6 __asm__("r6") = 32 - own->shift;                                               \
+    register uint32_t r8 __asm__("r8") = (uint32_t)own->peak;                                      \
+    register uint32_t r9 __asm__("r9") = (uint32_t)(own->peak >> 32);                              \
+    __asm__ volatile("cmp %[n], #0\n\t"                                                            \
+                     "ble 4f\n"                                                                    \
+                     "1:\n\t"                                                                      \
+                     "ldrd r10, r11, [%[sums]], #8\n\t" take join                                  \
+                     "adds r10, r10, %[half]\n\t"                                                  \
+                     "adc r11, r11, #0\n\t"                                                        \
+                     "lsr r10, r10, %[shift]\n\t"                                                  \
+                     "lsl r11, r11, %[up]\n\t"                                                     \
+                     "orrs r10, r10, r11\n\t" check                                                \
+                     "ssat r10, #16, r10\n"                                                        \
+                     "3:\n\t"                                                                      \
+                     "subs %[n], %[n], #1\n\t"                                                     \
+                     "strh r10, [%[out]], #2\n\t"                                                  \
+                     "bgt 1b\n\t"                                                                  \
+                     "b 4f\n"                                                                      \
+                     "2:\n\t"                                                                      \
+                     "mov r10, #0\n\t"                                                             \
+                     "b 3b\n"                                                                      \
+                     "4:"                                                                          \
+                     : [sums] "+r"(r0), [n] "+r"(r1), [out] "+r"(r2), "+r"(r3), [low] "+r"(r8),    \
+                       [high] "+r"(r9)                                                             \
+                     : [half] "r"(r4), [shift] "r"(r5), [up] "r"(r6)                               \
+                     : "r10", "r11", "r12", "cc", "memory");                                       \
+    own->peak = ((uint64_t)r9 << 32) | r8
+#define FXP_JOIN                                                                                   \
+    "eor r12, r10, r11, asr #31\n\t"                                                               \
+    "orr %[low], %[low], r12\n\t"                                                                 \
+    "eor r12, r11, r11, asr #31\n\t"                                                               \
+    "orr %[high], %[high], r12\n\t"
+
+static FXP_OUTLINE void fxp_settle_sums16(fxp_store *store, const int64_t *sums, int count,
+                                          int16_t *out)
+{
+    if (!fxp_is_usual(store)) {
+        fxp_settle_sums16_any(store, sums, count, out);
+        return;
+    }
+    register int r3 __asm__("r3") = 0;
+    FXP_SETTLE_16(store, "", FXP_JOIN, "");
+}
+
+static FXP_OUTLINE void fxp_settle_positive16(fxp_store *store, const int64_t *sums, int count,
+                                              int16_t *out)
+{
+    if (!fxp_is_usual(store)) {
+        fxp_settle_positive16_any(store, sums, count, out);
+        return;
+    }
+    register int r3 __asm__("r3") = 0;
+    FXP_SETTLE_16(store, "rsbs r12, r10, #0\n\tsbcs r12, %3, r11\n\tbge 2f\n\t",
+                  "orr %[low], %[low], r10\n\torr %[high], %[high], r11\n\t",
+                  "it eq\n\tmoveq r10, #1\n\t");
+}
+
+static FXP_OUTLINE void fxp_settle_masked16(fxp_store *store, const int64_t *sums, int count,
+                                            int16_t *out, const int16_t *y)
+{
+    if (!fxp_is_usual(store)) {
+        fxp_settle_masked16_any(store, sums, count, out, y);
+        return;
+    }
+    register const int16_t *r3 __asm__("r3") = y;
+    FXP_SETTLE_16(store, "ldrsh r12, [%3], #2\n\tcmp r12, #0\n\tble 2f\n\t", FXP_JOIN, "");
+}
+/* clang-format on */
+#undef FXP_SETTLE_16
+#undef FXP_JOIN
+#else
 FXP_SETTLE(16, 16, fxp_store, int64_t, fxp_settle16_usual, FXP_UNUSUAL);
+#endif
 FXP_SETTLE(8, 8, fxp_store, int64_t, fxp_settle8_usual, FXP_UNUSUAL);
 FXP_SETTLE(16, 16_of32, fxp_store32, int32_t, fxp_settle16_of32, FXP_NEVER);
 FXP_SETTLE(8, 8_of32, fxp_store32, int32_t, fxp_settle8_of32, FXP_NEVER);

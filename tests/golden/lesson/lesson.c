@@ -37,7 +37,7 @@ static FXP_STEP void step_sigmoid1(const int16_t x[1], const int16_t w[1], int w
 {
     const int f0 = w_f + 15;
     const int f1 = 16;
-    fxp_store store = fxp_store_of(f1 - 15);
+    fxp_store store = fxp_store_of(f1 - 15, 16);
     int64_t sums[4];
     for (int first = 0; first < 1; first += 4) {
         const int count = fxp_part(1 - first, 4);
@@ -100,7 +100,7 @@ static FXP_STEP fxp_scale step_d_dense1(const int16_t dy[1], int dy_f, const int
     const int f0 = w_f + dy_f;
     const int f1 = f0 + 30;
     const int out_f = f1 + range_f;
-    fxp_store store = fxp_store_of(f1 - out_f);
+    fxp_store store = fxp_store_of(f1 - out_f, 60);
     FXP_RUN(walk, 1, 1);
     int64_t sums[FXP_COLUMNS];
     for (int first = 0; first < 1; first += FXP_COLUMNS) {

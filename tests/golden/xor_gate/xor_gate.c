@@ -37,7 +37,7 @@ static FXP_STEP void step_sigmoid1(const int8_t x[2], const int16_t w[6], int w_
 {
     const int f0 = w_f + 7;
     const int f1 = 16;
-    fxp_store store = fxp_store_of(f1 - 7);
+    fxp_store store = fxp_store_of(f1 - 7, 16);
     int64_t sums[4];
     for (int first = 0; first < 3; first += 4) {
         const int count = fxp_part(3 - first, 4);
@@ -57,7 +57,7 @@ static FXP_STEP void step_sigmoid2(const int8_t x[3], const int16_t w[3], int w_
 {
     const int f0 = w_f + 7;
     const int f1 = 16;
-    fxp_store store = fxp_store_of(f1 - 15);
+    fxp_store store = fxp_store_of(f1 - 15, 16);
     int64_t sums[4];
     for (int first = 0; first < 1; first += 4) {
         const int count = fxp_part(1 - first, 4);
@@ -119,7 +119,7 @@ static FXP_STEP fxp_scale step_d_dense1(const int8_t dy[1], int dy_f, const int1
     const int f0 = w_f + dy_f;
     const int f1 = f0 + 30;
     const int out_f = f1 + range_f;
-    fxp_store store = fxp_store_of(f1 - out_f);
+    fxp_store store = fxp_store_of(f1 - out_f, 52);
     FXP_RUN(walk, 1, 3);
     int64_t sums[FXP_COLUMNS];
     for (int first = 0; first < 3; first += FXP_COLUMNS) {
