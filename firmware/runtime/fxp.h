@@ -1192,25 +1192,49 @@ static FXP_OUTLINE int fxp_near_rail16(const int16_t *w, int32_t n)
                      : "lr", "q0", "memory");
     return (int16_t)~low >= 32768 - 512 || (int16_t)high >= 32768 - 512;
 #elif FXP_DSP
-    /* w + 0x8200, as numbers without a sign, are below 0x400 where w is near; the others reach
-     * 0xFFFF when 0xFBFF is added. */
-    uint32_t all = 0xFFFFFFFFu;
-    if (((uintptr_t)w & 3u) == 0) {
-        for (; n >= 8; n -= 8) {
-#define FXP_SEE(pair)                                                                              \
-    "uadd16 " pair ", " pair ", %[near]\n\t"                                                       \
-    "uqadd16 " pair ", " pair ", %[rest]\n\t"                                                      \
-    "and %[all], %[all], " pair "\n\t"
-            __asm__ volatile("ldmia %[w]!, {r3, r4, r5, r6}\n\t" FXP_SEE("r3") FXP_SEE("r4")
-                                 FXP_SEE("r5") FXP_SEE("r6")
-                             : [w] "+r"(w), [all] "+r"(all)
+    /* Most weights have 15 bits; the flag Q tells of the others. Only then: w + 0x8200, as numbers
+     * without a sign, are below 0x400 where w is near; the rest reach 0xFFFF when 0xFBFF is added. */
+    const int eights = ((uintptr_t)w & 3u) == 0 ? n >> 3 : 0;
+    if (eights > 0) {
+        const int16_t *at = w;
+        int32_t left = eights;
+        uint32_t all = 0;
+        __asm__ volatile("msr APSR_nzcvq, %[all]\n"
+                         "1:\n\t"
+                         "ldmia %[w]!, {r3, r4, r5, r6}\n\t"
+                         "ssat16 r3, #15, r3\n\t"
+                         "ssat16 r4, #15, r4\n\t"
+                         "ssat16 r5, #15, r5\n\t"
+                         "ssat16 r6, #15, r6\n\t"
+                         "subs %[n], %[n], #1\n\t"
+                         "bgt 1b\n\t"
+                         "mrs %[all], APSR"
+                         : [w] "+r"(at), [n] "+r"(left), [all] "+r"(all)
+                         :
+                         : "r3", "r4", "r5", "r6", "cc", "memory");
+        if ((all & 0x08000000u) != 0) {
+            all = 0xFFFFFFFFu;
+            at = w;
+            left = 2 * eights;
+            __asm__ volatile("1:\n\t"
+                             "ldmia %[w]!, {r3, r4}\n\t"
+                             "uadd16 r3, r3, %[near]\n\t"
+                             "uadd16 r4, r4, %[near]\n\t"
+                             "uqadd16 r3, r3, %[rest]\n\t"
+                             "uqadd16 r4, r4, %[rest]\n\t"
+                             "and %[all], %[all], r3\n\t"
+                             "and %[all], %[all], r4\n\t"
+                             "subs %[n], %[n], #1\n\t"
+                             "bgt 1b"
+                             : [w] "+r"(at), [n] "+r"(left), [all] "+r"(all)
                              : [near] "r"(0x82008200u), [rest] "r"(0xFBFFFBFFu)
-                             : "r3", "r4", "r5", "r6", "memory");
-#undef FXP_SEE
+                             : "r3", "r4", "cc", "memory");
+            if (all != 0xFFFFFFFFu) {
+                return 1;
+            }
         }
-    }
-    if (all != 0xFFFFFFFFu) {
-        return 1;
+        w = at;
+        n -= 8 * eights;
     }
 #endif
 #if !FXP_MVE

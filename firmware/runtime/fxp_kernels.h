@@ -2186,15 +2186,21 @@ static FXP_OUTLINE void fxp_learn16(int16_t *w, const int16_t *x, int n, const i
     "pkhtb " x ", " x ", r12, asr #16\n\t"                                                        \
     "qadd16 " w ", " w ", " x "\n\t"
 #define FXP_UPDATE_8                                                                               \
-    "ldmia r0, {r3, r4, r5, r6}\n\t"                                                              \
-    "ldmia r1!, {r8, r9, r10, r11}\n\t" FXP_UPDATE_2("r3", "r8") FXP_UPDATE_2("r4", "r9")         \
-        FXP_UPDATE_2("r5", "r10") FXP_UPDATE_2("r6", "r11") "stmia r0!, {r3, r4, r5, r6}\n\t"
-    if (k < 1 || k > 30 || n > INT16_MAX) {
+    "ldmia.w r0, {r3, r4, r5, r6}\n\t"                                                            \
+    "ldmia.w r1!, {r8, r9, r10, r11}\n\t" FXP_UPDATE_2("r3", "r8") FXP_UPDATE_2("r4", "r9")         \
+        FXP_UPDATE_2("r5", "r10") FXP_UPDATE_2("r6", "r11") "stmia.w r0!, {r3, r4, r5, r6}\n\t"
+#define FXP_EIGHT_BYTES 76 /* of the code of FXP_UPDATE_8: instructions of four bytes each */
+    if (k < 1 || k > 30 || n > INT16_MAX - 32) {
         fxp_learn16_any(w, x, n, dy, rows, rate, k, random);
         return;
     }
-    /* What a row begins with lies on the stack. The count of weights lies above its factor. */
+    /* What a row begins with lies on the stack. Its loop takes four times eight weights and is
+     * entered where the eights that are left over begin; the count lies above the row's factor. */
+    const int eights = fxp_are_words(w, x) && (n & 1) == 0 ? n >> 3 : 0;
+    const int count = eights == 0 ? n : (((eights - 1) >> 2) * 32) + (n & 7);
     register int16_t *r0 __asm__("r0") = w;
+    register int r1 __asm__("r1") = FXP_EIGHT_BYTES * (-eights & 3);
+    register int r2 __asm__("r2") = 2 * n;
     register const int16_t *r3 __asm__("r3") = dy;
     register int r4 __asm__("r4") = rows;
     register uint32_t r5 __asm__("r5") = *random;
@@ -2202,41 +2208,36 @@ static FXP_OUTLINE void fxp_learn16(int16_t *w, const int16_t *x, int n, const i
     register int r8 __asm__("r8") = k;
     register int r9 __asm__("r9") = 32 - k;
     register const int16_t *r10 __asm__("r10") = x;
-    register uint32_t r11 __asm__("r11") =
-        ((uint32_t)n << 16) | (!fxp_are_words(w, x) || (n & 1) != 0);
-    __asm__ volatile("push {r3, r4, r5, r6, r8, r9, r10, r11}\n"
+    register uint32_t r11 __asm__("r11") = ((uint32_t)count << 16) | (eights == 0 ? 1 : 0);
+    __asm__ volatile("mov r12, r1\n\t"
+                     "mov lr, r2\n\t"
+                     "push {r3, r4, r5, r6, r8, r9, r10, r11, r12, lr}\n"
                      "1:\n\t"
-                     "ldm sp, {r3, r4, r5, r6, r8, r9, r10, r11}\n\t"
+                     "ldm sp, {r3, r4, r5, r6, r8, r9, r10, r11, r12, lr}\n\t"
                      "subs r4, r4, #1\n\t"
                      "blt 9f\n\t"
-                     "ldrsh r12, [r3], #2\n\t"
-                     "cmp r12, #0\n\t"
+                     "ldrsh r1, [r3], #2\n\t"
+                     "cmp r1, #0\n\t"
                      "beq 7f\n\t" FXP_DRAW("r5")
-                     "mul r12, r12, r6\n\t"
-                     "lsr r1, r5, r9\n\t"
-                     "add r12, r12, r1\n\t"
-                     "asrs r12, r12, r8\n\t"
+                     "muls r1, r6, r1\n\t"
+                     "lsr r2, r5, r9\n\t"
+                     "add r1, r1, r2\n\t"
+                     "asrs r1, r1, r8\n\t"
                      "beq 7f\n\t"
-                     "ssat r12, #16, r12\n\t" FXP_DRAW("r5")
+                     "ssat r1, #16, r1\n\t" FXP_DRAW("r5")
                      "lsr lr, r5, #16\n\t"
                      "stm sp, {r3, r4, r5}\n\t"
-                     "pkhbt r2, r12, r11\n\t"
+                     "pkhbt r2, r1, r11\n\t"
                      "mov r1, r10\n\t"
                      "lsls r11, r11, #31\n\t"
-                     "bne 6f\n\t"
-                     "subs r2, r2, #0x100000\n\t"
-                     "blt 3f\n"
-                     "2:\n\t" FXP_UPDATE_8 FXP_UPDATE_8
-                     "subs r2, r2, #0x100000\n\t"
+                     "bne 3f\n\t"
+                     "add pc, r12\n\t"
+                     "nop\n"
+                     "2:\n\t" FXP_UPDATE_8 FXP_UPDATE_8 FXP_UPDATE_8 FXP_UPDATE_8
+                     "subs r2, r2, #0x200000\n\t"
                      "bge 2b\n\t"
-                     "tst r2, #0xF0000\n\t"
-                     "beq 1b\n"
-                     "3:\n\t"
-                     "adds r2, r2, #0x80000\n\t"
-                     "it lt\n\t"
-                     "addlt r2, r2, #0x80000\n\t"
-                     "blt 6f\n\t" FXP_UPDATE_8
-                     "6:\n\t" /* pairs at any address */
+                     "adds r2, r2, #0x200000\n"
+                     "3:\n\t" /* pairs at any address */
                      "subs r2, r2, #0x20000\n\t"
                      "blt 5f\n"
                      "4:\n\t"
@@ -2246,8 +2247,8 @@ static FXP_OUTLINE void fxp_learn16(int16_t *w, const int16_t *x, int n, const i
                      "subs r2, r2, #0x20000\n\t"
                      "bge 4b\n"
                      "5:\n\t"
-                     "tst r2, #0x10000\n\t"
-                     "beq 1b\n\t"
+                     "lsls r3, r2, #15\n\t"
+                     "bpl 1b\n\t"
                      "ldrh r3, [r0]\n\t"
                      "ldrsh r8, [r1]\n\t"
                      "smlabb r8, r8, r2, lr\n\t"
@@ -2257,20 +2258,20 @@ static FXP_OUTLINE void fxp_learn16(int16_t *w, const int16_t *x, int n, const i
                      "b 1b\n"
                      "7:\n\t" /* nothing changes */
                      "stm sp, {r3, r4, r5}\n\t"
-                     "add r0, r0, r11, lsr #16\n\t"
-                     "add r0, r0, r11, lsr #16\n\t"
+                     "add r0, r0, lr\n\t"
                      "b 1b\n"
                      "9:\n\t"
-                     "add sp, sp, #32"
-                     : "+r"(r0), "+r"(r3), "+r"(r4), "+r"(r5), "+r"(r6), "+r"(r8), "+r"(r9),
-                       "+r"(r10), "+r"(r11)
+                     "add sp, sp, #40"
+                     : "+r"(r0), "+r"(r1), "+r"(r2), "+r"(r3), "+r"(r4), "+r"(r5), "+r"(r6),
+                       "+r"(r8), "+r"(r9), "+r"(r10), "+r"(r11)
                      :
-                     : "r1", "r2", "r12", "lr", "cc", "memory");
+                     : "r12", "lr", "cc", "memory");
     /* clang-format on */
     *random = r5;
 #undef FXP_DRAW
 #undef FXP_UPDATE_2
 #undef FXP_UPDATE_8
+#undef FXP_EIGHT_BYTES
 }
 #else
 FXP_LEARN(fxp_learn16, int16_t, fxp_update16, (int32_t)(fxp_draw(random) >> 16));
