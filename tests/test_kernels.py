@@ -88,6 +88,7 @@ void t_readers(int place, int stride, int kernel, int outputs, int32_t *readers)
     readers[2] = found.output;
 }
 void t_copy(int8_t *out, const int8_t *from, int n);
+void t_copy_to(int8_t *out, const int8_t *from, int n, int at, int to);
 void t_zero(int8_t *out, int n);
 void t_widen(int16_t *out, const int8_t *from, int n);
 void t_update16(int16_t *w, const int16_t *x, int n, const int32_t *m);
@@ -137,6 +138,10 @@ void t_zero(int8_t *out, int n)
 void t_copy(int8_t *out, const int8_t *from, int n)
 {
     fxp_copy(out, from, n);
+}
+void t_copy_to(int8_t *out, const int8_t *from, int n, int at, int to)
+{
+    fxp_copy(out + to, from + at, n);
 }
 void t_update16(int16_t *w, const int16_t *x, int n, const int32_t *m)
 {
@@ -272,6 +277,7 @@ def test_rows_are_sums_of_products_and_biases(program: Program, name: str) -> No
     random = np.random.RandomState(1)
     for n, rows, first in SHAPES:
         w, x = drawn(random, TYPES[name][0], rows * n + first), drawn(random, TYPES[name][1], n)
+        x[random.random_sample(n) < 0.5 * (rows % 2)] = 0
         b = drawn(random, 32, rows)
         products = integers(w[first:]).reshape(rows, n) * integers(x)
         for f in (-1, 0, 3, BIAS_FRACTION, BIAS_FRACTION + 9, BIAS_FRACTION + 30):
@@ -469,6 +475,10 @@ def test_copy(program: Program) -> None:
         program.call("t_zero", out, n)
         assert not out[:n].any()
         assert out[n] == 99
+        for at, to in ((0, 1), (2, 0), (2, 2), (1, 1), (4, 2)):
+            source, out = drawn(random, 8, n + at), np.full(n + to + 1, 99, np.int8)
+            program.call("t_copy_to", out, source, n, at, to)
+            assert out.tolist() == [99] * to + source[at:].tolist() + [99], (n, at, to)
 
 
 def test_settling_rounds_once_and_keeps_the_peak(program: Program) -> None:

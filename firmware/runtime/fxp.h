@@ -1193,7 +1193,7 @@ static FXP_OUTLINE int fxp_near_rail16(const int16_t *w, int32_t n)
     return (int16_t)~low >= 32768 - 512 || (int16_t)high >= 32768 - 512;
 #elif FXP_DSP
     /* Most weights have 15 bits; the flag Q tells of the others. Only then: w + 0x8200, as numbers
-     * without a sign, are below 0x400 where w is near; the rest reach 0xFFFF when 0xFBFF is added. */
+     * without a sign, are below 0x400 where w is near; the rest reach 0xFFFF with 0xFBFF. */
     const int eights = ((uintptr_t)w & 3u) == 0 ? n >> 3 : 0;
     if (eights > 0) {
         const int16_t *at = w;

@@ -514,41 +514,65 @@ static inline int64_t fxp_whole_of(const fxp_two_sums *two, int j)
     "mov r6, r9\n\t"                                                                               \
     "stmia r4!, {r5, r6}\n\t"
 
-/* A product of each row. */
-#define FXP_TWO_PRODUCTS                                                                           \
-    "ldrsh r4, [r0, r3]\n\t"                                                                       \
+/* clang-format off */
+/* A product of each row; where `skip` goes to 8, of one that is 0 nothing is computed. */
+#define FXP_TWO_PRODUCTS(skip)                                                                     \
+    "ldrsh r4, [r0, r3]\n\t" skip                                                                  \
     "ldrsh r7, [r1, r3]\n\t"                                                                       \
-    "muls r7, r4, r7\n\t" FXP_ADD_PRODUCT("r7", "r5", "r8") "ldrsh r7, [r2, r3]\n\t"               \
-                                                            "muls r7, r4, r7\n\t" FXP_ADD_PRODUCT( \
-                                                                "r7", "r6",                        \
-                                                                "r9") "adds r3, r3, #2\n\t"
+    "muls r7, r4, r7\n\t" FXP_ADD_PRODUCT("r7", "r5", "r8")                                        \
+    "ldrsh r7, [r2, r3]\n\t"                                                                       \
+    "muls r7, r4, r7\n\t" FXP_ADD_PRODUCT("r7", "r6", "r9")                                        \
+    "8:\n\t"                                                                                       \
+    "adds r3, r3, #2\n\t"
+#define FXP_SKIP_ZERO "cmp r4, #0\n\tbeq 8f\n\t"
 
-/* Products of x with two rows of n. */
+/* Whether so many of n numbers are 0, as far as four of them tell, that it pays to skip those: to
+ * look costs two instructions for a number, and saves seven or eight. */
+static inline int fxp_are_sparse(const int16_t *x, int n)
+{
+    const int step = n >> 2;
+    const int first = (x[0] == 0) + (x[step] == 0);
+    return n >= 4 && first + (x[2 * step] == 0) + (x[3 * step] == 0) > 1;
+}
+
+/* Products of x with two rows of n; is_sparse says whether it is worth looking for zeros. */
 static FXP_OUTLINE void fxp_two_rows16(const int16_t *w, const int16_t *v, const int16_t *x, int n,
-                                       fxp_two_sums *two)
+                                       int is_sparse, fxp_two_sums *two)
 {
     register const int16_t *r0 __asm__("r0") = x + n;
     register const int16_t *r1 __asm__("r1") = w + n;
     register const int16_t *r2 __asm__("r2") = v + n;
     register int32_t r3 __asm__("r3") = -2 * (int32_t)n;
     register fxp_two_sums *r4 __asm__("r4") = two;
+    register int r5 __asm__("r5") = is_sparse;
     /* All registers are needed, and no compiler finds them all. */
     __asm__ volatile(".syntax unified\n\t"
                      "push {r4, r5, r6, r7}\n\t"
+                     "mov r12, r5\n\t"
                      "movs r5, #0\n\t"
                      "movs r6, #0\n\t"
                      "mov r8, r5\n\t"
                      "mov r9, r5\n\t"
                      "cmp r3, #0\n\t"
                      "beq 3f\n\t"
+                     "cmp r12, r5\n\t"
+                     "bne 4f\n\t"
                      "lsls r4, r3, #30\n\t" /* n is odd */
                      "bne 2f\n"
-                     "1:\n\t" FXP_TWO_PRODUCTS "2:\n\t" FXP_TWO_PRODUCTS "bne 1b\n"
+                     "1:\n\t" FXP_TWO_PRODUCTS("") "2:\n\t" FXP_TWO_PRODUCTS("")
+                     "bne 1b\n\t"
+                     "b 3f\n"
+                     "4:\n\t"
+                     "lsls r4, r3, #30\n\t"
+                     "bne 2f\n"
+                     "1:\n\t" FXP_TWO_PRODUCTS(FXP_SKIP_ZERO)
+                     "2:\n\t" FXP_TWO_PRODUCTS(FXP_SKIP_ZERO) "bne 1b\n"
                      "3:\n\t" FXP_KEEP_TWO "pop {r5, r6, r7}"
                      : "+r"(r3), "+r"(r4)
-                     : "r"(r0), "r"(r1), "r"(r2)
-                     : "r8", "r9", "cc", "memory");
+                     : "r"(r0), "r"(r1), "r"(r2), "r"(r5)
+                     : "r8", "r9", "r12", "cc", "memory");
 }
+/* clang-format on */
 
 /* What sums of two columns need, in bytes: where they are, how far the next row of weights is, the
  * next run of weights from the end of one, and the next of errors; then a run, below 0, and how
@@ -634,6 +658,7 @@ static FXP_OUTLINE void fxp_one_column16(const int16_t *w, int step, const int16
 }
 #undef FXP_ADD_PRODUCT
 #undef FXP_TWO_PRODUCTS
+#undef FXP_SKIP_ZERO
 #undef FXP_TWO_PRODUCTS_DOWN
 #undef FXP_KEEP_TWO
 #endif
@@ -987,9 +1012,10 @@ static FXP_OUTLINE void fxp_rows16(const int16_t *w, const int16_t *x, int n, co
                      : "r9", "r10", "r11", "r12", "lr", "cc", "memory");
 #elif FXP_SMALL_THUMB
     fxp_two_sums two;
+    const int is_sparse = fxp_are_sparse(x, n);
     for (int j = 0; j < rows; j++, w += n) {
         if (j % 2 == 0) {
-            fxp_two_rows16(w, j + 1 < rows ? w + n : w, x, n, &two);
+            fxp_two_rows16(w, j + 1 < rows ? w + n : w, x, n, is_sparse, &two);
         }
         sums[j] = fxp_whole_of(&two, j % 2) + (b == NULL ? 0 : fxp_bias(b[j], f));
     }
@@ -1057,8 +1083,9 @@ static FXP_OUTLINE void fxp_rows16_short(const int16_t *w, const int16_t *x, int
 {
 #if FXP_SMALL_THUMB
     fxp_two_sums two;
+    const int is_sparse = fxp_are_sparse(x, n);
     for (; rows > 0; rows -= 2, w += 2 * n, sums += 2) {
-        fxp_two_rows16(w, rows > 1 ? w + n : w, x, n, &two);
+        fxp_two_rows16(w, rows > 1 ? w + n : w, x, n, is_sparse, &two);
         for (int j = 0; j < 2 && j < rows; j++) {
             const int32_t sum = fxp_short_of(&two, j, shift);
             sums[j] = b == NULL ? sum : fxp_add32(sum, fxp_bias32(*b++, f));
@@ -1951,6 +1978,26 @@ static FXP_OUTLINE void fxp_copy(void *out, const void *from, int bytes)
                      : [out] "+r"(out), [from] "+r"(from), [n] "+r"(bytes)
                      :
                      : "r3", "r4", "r5", "r6", "cc", "memory");
+#elif FXP_SMALL_THUMB
+    uint8_t *to = (uint8_t *)out;
+    const uint8_t *at = (const uint8_t *)from;
+    if ((((uintptr_t)to | (uintptr_t)at) & 3u) == 0) {
+        for (; bytes >= 8; bytes -= 8) {
+            __asm__ volatile("ldmia %[from]!, {r3, r4}\n\t"
+                             "stmia %[out]!, {r3, r4}"
+                             : [out] "+l"(to), [from] "+l"(at)
+                             :
+                             : "r3", "r4", "memory");
+        }
+    }
+    if ((((uintptr_t)to | (uintptr_t)at) & 1u) == 0) {
+        for (; bytes >= 2; bytes -= 2, to += 2, at += 2) {
+            memcpy(__builtin_assume_aligned(to, 2), __builtin_assume_aligned(at, 2), 2);
+        }
+    }
+    for (; bytes > 0; bytes--) {
+        *to++ = *at++;
+    }
 #else
     memcpy(out, from, (size_t)bytes);
 #endif
@@ -2177,8 +2224,8 @@ static FXP_OUTLINE void fxp_learn16(int16_t *w, const int16_t *x, int n, const i
 {
     /* clang-format off */
 #define FXP_DRAW(v)                                                                                \
-    "eor " v ", " v ", " v ", lsl #13\n\t"                                                         \
-    "eor " v ", " v ", " v ", lsr #17\n\t"                                                         \
+    "eor " v ", " v ", " v ", lsl #13\n\t"                                                        \
+    "eor " v ", " v ", " v ", lsr #17\n\t"                                                        \
     "eor " v ", " v ", " v ", lsl #5\n\t"
 #define FXP_UPDATE_2(w, x)                                                                         \
     "smlabb r12, " x ", r2, lr\n\t"                                                               \
@@ -2187,8 +2234,9 @@ static FXP_OUTLINE void fxp_learn16(int16_t *w, const int16_t *x, int n, const i
     "qadd16 " w ", " w ", " x "\n\t"
 #define FXP_UPDATE_8                                                                               \
     "ldmia.w r0, {r3, r4, r5, r6}\n\t"                                                            \
-    "ldmia.w r1!, {r8, r9, r10, r11}\n\t" FXP_UPDATE_2("r3", "r8") FXP_UPDATE_2("r4", "r9")         \
-        FXP_UPDATE_2("r5", "r10") FXP_UPDATE_2("r6", "r11") "stmia.w r0!, {r3, r4, r5, r6}\n\t"
+    "ldmia.w r1!, {r8, r9, r10, r11}\n\t"                                                          \
+    FXP_UPDATE_2("r3", "r8") FXP_UPDATE_2("r4", "r9") FXP_UPDATE_2("r5", "r10")                    \
+        FXP_UPDATE_2("r6", "r11") "stmia.w r0!, {r3, r4, r5, r6}\n\t"
 #define FXP_EIGHT_BYTES 76 /* of the code of FXP_UPDATE_8: instructions of four bytes each */
     if (k < 1 || k > 30 || n > INT16_MAX - 32) {
         fxp_learn16_any(w, x, n, dy, rows, rate, k, random);
