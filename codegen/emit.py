@@ -442,6 +442,12 @@ class _StepView:
         return updates and bool(self.optimizer.takes_rows)
 
     @property
+    def takes_gradients(self) -> bool:
+        """The sink takes neighbouring elements of a gradient, which round together, at once."""
+        updates = self._is_update and not self.is_outer and not self.spreads
+        return updates and self.step.phase != "batch" and bool(self.optimizer.takes_rows)
+
+    @property
     def takes_biases(self) -> bool:
         """The sink takes errors that are the gradient of biases as they are, all at once."""
         is_short = self._accumulator.terms == 1 and self._accumulator.gradient_bits <= 15

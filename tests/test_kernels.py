@@ -23,6 +23,7 @@ from codegen.fixedpoint import (
     narrow,
     rescale,
     saturate,
+    step24,
 )
 from codegen.ops.window import Axis
 from host_sim.compiler import Program, find_compiler
@@ -95,6 +96,8 @@ void t_update16(int16_t *w, const int16_t *x, int n, const int32_t *m);
 void t_update16x8(int16_t *w, const int8_t *x, int n, const int32_t *m);
 void t_settle(const int64_t *acc, int n, int shift, int32_t *out, uint64_t *peak);
 int32_t t_near_rail(const int16_t *w, int n);
+void t_descend(int16_t *w, int8_t *v, const int32_t *gradient, const int32_t *facts);
+void t_reciprocal(const uint32_t *v, int n, uint64_t *out);
 void t_settle32(const int32_t *acc, int n, int shift, int32_t *out, uint32_t *peak);
 void t_narrow32(const int32_t *v, int n, int shift, int bits, int32_t *out);
 void t_high32(const int32_t *a, const int32_t *b, int n, int32_t *out);
@@ -202,6 +205,17 @@ void t_bias(const int32_t *b, int n, int f, int64_t *out)
 {
     for (int i = 0; i < n; i++) {
         out[i] = fxp_bias(b[i], f);
+    }
+}
+void t_descend(int16_t *w, int8_t *v, const int32_t *gradient, const int32_t *facts)
+{
+    fxp_descend16(w, gradient, facts[0], facts[1], facts[2], facts[3]);
+    fxp_descend8(v, gradient, facts[0], facts[1], facts[2], facts[3]);
+}
+void t_reciprocal(const uint32_t *v, int n, uint64_t *out)
+{
+    for (int i = 0; i < n; i++) {
+        out[i] = fxp_reciprocal(v[i]);
     }
 }
 int32_t t_near_rail(const int16_t *w, int n)
@@ -352,6 +366,28 @@ def test_readers_are_the_outputs_that_read_an_input(program: Program) -> None:
             program.call("t_readers", place, stride, kernel, axis.outputs, found)
             n, tap, output = (int(v) for v in found)
             assert [(tap + i * stride, output - i) for i in range(n)] == want, (axis, r)
+
+
+def test_a_reciprocal_is_rounded_down(program: Program) -> None:
+    random = np.random.RandomState(15)
+    powers = [(1 << bit) + more for bit in range(1, 32) for more in (-1, 0, 1)]
+    drawn_ones = (random.randint(1, 2**32, 300) >> random.randint(0, 31, 300)) | 1
+    v = np.array([*powers, 2**32 - 1, *drawn_ones], np.uint32)
+    out = np.zeros(v.size, np.uint64)
+    program.call("t_reciprocal", v, v.size, out)
+    assert out.tolist() == [(1 << 62) // int(value) for value in v]
+
+
+def test_weights_descend_their_gradients(program: Program) -> None:
+    random = np.random.RandomState(16)
+    for n, k, m in product((1, 2, 9, 40), (-40, -1, 0, 1, 2, 7, 16, 29, 30, 31), (0, 128, 255)):
+        gradient = (drawn(random, 32, n) >> random.randint(1, 32, n)).astype(np.int32)
+        dither, w, v = int(random.randint(0, 1 << 16)), drawn(random, 16, n), drawn(random, 8, n)
+        steps = (step24(integers(gradient), k) * m + dither) >> 16
+        want = saturate(integers(w) + steps, 16), saturate(integers(v) + steps, 8)
+        program.call("t_descend", w, v, gradient, np.array([n, k, m, dither], np.int32))
+        assert (w == want[0]).all(), (n, k, m)
+        assert (v == want[1]).all(), (n, k, m)
 
 
 def test_biases_learn(program: Program) -> None:

@@ -321,6 +321,39 @@ static inline int64_t fxp_narrow(int64_t v, int shift, int bits)
 #endif
 }
 
+#if UINTPTR_MAX <= 0xFFFFFFFFu
+/* A digit of 16 bits of the quotient u * 2^16 / v, and in u what is left of u * 2^16; u < v, and
+ * bit 31 of v is set. Its first estimate, from the upper half of v, is at most 2 too large. */
+static inline uint32_t fxp_digit(uint32_t *u, uint32_t v)
+{
+    const uint32_t upper = v >> 16, lower = v & 0xFFFFu;
+    uint32_t digit = *u / upper, rest = *u - digit * upper;
+    while (rest < 65536 && (digit > 65535 || digit * lower > rest << 16)) {
+        digit--;
+        rest += upper;
+    }
+    *u = (*u << 16) - digit * v;
+    return digit;
+}
+#endif
+
+/* 2^62 / v, rounded down; v > 0. Cores of 32 bits divide numbers of 64 bits bit by bit. */
+static FXP_SHARED uint64_t fxp_reciprocal(uint32_t v)
+{
+#if UINTPTR_MAX > 0xFFFFFFFFu
+    return ((uint64_t)1 << 62) / v;
+#else
+    const uint32_t high = ((uint32_t)1 << 30) / v;
+    uint32_t rest = ((uint32_t)1 << 30) - high * v;
+    while (v >> 31 == 0) { /* rest < v */
+        v += v;
+        rest += rest;
+    }
+    const uint32_t low = fxp_digit(&rest, v) << 16;
+    return ((uint64_t)high << 32) | low | fxp_digit(&rest, v);
+#endif
+}
+
 /* How a tensor's accumulators are shortened, and their magnitudes, joined by or. */
 typedef struct {
     uint64_t peak;
@@ -989,6 +1022,13 @@ static inline int32_t fxp_fold(int16_t error, fxp_rate rate, int k, uint32_t *ra
 #endif
 }
 
+/* At most 24 bits. */
+static inline int32_t fxp_sat24(int32_t v)
+{
+    const int32_t most = 0x7FFFFF;
+    return v < -most - 1 ? -most - 1 : (v > most ? most : v);
+}
+
 /* -gradient with k bits less, rounded to nearest, as 24 bits; |gradient| <= 2^30. */
 static inline int32_t fxp_step24(int32_t gradient, int k)
 {
@@ -998,9 +1038,7 @@ static inline int32_t fxp_step24(int32_t gradient, int k)
     if (k < 1) {
         return fxp_narrow_any(-(int64_t)gradient, k, 24);
     }
-    const int32_t cut = ((-gradient >> (k - 1)) + 1) >> 1;
-    const int32_t most = 0x7FFFFF;
-    return cut < -most - 1 ? -most - 1 : (cut > most ? most : cut);
+    return fxp_sat24(((-gradient >> (k - 1)) + 1) >> 1);
 }
 
 /* floor(sqrt(v)) */

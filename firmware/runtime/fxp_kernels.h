@@ -2329,12 +2329,14 @@ FXP_LEARN(fxp_learn16_nearest, int16_t, fxp_update16, 0x8000);
 FXP_LEARN(fxp_learn16x8_nearest, int8_t, fxp_update16x8, 0x8000);
 #undef FXP_LEARN
 
-/* b[i] -= m * dy[i], `shift` bits shorter, rounded to nearest and saturated. */
+/* Where a half unit fits the numbers that are shortened, and shortening them is no function. */
 #if FXP_MVE || defined(__AVR__)
-#define FXP_ADDS_HALF(shift) 0 /* fxp_change is short */
+#define FXP_ADDS_HALF(shift) 0
 #else
 #define FXP_ADDS_HALF(shift) ((shift) >= 1 && (shift) <= 30)
 #endif
+
+/* b[i] -= m * dy[i], `shift` bits shorter, rounded to nearest and saturated. */
 #define FXP_UPDATE_BIASES(bits)                                                                    \
     static FXP_LAYER void fxp_update_biases##bits(int32_t *b, const int##bits##_t *dy, int n,      \
                                                   uint8_t m, int shift)                            \
@@ -2353,5 +2355,27 @@ FXP_LEARN(fxp_learn16x8_nearest, int8_t, fxp_update16x8, 0x8000);
 FXP_UPDATE_BIASES(16);
 FXP_UPDATE_BIASES(8);
 #undef FXP_UPDATE_BIASES
+
+/* w[i] -= m * gradient[i], which is k + 16 bits shorter and rounded by the dither; |gradient| is at
+ * most 2^30, and has 24 bits where it meets m. */
+#define FXP_DESCEND(bits)                                                                          \
+    static FXP_OUTLINE void fxp_descend##bits(int##bits##_t *w, const int32_t *gradient, int n,    \
+                                              int k, int32_t m, int32_t dither)                    \
+    {                                                                                              \
+        if (FXP_ADDS_HALF(k)) {                                                                    \
+            const int32_t half = (int32_t)1 << (k - 1);                                            \
+            for (; n > 0; n--, w++) {                                                              \
+                const int32_t step = fxp_sat24((half - *gradient++) >> k);                         \
+                *w = fxp_sat##bits(*w + ((step * m + dither) >> 16));                              \
+            }                                                                                      \
+        }                                                                                          \
+        for (; n > 0; n--, w++) {                                                                  \
+            *w = fxp_sat##bits(*w + ((fxp_step24(*gradient++, k) * m + dither) >> 16));            \
+        }                                                                                          \
+    }                                                                                              \
+    FXP_ASSERT(fxp_descend##bits##_is_a_function, 1)
+FXP_DESCEND(16);
+FXP_DESCEND(8);
+#undef FXP_DESCEND
 #undef FXP_ADDS_HALF
 #endif
