@@ -42,9 +42,11 @@ class Elf:
     def extent(self, address: int) -> tuple[int, int]:
         """First address of the function that begins here, and the first behind it.
 
-        Those of assembly have no size: they end where the next one begins.
+        Those of assembly have no size: they end where the next one begins. One of them may jump
+        into the middle of another, which then counts from there.
         """
-        size = max(size for _, start, size in self._functions if start & ~1 == address)
+        sizes = [size for _, start, size in self._functions if start & ~1 == address]
+        size = max(sizes, default=0)
         later = [start & ~1 for _, start, _ in self._functions if start & ~1 > address]
         end = min(later, default=self.start + len(self.code))
         return address, address + size if size else end

@@ -849,25 +849,26 @@ FXP_ASSERT(a_bias_for_every_row, sizeof fxp_no_biases == FXP_ROWS * sizeof(int32
  * stack has x, n, the place of the bias, its factor, the end of the sums; r7 has the place of
  * the next sum, r12 and lr are the sum. */
 #define FXP_ROW_BEGIN                                                                              \
-    "ldm sp, {r1, r2, r3, r4}\n\t"                                                                 \
+    "ldm sp, {r1, r2, r3, r4, r5}\n\t"                                                             \
     "ldr r6, [r3], #4\n\t"                                                                         \
     "str r3, [sp, #8]\n\t"                                                                         \
     "smull r12, lr, r6, r4\n\t"
 #define FXP_ROW_END                                                                                \
     "strd r12, lr, [r7], #8\n\t"                                                                   \
-    "ldr r3, [sp, #16]\n\t"                                                                        \
+    "ldr r3, [sp, #20]\n\t"                                                                        \
     "cmp r7, r3\n\t"
 #define FXP_ROW_2                                                                                  \
     "ldr r3, [r1], #4\n\t"                                                                         \
     "ldr r4, [r0], #4\n\t"                                                                         \
     "smlald r12, lr, r3, r4\n\t"
 #define FXP_ROW_8                                                                                  \
-    "ldmia r1!, {r3, r4, r5, r6}\n\t"                                                              \
-    "ldmia r0!, {r8, r9, r10, r11}\n\t"                                                            \
+    "ldmia.w r1!, {r3, r4, r5, r6}\n\t"                                                            \
+    "ldmia.w r0!, {r8, r9, r10, r11}\n\t"                                                          \
     "smlald r12, lr, r3, r8\n\t"                                                                   \
     "smlald r12, lr, r4, r9\n\t"                                                                   \
     "smlald r12, lr, r5, r10\n\t"                                                                  \
     "smlald r12, lr, r6, r11\n\t"
+#define FXP_ROW_8_BYTES 24 /* of its code: instructions of four bytes each */
 #endif
 
 #if FXP_LONG_THUMB
@@ -957,37 +958,44 @@ static FXP_OUTLINE void fxp_rows16(const int16_t *w, const int16_t *x, int n, co
         first = place;
         up = 0;
     }
+    /* The loop of rows that begin at words takes four times eight products and is entered where the
+     * eights that are left over begin. What a row begins with lies on the stack. */
+    const int eights = n >> 3;
     register const int16_t *r0 __asm__("r0") = w;
     register const int16_t *r1 __asm__("r1") = x;
-    register int r2 __asm__("r2") = n;
+    register int r2 __asm__("r2") = ((eights - 1) >> 2) * 16 + ((n & 7) >> 1);
     register const int32_t *r3 __asm__("r3") = first;
     register int32_t r4 __asm__("r4") = (int32_t)1 << up;
-    register int64_t *r5 __asm__("r5") = sums + rows;
-    register int64_t *r6 __asm__("r6") = sums;
-    register int r8 __asm__("r8") = fxp_are_words(w, x) && (n & 1) == 0;
-    __asm__ volatile("push {r1, r2, r3, r4, r5, r7}\n\t"
-                     "mov r7, r6\n\t"
-                     "cmp r8, #0\n\t"
-                     "beq 5f\n"
-                     "1:\n\t" /* rows that begin at words */
-                     FXP_ROW_BEGIN "subs r2, r2, #32\n\t"
-                     "blt 3f\n"
-                     "2:\n\t" FXP_ROW_8 FXP_ROW_8 FXP_ROW_8 FXP_ROW_8 "subs r2, r2, #32\n\t"
-                     "bge 2b\n"
-                     "3:\n\t"
-                     "adds r2, r2, #24\n\t"
-                     "blt 4f\n"
-                     "3:\n\t" FXP_ROW_8 "subs r2, r2, #8\n\t"
-                     "bge 3b\n"
-                     "4:\n\t"
-                     "adds r2, r2, #6\n\t"
-                     "blt 4f\n"
-                     "3:\n\t" FXP_ROW_2 "subs r2, r2, #2\n\t"
-                     "bge 3b\n"
-                     "4:\n\t" FXP_ROW_END "bne 1b\n\t"
+    register int r5 __asm__("r5") = FXP_ROW_8_BYTES * (-eights & 3);
+    register int64_t *r6 __asm__("r6") = sums + rows;
+    register int64_t *r8 __asm__("r8") = sums;
+    /* 0 where rows begin at words and have eight products */
+    const int beside_words = (int)(((uintptr_t)w | (uintptr_t)x | (uintptr_t)n << 1) & 3u);
+    register int r9 __asm__("r9") = beside_words | (n - 8) >> 31;
+    register int r10 __asm__("r10") = n;
+    /* clang-format off */
+    __asm__ volatile("push {r1, r2, r3, r4, r5, r6, r7}\n\t"
+                     "mov r7, r8\n\t"
+                     "cmp r9, #0\n\t"
+                     "bne 5f\n"
+                     "1:\n\t" FXP_ROW_BEGIN
+                     "add pc, r5\n\t"
+                     "nop\n"
+                     "2:\n\t" FXP_ROW_8 FXP_ROW_8 FXP_ROW_8 FXP_ROW_8
+                     "subs r2, r2, #16\n\t"
+                     "bge 2b\n\t"
+                     "adds r2, r2, #15\n\t"
+                     "bmi 4f\n"
+                     "3:\n\t" FXP_ROW_2
+                     "subs r2, r2, #1\n\t"
+                     "bpl 3b\n"
+                     "4:\n\t" FXP_ROW_END
+                     "bne 1b\n\t"
                      "b 9f\n"
                      "5:\n\t" /* rows that begin anywhere */
-                     FXP_ROW_BEGIN "subs r2, r2, #8\n\t"
+                     "str r10, [sp, #4]\n"
+                     "5:\n\t" FXP_ROW_BEGIN
+                     "subs r2, r2, #8\n\t"
                      "blt 7f\n"
                      "6:\n\t" FXP_ROW_2 FXP_ROW_2 FXP_ROW_2 FXP_ROW_2 "subs r2, r2, #8\n\t"
                      "bge 6b\n"
@@ -1004,12 +1012,13 @@ static FXP_OUTLINE void fxp_rows16(const int16_t *w, const int16_t *x, int n, co
                      "smlalbb r12, lr, r3, r4\n"
                      "8:\n\t" FXP_ROW_END "bne 5b\n"
                      "9:\n\t"
-                     "add sp, sp, #20\n\t"
+                     "add sp, sp, #24\n\t"
                      "pop {r7}"
                      : "+r"(r0), "+r"(r1), "+r"(r2), "+r"(r3), "+r"(r4), "+r"(r5), "+r"(r6),
-                       "+r"(r8)
+                       "+r"(r8), "+r"(r9), "+r"(r10)
                      :
-                     : "r9", "r10", "r11", "r12", "lr", "cc", "memory");
+                     : "r11", "r12", "lr", "cc", "memory");
+    /* clang-format on */
 #elif FXP_SMALL_THUMB
     fxp_two_sums two;
     const int is_sparse = fxp_are_sparse(x, n);
@@ -1036,6 +1045,7 @@ static FXP_OUTLINE void fxp_rows16(const int16_t *w, const int16_t *x, int n, co
 #undef FXP_ROW_END
 #undef FXP_ROW_2
 #undef FXP_ROW_8
+#undef FXP_ROW_8_BYTES
 #endif
 
 static FXP_OUTLINE void fxp_rows16x8(const int16_t *w, const int8_t *x, int n, const int32_t *b,
