@@ -937,6 +937,46 @@ static inline void fxp_by_four_rows16(const int16_t *w, const int16_t *x, int n,
 }
 #endif
 
+#if FXP_DSP && !FXP_MVE
+/* The same as fxp_rows16 for an odd n of at most 9, as first convolutions of one channel have it:
+ * x stays in registers. Biases b * factor; rows > 0. */
+static inline void fxp_short_rows16(const int16_t *w, const int16_t *x, int n, const int32_t *b,
+                                    int32_t factor, int64_t *sums, const int64_t *end)
+{
+    const int16_t *const last = x + n - 1;
+    register const int16_t *r0 __asm__("r0") = w;
+    register int32_t r1 __asm__("r1") = n > 7 ? fxp_pair(last - 8) : 0;
+    register int32_t r2 __asm__("r2") = n > 5 ? fxp_pair(last - 6) : 0;
+    register int32_t r3 __asm__("r3") = n > 3 ? fxp_pair(last - 4) : 0;
+    register int32_t r4 __asm__("r4") = factor;
+    register int32_t r5 __asm__("r5") = n > 1 ? fxp_pair(last - 2) : 0;
+    register int32_t r6 __asm__("r6") = (uint16_t)*last;
+    register const int32_t *r8 __asm__("r8") = b;
+    register int64_t *r9 __asm__("r9") = sums;
+    register const int64_t *r10 __asm__("r10") = end;
+    register int r11 __asm__("r11") = 36 - 4 * n; /* bytes of the products that n has not */
+    /* clang-format off */
+#define FXP_PAIR(x) "ldr r7, [r0], #4\n\tsmlald r12, lr, r7, " x "\n\t"
+    __asm__ volatile("push {r7}\n"
+                     "1:\n\t"
+                     "ldr r7, [r8], #4\n\t"
+                     "smull r12, lr, r7, r4\n\t"
+                     "add pc, r11\n\t"
+                     "nop\n\t" FXP_PAIR("r1") FXP_PAIR("r2") FXP_PAIR("r3") FXP_PAIR("r5")
+                     "ldrsh r7, [r0], #2\n\t"
+                     "smlald r12, lr, r7, r6\n\t"
+                     "strd r12, lr, [r9], #8\n\t"
+                     "cmp r9, r10\n\t"
+                     "bne 1b\n\t"
+                     "pop {r7}"
+                     : "+r"(r0), "+r"(r8), "+r"(r9)
+                     : "r"(r1), "r"(r2), "r"(r3), "r"(r4), "r"(r5), "r"(r6), "r"(r10), "r"(r11)
+                     : "r12", "lr", "cc", "memory");
+#undef FXP_PAIR
+    /* clang-format on */
+}
+#endif
+
 /* sums[j] = b[j] with f fraction bits (0 without b) + sum of w[j * n + i] * x[i], exact, for
  * j < rows; f is at most 30 more than biases have */
 static FXP_OUTLINE void fxp_rows16(const int16_t *w, const int16_t *x, int n, const int32_t *b,
@@ -957,6 +997,10 @@ static FXP_OUTLINE void fxp_rows16(const int16_t *w, const int16_t *x, int n, co
         }
         first = place;
         up = 0;
+    }
+    if ((n & 1) != 0 && n < 10) {
+        fxp_short_rows16(w, x, n, first, (int32_t)1 << up, sums, sums + rows);
+        return;
     }
     /* The loop of rows that begin at words takes four times eight products and is entered where the
      * eights that are left over begin. What a row begins with lies on the stack. */
