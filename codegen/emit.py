@@ -454,6 +454,13 @@ class _StepView:
         return self._is_update and is_short and bool(self.optimizer.takes_rows)
 
     @property
+    def takes_sums_of_errors(self) -> bool:
+        """The same for biases whose gradients are sums of errors over the positions."""
+        updates = self._is_update and self.role == "bias" and self.step.phase != "batch"
+        is_short = self.sum_type == "int32_t" and not self.narrowing
+        return updates and is_short and bool(self.optimizer.takes_rows)
+
+    @property
     def finishes(self) -> list[_FinishView]:
         views = []
         bits = self._accumulator.raw_bits

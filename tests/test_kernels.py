@@ -107,6 +107,7 @@ void t_short(const int64_t *sums, const int32_t *b, int n, int shift, int f, int
 uint32_t t_learn16(int16_t *w, const int16_t *x, const int16_t *dy, const int32_t *facts);
 uint32_t t_learn16x8(int16_t *w, const int8_t *x, const int8_t *dy, const int32_t *facts);
 void t_biases(int32_t *b, const int16_t *dy, const int8_t *few, const int32_t *facts);
+void t_biases_of(int32_t *b, const int16_t *dy, const int8_t *few, const int32_t *facts);
 /* facts: n, rows, m and s of the rate, k, the draw before, whether it rounds to nearest, where
    weights and numbers begin */
 uint32_t t_learn16(int16_t *w, const int16_t *x, const int16_t *dy, const int32_t *facts)
@@ -124,6 +125,12 @@ uint32_t t_learn16x8(int16_t *w, const int8_t *x, const int8_t *dy, const int32_
     (facts[6] ? fxp_learn16x8_nearest : fxp_learn16x8)(w + facts[7], x + facts[8], facts[0], dy,
                                                        facts[1], rate, facts[4], &draw);
     return draw;
+}
+void t_biases_of(int32_t *b, const int16_t *dy, const int8_t *few, const int32_t *facts)
+{
+    const int n = facts[0] * facts[3];
+    fxp_update_biases_of16(b, dy, n, facts[0], (uint8_t)facts[1], facts[2]);
+    fxp_update_biases_of8(b + facts[0], few, n, facts[0], (uint8_t)facts[1], facts[2]);
 }
 void t_biases(int32_t *b, const int16_t *dy, const int8_t *few, const int32_t *facts)
 {
@@ -397,6 +404,18 @@ def test_biases_learn(program: Program) -> None:
         changes = narrow(-m * integers(np.concatenate([dy, few])), shift, 32)
         want = saturate(integers(b) + changes, 32)
         program.call("t_biases", b, dy, few, np.array([n, m, shift], np.int32))
+        assert (b == want).all(), (n, shift, m)
+
+
+def test_biases_learn_from_sums_over_positions(program: Program) -> None:
+    random = np.random.RandomState(17)
+    for n, shift, m in product((1, 2, 3, 8, 9), (-9, 0, 1, 9, 31, 32, 40), (0, 255)):
+        positions = int(random.randint(1, 12))
+        b, dy = drawn(random, 32, 2 * n), drawn(random, 16, positions, n)
+        few = drawn(random, 8, positions, n)
+        sums = np.concatenate([integers(dy).sum(axis=0), integers(few).sum(axis=0)])
+        want = saturate(integers(b) + narrow(-m * sums, shift, 32), 32)
+        program.call("t_biases_of", b, dy, few, np.array([n, m, shift, positions], np.int32))
         assert (b == want).all(), (n, shift, m)
 
 

@@ -665,7 +665,11 @@ static inline int32_t fxp_fit32(int32_t v, int shift, int bits)
 
 static FXP_OUTLINE int32_t fxp_change_any(int32_t v, int shift)
 {
+#if FXP_DSP
+    return fxp_narrow_any(v, shift, 32); /* which is there anyway */
+#else
     return fxp_narrow32(v, shift, 32);
+#endif
 }
 
 /* The same as 32 bits; usually some are lost. */
@@ -973,10 +977,24 @@ static inline fxp_rate fxp_encode_rate(uint64_t wide, int fraction)
     return result;
 }
 
+/* The same for 24 fraction bits. */
+static inline fxp_rate fxp_encode_rate32(uint32_t v)
+{
+    fxp_rate result = {0, 0};
+    const int shift = fxp_bit_length32(v) - 8;
+    if (v != 0) {
+        const uint32_t m = shift > 0 ? ((v >> (shift - 1)) + 1) >> 1 : v << -shift;
+        result.s = (int8_t)(24 - shift - (m == 256 ? 1 : 0));
+        result.m = (uint8_t)(m == 256 ? 128 : m);
+    }
+    return result;
+}
+
 /* A rate with 24 fraction bits, shared over a batch. */
 static inline fxp_rate fxp_learning_rate(uint32_t rate, unsigned batch)
 {
-    return fxp_encode_rate(((uint64_t)rate << 16) / batch, 40);
+    return batch == 1 ? fxp_encode_rate32(rate)
+                      : fxp_encode_rate(((uint64_t)rate << 16) / batch, 40);
 }
 
 /* A rate times a factor with 16 fraction bits. */
@@ -988,7 +1006,11 @@ static inline fxp_rate fxp_scale_rate(fxp_rate rate, uint32_t factor)
 /* Where none are lost. */
 static FXP_OUTLINE int32_t fxp_fold_up(int16_t error, fxp_rate rate, int k)
 {
+#if FXP_DSP
+    return fxp_narrow_any(-(int32_t)error * rate.m, k, 16);
+#else
     return fxp_narrow32(-(int32_t)error * rate.m, k, 16);
+#endif
 }
 
 /* -error * rate as 16 bits, k bits shorter than the product, stochastically rounded. */

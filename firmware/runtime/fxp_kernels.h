@@ -2383,11 +2383,13 @@ FXP_LEARN(fxp_learn16_nearest, int16_t, fxp_update16, 0x8000);
 FXP_LEARN(fxp_learn16x8_nearest, int8_t, fxp_update16x8, 0x8000);
 #undef FXP_LEARN
 
-/* Where a half unit fits the numbers that are shortened, and shortening them is no function. */
-#if FXP_MVE || defined(__AVR__)
+/* Where a half unit fits the numbers that are shortened; AVR has a shorter way for all. */
+#ifdef __AVR__
 #define FXP_ADDS_HALF(shift) 0
+#define FXP_RARE_CHANGE fxp_change
 #else
 #define FXP_ADDS_HALF(shift) ((shift) >= 1 && (shift) <= 30)
+#define FXP_RARE_CHANGE fxp_change_any
 #endif
 
 /* b[i] -= m * dy[i], `shift` bits shorter, rounded to nearest and saturated. */
@@ -2402,7 +2404,7 @@ FXP_LEARN(fxp_learn16x8_nearest, int8_t, fxp_update16x8, 0x8000);
             }                                                                                      \
         }                                                                                          \
         for (; n > 0; n--, b++) {                                                                  \
-            *b = fxp_add32(*b, fxp_change(-fxp_times16(*dy++, m), shift));                         \
+            *b = fxp_add32(*b, FXP_RARE_CHANGE(-fxp_times16(*dy++, m), shift));                    \
         }                                                                                          \
     }                                                                                              \
     FXP_ASSERT(fxp_update_biases##bits##_is_a_function, 1)
@@ -2410,12 +2412,57 @@ FXP_UPDATE_BIASES(16);
 FXP_UPDATE_BIASES(8);
 #undef FXP_UPDATE_BIASES
 
+/* The same for sums over positions: dy has n errors, of `count` channels in turn. */
+#define FXP_UPDATE_BIAS(c, sum)                                                                    \
+    b[c] = fxp_add32(b[c], fxp_narrow_any((int64_t)(sum) * -(int32_t)m, shift, 32))
+#define FXP_UPDATE_BIASES_OF(bits)                                                                 \
+    static FXP_OUTLINE void fxp_update_biases_of##bits(int32_t *b, const int##bits##_t *dy, int n, \
+                                                       int count, uint8_t m, int shift)            \
+    {                                                                                              \
+        int c = 0;                                                                                 \
+        FXP_TWO_CHANNELS##bits;                                                                    \
+        for (; c < count; c++) {                                                                   \
+            int32_t sum = 0;                                                                       \
+            for (int i = c; i < n; i += count) {                                                   \
+                sum += dy[i];                                                                      \
+            }                                                                                      \
+            FXP_UPDATE_BIAS(c, sum);                                                               \
+        }                                                                                          \
+    }                                                                                              \
+    FXP_ASSERT(fxp_update_biases_of##bits##_is_a_function, 1)
+#if FXP_DSP
+#define FXP_TWO_CHANNELS16                                                                         \
+    for (; c + 2 <= count; c += 2) {                                                               \
+        int32_t even = 0, odd = 0;                                                                 \
+        for (int i = c; i < n; i += count) {                                                       \
+            const int16x2_t pair = fxp_pair(&dy[i]);                                               \
+            even += (int16_t)pair;                                                                 \
+            odd += (int32_t)pair >> 16;                                                            \
+        }                                                                                          \
+        FXP_UPDATE_BIAS(c, even);                                                                  \
+        FXP_UPDATE_BIAS(c + 1, odd);                                                               \
+    }                                                                                              \
+    (void)0
+#else
+#define FXP_TWO_CHANNELS16 (void)0
+#endif
+#define FXP_TWO_CHANNELS8 (void)0
+FXP_UPDATE_BIASES_OF(16);
+FXP_UPDATE_BIASES_OF(8);
+#undef FXP_UPDATE_BIASES_OF
+#undef FXP_UPDATE_BIAS
+#undef FXP_TWO_CHANNELS16
+#undef FXP_TWO_CHANNELS8
+
 /* w[i] -= m * gradient[i], which is k + 16 bits shorter and rounded by the dither; |gradient| is at
  * most 2^30, and has 24 bits where it meets m. */
 #define FXP_DESCEND(bits)                                                                          \
     static FXP_OUTLINE void fxp_descend##bits(int##bits##_t *w, const int32_t *gradient, int n,    \
                                               int k, int32_t m, int32_t dither)                    \
     {                                                                                              \
+        if (k > 30) {                                                                              \
+            return; /* nothing is left of any */                                                   \
+        }                                                                                          \
         if (FXP_ADDS_HALF(k)) {                                                                    \
             const int32_t half = (int32_t)1 << (k - 1);                                            \
             for (; n > 0; n--, w++) {                                                              \
@@ -2432,4 +2479,5 @@ FXP_DESCEND(16);
 FXP_DESCEND(8);
 #undef FXP_DESCEND
 #undef FXP_ADDS_HALF
+#undef FXP_RARE_CHANGE
 #endif
