@@ -1297,7 +1297,14 @@ static FXP_OUTLINE int fxp_near_rail16(const int16_t *w, int32_t n)
         n -= 8 * eights;
     }
 #endif
-#if !FXP_MVE
+#if UINTPTR_MAX > 0xFFFFFFFFu
+    int16_t most = 0; /* which compilers find in vectors */
+    for (; n > 0; n--, w++) {
+        const int16_t size = (int16_t)(*w ^ (*w >> 15));
+        most = size > most ? size : most;
+    }
+    return most >= 32768 - 512;
+#elif !FXP_MVE
     int32_t room = 0; /* below 0 where one is near */
 #if !FXP_DSP
     for (; n >= 4; n -= 4, w += 4) {

@@ -41,6 +41,31 @@ static inline __m128i fxp_eight(const int16_t *v)
     memcpy(&eight, v, sizeof eight);
     return eight;
 }
+
+/* Four exact sums of pairs of products. Such a pair is from -2^31 + 2^16 to 2^31: FXP_LIFT makes it
+ * 32 bits without a sign, which 64 bits hold with as many zeros before them. */
+typedef struct {
+    __m128i low, high;
+} fxp_lifted;
+
+#define FXP_LIFT 0x7FFF0000
+
+static inline void fxp_add_pairs(fxp_lifted *sums, __m128i pairs)
+{
+    const __m128i lifted = _mm_add_epi32(pairs, _mm_set1_epi32(FXP_LIFT));
+    sums->low = _mm_add_epi64(sums->low, _mm_unpacklo_epi32(lifted, _mm_setzero_si128()));
+    sums->high = _mm_add_epi64(sums->high, _mm_unpackhi_epi32(lifted, _mm_setzero_si128()));
+}
+
+/* What `count` pairs have summed to. */
+static inline void fxp_of_lifted(const fxp_lifted *lifted, int64_t count, int64_t sums[4])
+{
+    memcpy(sums, &lifted->low, 16);
+    memcpy(sums + 2, &lifted->high, 16);
+    for (int j = 0; j < 4; j++) {
+        sums[j] -= count * FXP_LIFT;
+    }
+}
 #else
 #define FXP_SSE2 0
 #endif
@@ -696,20 +721,22 @@ static inline int64_t fxp_dot16(const int16_t *a, const int16_t *b, int n)
     return sum;
 #endif
 #if FXP_SSE2
-    /* Two products sum to -2^31 + 2^16 .. 2^31, which this addend makes 32 bits without a sign. */
-    const __m128i lift = _mm_set1_epi32(0x7FFF0000), zero = _mm_setzero_si128();
-    __m128i even = zero, odd = zero;
-    int64_t pair[2];
-    for (; n >= 8; n -= 8, a += 8, b += 8) {
-        const __m128i p = _mm_madd_epi16(fxp_eight(a), fxp_eight(b));
-        const __m128i lifted = _mm_add_epi32(p, lift);
-        even = _mm_add_epi64(even, _mm_unpacklo_epi32(lifted, zero));
-        odd = _mm_add_epi64(odd, _mm_unpackhi_epi32(lifted, zero));
-        sum -= 4 * (int64_t)0x7FFF0000;
+    fxp_lifted even = {_mm_setzero_si128(), _mm_setzero_si128()}, odd = even;
+    const int64_t count = n >> 3;
+    for (; n >= 16; n -= 16, a += 16, b += 16) {
+        fxp_add_pairs(&even, _mm_madd_epi16(fxp_eight(a), fxp_eight(b)));
+        fxp_add_pairs(&odd, _mm_madd_epi16(fxp_eight(a + 8), fxp_eight(b + 8)));
     }
-    even = _mm_add_epi64(even, odd);
-    memcpy(pair, &even, sizeof pair);
-    sum += pair[0] + pair[1];
+    if (n >= 8) {
+        fxp_add_pairs(&even, _mm_madd_epi16(fxp_eight(a), fxp_eight(b)));
+        n -= 8;
+        a += 8;
+        b += 8;
+    }
+    even.low = _mm_add_epi64(_mm_add_epi64(even.low, odd.low), _mm_add_epi64(even.high, odd.high));
+    int64_t parts[2];
+    memcpy(parts, &even.low, sizeof parts);
+    sum = parts[0] + parts[1] - 4 * count * FXP_LIFT;
 #endif
 #if FXP_LONG_THUMB
     for (; n > 0; n--, a++, b++) {
@@ -1411,6 +1438,28 @@ static FXP_OUTLINE void fxp_columns16(const int16_t *w, const int16_t *e, const 
         }
     }
 #else
+#if FXP_SSE2
+    if (columns >= FXP_COLUMNS) { /* two rows of four weights at a time */
+        const int64_t count = walk->n > 0 ? (int64_t)walk->rows * ((walk->n + 1) >> 1) : 0;
+        fxp_lifted lifted = {_mm_setzero_si128(), _mm_setzero_si128()};
+        for (int row = walk->rows; row > 0; row--, w += walk->w_line, e += walk->e_line) {
+            const int16_t *v = w, *run = e;
+            for (int n = walk->n; n > 0; n -= 2, run += 2, v += 2 * walk->step) {
+                const uint32_t second = n > 1 ? (uint32_t)(uint16_t)run[1] << 16 : 0;
+                const __m128i errors = _mm_set1_epi32((int)(second | (uint16_t)*run));
+                const __m128i first = _mm_loadl_epi64((const void *)v);
+                const __m128i other = _mm_loadl_epi64((const void *)(n > 1 ? v + walk->step : v));
+                fxp_add_pairs(&lifted, _mm_madd_epi16(_mm_unpacklo_epi16(first, other), errors));
+            }
+        }
+        int64_t more[4];
+        fxp_of_lifted(&lifted, count, more);
+        for (int j = 0; j < 4; j++) {
+            sums[j] += more[j];
+        }
+        return;
+    }
+#endif
 #if FXP_RISCV32
     if (columns >= FXP_COLUMNS && (int64_t)walk->rows * walk->n < 65536) {
         fxp_halves s0 = {0, 0}, s1 = {0, 0}, s2 = {0, 0}, s3 = {0, 0};
@@ -2084,16 +2133,18 @@ static FXP_OUTLINE void fxp_update16(int16_t *w, const int16_t *x, int n, int32_
     return;
 #endif
 #if FXP_SSE2
-    const __m128i factor = _mm_set1_epi16((int16_t)m), addend = _mm_set1_epi32(dither);
-    for (; n >= 8; n -= 8, w += 8, x += 8) {
+    /* The lower half of a product carries where it is above the complement of the dither; without
+     * their signs they compare when both have another. */
+    const __m128i factor = _mm_set1_epi16((int16_t)m), sign = _mm_set1_epi16(INT16_MIN);
+    const __m128i limit = _mm_set1_epi16((int16_t)((0xFFFF - dither) ^ 0x8000));
+    for (int i = n & ~7; i > 0; i -= 8, w += 8, x += 8) {
         const __m128i v = fxp_eight(x);
-        const __m128i low = _mm_mullo_epi16(v, factor), high = _mm_mulhi_epi16(v, factor);
-        const __m128i p = _mm_add_epi32(_mm_unpacklo_epi16(low, high), addend);
-        const __m128i q = _mm_add_epi32(_mm_unpackhi_epi16(low, high), addend);
-        const __m128i step = _mm_packs_epi32(_mm_srai_epi32(p, 16), _mm_srai_epi32(q, 16));
+        const __m128i low = _mm_xor_si128(_mm_mullo_epi16(v, factor), sign);
+        const __m128i step = _mm_sub_epi16(_mm_mulhi_epi16(v, factor), _mm_cmpgt_epi16(low, limit));
         const __m128i sum = _mm_adds_epi16(fxp_eight(w), step);
         memcpy(w, &sum, sizeof sum);
     }
+    n &= 7;
 #endif
 #ifdef __AVR__
     int32_t p;
