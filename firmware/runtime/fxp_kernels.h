@@ -1997,6 +1997,103 @@ static FXP_OUTLINE void fxp_settle_masked16(fxp_store *store, const int64_t *sum
 /* clang-format on */
 #undef FXP_SETTLE_16
 #undef FXP_JOIN
+#elif FXP_MVE
+/* Four accumulators at once: q0 has their lower words, q1 the upper ones, q3 and q4 join their
+ * magnitudes. What is rounded fits 32 bits, so that both words are shifted apart and added. `take`
+ * precedes their loads, `join` follows them, `check` follows the sum. */
+/* clang-format off */
+#define FXP_SETTLE_16(take, t, join, check)                                                        \
+    uint32_t low = (uint32_t)store->peak, high = (uint32_t)(store->peak >> 32);                    \
+    if (count > 0) {                                                                               \
+        __asm__ volatile("mov r4, #0\n\t"                                                          \
+                         "vidup.u32 q5, r4, #8\n\t"                                                \
+                         "mov r4, #4\n\t"                                                          \
+                         "vadd.i32 q6, q5, r4\n\t"                                                 \
+                         "vmov.i32 q3, #0\n\t"                                                     \
+                         "vmov.i32 q4, #0\n\t"                                                     \
+                         "vmov.i32 q7, #1\n\t"                                                     \
+                         "dlstp.32 lr, %[n]\n"                                                     \
+                         "1:\n\t" take                                                             \
+                         "vldrw" t ".u32 q0, [%[sums], q5]\n\t"                                    \
+                         "vldrw" t ".u32 q1, [%[sums], q6]\n\t"                                    \
+                         "add %[sums], %[sums], #32\n\t"                                           \
+                         "vshr.s32 q2, q1, #31\n\t" join                                           \
+                         "vrshl.u32 q0, %[down]\n\t"                                               \
+                         "vshl.u32 q1, %[up]\n\t"                                                  \
+                         "vadd.i32 q0, q0, q1\n\t" check                                           \
+                         "vqmovnb.s32 q0, q0\n\t"                                                  \
+                         "vstrh.32 q0, [%[out]], #8\n\t"                                           \
+                         "letp lr, 1b\n\t"                                                         \
+                         "vmov r4, r5, q3[2], q3[0]\n\t"                                           \
+                         "orr %[low], %[low], r4\n\t"                                              \
+                         "orr %[low], %[low], r5\n\t"                                              \
+                         "vmov r4, r5, q3[3], q3[1]\n\t"                                           \
+                         "orr %[low], %[low], r4\n\t"                                              \
+                         "orr %[low], %[low], r5\n\t"                                              \
+                         "vmov r4, r5, q4[2], q4[0]\n\t"                                           \
+                         "orr %[high], %[high], r4\n\t"                                            \
+                         "orr %[high], %[high], r5\n\t"                                            \
+                         "vmov r4, r5, q4[3], q4[1]\n\t"                                           \
+                         "orr %[high], %[high], r4\n\t"                                            \
+                         "orr %[high], %[high], r5"                                                \
+                         : [sums] "+&r"(sums), [out] "+&l"(out), [y] "+&l"(y), [low] "+&r"(low),   \
+                           [high] "+&r"(high)                                                      \
+                         : [n] "r"(count), [down] "r"(-store->shift), [up] "r"(32 - store->shift)  \
+                         : "r4", "r5", "lr", "q0", "q1", "q2", "q3", "q4", "q5", "q6", "q7",       \
+                           "cc", "memory");                                                        \
+    }                                                                                              \
+    store->peak = ((uint64_t)high << 32) | low
+#define FXP_JOIN                                                                                   \
+    "veor q2, q2, q0\n\t"                                                                          \
+    "vorr q3, q3, q2\n\t"                                                                          \
+    "vshr.s32 q2, q1, #31\n\t"                                                                     \
+    "veor q2, q2, q1\n\t"                                                                          \
+    "vorr q4, q4, q2\n\t"
+
+static FXP_OUTLINE void fxp_settle_sums16(fxp_store *store, const int64_t *sums, int count,
+                                          int16_t *out)
+{
+    const int16_t *y = out;
+    if (store->half == 0) {
+        fxp_settle_sums16_any(store, sums, count, out);
+        return;
+    }
+    FXP_SETTLE_16("", "", FXP_JOIN, "");
+}
+
+static FXP_OUTLINE void fxp_settle_positive16(fxp_store *store, const int64_t *sums, int count,
+                                              int16_t *out)
+{
+    const int16_t *y = out;
+    if (store->half == 0) {
+        fxp_settle_positive16_any(store, sums, count, out);
+        return;
+    }
+    FXP_SETTLE_16("", "",
+                  "vbic q0, q0, q2\n\t"
+                  "vbic q1, q1, q2\n\t"
+                  "vorr q3, q3, q0\n\t"
+                  "vorr q4, q4, q1\n\t"
+                  "vorr q2, q0, q1\n\t",
+                  "vpt.i32 ne, q2, zr\n\t"
+                  "vmaxt.s32 q0, q0, q7\n\t");
+}
+
+/* What y masks is loaded as 0. */
+static FXP_OUTLINE void fxp_settle_masked16(fxp_store *store, const int64_t *sums, int count,
+                                            int16_t *out, const int16_t *y)
+{
+    if (store->half == 0) {
+        fxp_settle_masked16_any(store, sums, count, out, y);
+        return;
+    }
+    FXP_SETTLE_16("vldrh.s32 q2, [%[y]], #8\n\t"
+                  "vptt.s32 gt, q2, zr\n\t",
+                  "t", FXP_JOIN, "");
+}
+/* clang-format on */
+#undef FXP_SETTLE_16
+#undef FXP_JOIN
 #else
 FXP_SETTLE(16, 16, fxp_store, int64_t, fxp_settle16_usual, FXP_UNUSUAL);
 #endif
