@@ -363,7 +363,9 @@ def test_link_starts_where_the_firmware_started(run: Run, need: Need) -> None:
 
 def test_run_names_a_terminal_at_which_the_board_answers(tmp_path: Path, need: Need) -> None:
     need("qemu-system-arm")
-    code = "from codegen.cli import main; main()"
+    # A shell starts what runs in the background with SIGINT ignored, which is inherited.
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    code = f"{heard}; from codegen.cli import main; main()"
     arguments = ["firmware", XOR, "--board", "microbit", "-o", str(tmp_path / "fw"), "--run"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(

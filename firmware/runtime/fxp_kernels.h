@@ -556,8 +556,7 @@ static inline int64_t fxp_whole_of(const fxp_two_sums *two, int j)
 static inline int fxp_are_sparse(const int16_t *x, int n)
 {
     const int step = n >> 2;
-    const int first = (x[0] == 0) + (x[step] == 0);
-    return n >= 4 && first + (x[2 * step] == 0) + (x[3 * step] == 0) > 1;
+    return step > 0 && (x[0] == 0) + (x[step] == 0) + (x[2 * step] == 0) + (x[3 * step] == 0) > 1;
 }
 
 /* Products of x with two rows of n; is_sparse says whether it is worth looking for zeros. */
