@@ -1959,43 +1959,18 @@ FXP_SETTLE(8, 8_any, fxp_store, int64_t, fxp_settle8_any, FXP_NEVER);
     "eor r12, r11, r11, asr #31\n\t"                                                               \
     "orr %[high], %[high], r12\n\t"
 
-static FXP_OUTLINE void fxp_settle_sums16(fxp_store *store, const int64_t *sums, int count,
-                                          int16_t *out)
-{
-    if (!fxp_is_usual(store)) {
-        fxp_settle_sums16_any(store, sums, count, out);
-        return;
-    }
-    register int r3 __asm__("r3") = 0;
-    FXP_SETTLE_16(store, "", FXP_JOIN, "");
-}
-
-static FXP_OUTLINE void fxp_settle_positive16(fxp_store *store, const int64_t *sums, int count,
-                                              int16_t *out)
-{
-    if (!fxp_is_usual(store)) {
-        fxp_settle_positive16_any(store, sums, count, out);
-        return;
-    }
-    register int r3 __asm__("r3") = 0;
-    FXP_SETTLE_16(store, "rsbs r12, r10, #0\n\tsbcs r12, %3, r11\n\tbge 2f\n\t",
-                  "orr %[low], %[low], r10\n\torr %[high], %[high], r11\n\t",
-                  "it eq\n\tmoveq r10, #1\n\t");
-}
-
-static FXP_OUTLINE void fxp_settle_masked16(fxp_store *store, const int64_t *sums, int count,
-                                            int16_t *out, const int16_t *y)
-{
-    if (!fxp_is_usual(store)) {
-        fxp_settle_masked16_any(store, sums, count, out, y);
-        return;
-    }
-    register const int16_t *r3 __asm__("r3") = y;
-    FXP_SETTLE_16(store, "ldrsh r12, [%3], #2\n\tcmp r12, #0\n\tble 2f\n\t", FXP_JOIN, "");
-}
+#define FXP_SETTLE_SUMS                                                                            \
+    register int r3 __asm__("r3") = 0;                                                             \
+    FXP_SETTLE_16(store, "", FXP_JOIN, "")
+#define FXP_SETTLE_POSITIVE                                                                        \
+    register int r3 __asm__("r3") = 0;                                                             \
+    FXP_SETTLE_16(store, "rsbs r12, r10, #0\n\tsbcs r12, %3, r11\n\tbge 2f\n\t",                   \
+                  "orr %[low], %[low], r10\n\torr %[high], %[high], r11\n\t",                    \
+                  "it eq\n\tmoveq r10, #1\n\t")
+#define FXP_SETTLE_MASKED                                                                          \
+    register const int16_t *r3 __asm__("r3") = y;                                                  \
+    FXP_SETTLE_16(store, "ldrsh r12, [%3], #2\n\tcmp r12, #0\n\tble 2f\n\t", FXP_JOIN, "")
 /* clang-format on */
-#undef FXP_SETTLE_16
-#undef FXP_JOIN
 #elif FXP_MVE
 /* Four accumulators at once: q0 has their lower words, q1 the upper ones, q3 and q4 join their
  * magnitudes. What is rounded fits 32 bits, so that both words are shifted apart and added. `take`
@@ -2049,36 +2024,48 @@ static FXP_OUTLINE void fxp_settle_masked16(fxp_store *store, const int64_t *sum
     "veor q2, q2, q1\n\t"                                                                          \
     "vorr q4, q4, q2\n\t"
 
+#define FXP_SETTLE_SUMS                                                                            \
+    const int16_t *y = out;                                                                        \
+    FXP_SETTLE_16("", "", FXP_JOIN, "")
+#define FXP_SETTLE_POSITIVE                                                                        \
+    const int16_t *y = out;                                                                        \
+    FXP_SETTLE_16("", "",                                                                          \
+                  "vbic q0, q0, q2\n\t"                                                            \
+                  "vbic q1, q1, q2\n\t"                                                            \
+                  "vorr q3, q3, q0\n\t"                                                            \
+                  "vorr q4, q4, q1\n\t"                                                            \
+                  "vorr q2, q0, q1\n\t",                                                           \
+                  "vpt.i32 ne, q2, zr\n\t"                                                         \
+                  "vmaxt.s32 q0, q0, q7\n\t")
+/* What y masks is loaded as 0. */
+#define FXP_SETTLE_MASKED                                                                          \
+    FXP_SETTLE_16("vldrh.s32 q2, [%[y]], #8\n\t"                                                   \
+                  "vptt.s32 gt, q2, zr\n\t",                                                       \
+                  "t", FXP_JOIN, "")
+/* clang-format on */
+#endif
+
+#if FXP_DSP
 static FXP_OUTLINE void fxp_settle_sums16(fxp_store *store, const int64_t *sums, int count,
                                           int16_t *out)
 {
-    const int16_t *y = out;
     if (store->half == 0) {
         fxp_settle_sums16_any(store, sums, count, out);
         return;
     }
-    FXP_SETTLE_16("", "", FXP_JOIN, "");
+    FXP_SETTLE_SUMS;
 }
 
 static FXP_OUTLINE void fxp_settle_positive16(fxp_store *store, const int64_t *sums, int count,
                                               int16_t *out)
 {
-    const int16_t *y = out;
     if (store->half == 0) {
         fxp_settle_positive16_any(store, sums, count, out);
         return;
     }
-    FXP_SETTLE_16("", "",
-                  "vbic q0, q0, q2\n\t"
-                  "vbic q1, q1, q2\n\t"
-                  "vorr q3, q3, q0\n\t"
-                  "vorr q4, q4, q1\n\t"
-                  "vorr q2, q0, q1\n\t",
-                  "vpt.i32 ne, q2, zr\n\t"
-                  "vmaxt.s32 q0, q0, q7\n\t");
+    FXP_SETTLE_POSITIVE;
 }
 
-/* What y masks is loaded as 0. */
 static FXP_OUTLINE void fxp_settle_masked16(fxp_store *store, const int64_t *sums, int count,
                                             int16_t *out, const int16_t *y)
 {
@@ -2086,13 +2073,13 @@ static FXP_OUTLINE void fxp_settle_masked16(fxp_store *store, const int64_t *sum
         fxp_settle_masked16_any(store, sums, count, out, y);
         return;
     }
-    FXP_SETTLE_16("vldrh.s32 q2, [%[y]], #8\n\t"
-                  "vptt.s32 gt, q2, zr\n\t",
-                  "t", FXP_JOIN, "");
+    FXP_SETTLE_MASKED;
 }
-/* clang-format on */
 #undef FXP_SETTLE_16
 #undef FXP_JOIN
+#undef FXP_SETTLE_SUMS
+#undef FXP_SETTLE_POSITIVE
+#undef FXP_SETTLE_MASKED
 #else
 FXP_SETTLE(16, 16, fxp_store, int64_t, fxp_settle16_usual, FXP_UNUSUAL);
 #endif
