@@ -2548,7 +2548,7 @@ FXP_UPDATE_BIASES(8);
 
 /* The same for sums over positions: dy has n errors, of `count` channels in turn. */
 #define FXP_UPDATE_BIAS(c, sum)                                                                    \
-    b[c] = fxp_add32(b[c], fxp_narrow_any((int64_t)(sum) * -(int32_t)m, shift, 32))
+    b[c] = fxp_add32(b[c], (int32_t)fxp_narrow((int64_t)(sum) * -(int32_t)m, shift, 32))
 #define FXP_UPDATE_BIASES_OF(bits)                                                                 \
     static FXP_OUTLINE void fxp_update_biases_of##bits(int32_t *b, const int##bits##_t *dy, int n, \
                                                        int count, uint8_t m, int shift)            \
