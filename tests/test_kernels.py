@@ -417,6 +417,10 @@ def test_biases_learn_from_sums_over_positions(program: Program) -> None:
         want = saturate(integers(b) + narrow(-m * sums, shift, 32), 32)
         program.call("t_biases_of", b, dy, few, np.array([n, m, shift, positions], np.int32))
         assert (b == want).all(), (n, shift, m)
+    b, dy = np.zeros(2, np.int32), np.full(1200, -32768, np.int16)  # longer than 32 bits
+    few = np.full(1200, -128, np.int8)
+    program.call("t_biases_of", b, dy, few, np.array([1, 255, 1, 1200], np.int32))
+    assert b.tolist() == [2**31 - 1, 255 * 1200 * 128 // 2]
 
 
 @pytest.mark.parametrize("bits", [16, 8])
