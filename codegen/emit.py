@@ -436,29 +436,32 @@ class _StepView:
         return "int32_t" if self._accumulator.is_short else "int64_t"
 
     @property
+    def _takes_many(self) -> bool:
+        """The sink is an update that takes many elements at once."""
+        return self._is_update and bool(self.optimizer.takes_rows)
+
+    @property
     def takes_rows(self) -> bool:
-        """The sink of an outer product takes all its rows at once."""
-        updates = self._is_update and self.is_outer and not self.spreads
-        return updates and bool(self.optimizer.takes_rows)
+        """It takes all rows of an outer product."""
+        return self._takes_many and self.is_outer and not self.spreads
 
     @property
     def takes_gradients(self) -> bool:
-        """The sink takes neighbouring elements of a gradient, which round together, at once."""
-        updates = self._is_update and not self.is_outer and not self.spreads
-        return updates and self.step.phase != "batch" and bool(self.optimizer.takes_rows)
+        """It takes neighbouring elements of a gradient, which round together."""
+        is_sum = not self.is_outer and self.step.phase != "batch"
+        return self._takes_many and is_sum and not self.spreads
 
     @property
     def takes_biases(self) -> bool:
-        """The sink takes errors that are the gradient of biases as they are, all at once."""
-        is_short = self._accumulator.terms == 1 and self._accumulator.gradient_bits <= 15
-        return self._is_update and is_short and bool(self.optimizer.takes_rows)
+        """It takes errors that are the gradient of biases as they are."""
+        accumulator = self._accumulator
+        return self._takes_many and accumulator.terms == 1 and accumulator.gradient_bits <= 15
 
     @property
     def takes_sums_of_errors(self) -> bool:
         """The same for biases whose gradients are sums of errors over the positions."""
-        updates = self._is_update and self.role == "bias" and self.step.phase != "batch"
-        is_short = self.sum_type == "int32_t" and not self.narrowing
-        return updates and is_short and bool(self.optimizer.takes_rows)
+        is_sum = self.role == "bias" and self.step.phase != "batch"
+        return self._takes_many and is_sum and self.sum_type == "int32_t" and not self.narrowing
 
     @property
     def finishes(self) -> list[_FinishView]:
