@@ -663,16 +663,22 @@ static inline int32_t fxp_fit32(int32_t v, int shift, int bits)
     return q < -most - 1 ? -most - 1 : (q > most ? most : q);
 }
 
-static FXP_OUTLINE int32_t fxp_change_any(int32_t v, int shift)
+/* The same where it is rare. */
+static FXP_INLINE int32_t fxp_narrow32_any(int32_t v, int shift, int bits)
 {
 #if FXP_DSP
-    return fxp_narrow_any(v, shift, 32); /* which is there anyway */
+    return fxp_narrow_any(v, shift, bits); /* which is there anyway */
 #else
-    return fxp_narrow32(v, shift, 32);
+    return fxp_narrow32(v, shift, bits);
 #endif
 }
 
-/* The same as 32 bits; usually some are lost. */
+static FXP_OUTLINE int32_t fxp_change_any(int32_t v, int shift)
+{
+    return fxp_narrow32_any(v, shift, 32);
+}
+
+/* v * 2^-shift as 32 bits; usually some are lost. */
 static inline int32_t fxp_change(int32_t v, int shift)
 {
 #if FXP_MVE
@@ -965,35 +971,29 @@ static FXP_SHORT uint32_t fxp_draw(uint32_t *state)
 }
 
 /* A rate with `fraction` fraction bits as m * 2^-s with 128 <= m <= 255, or 0. */
-static inline fxp_rate fxp_encode_rate(uint64_t wide, int fraction)
+static inline fxp_rate fxp_encode_rate32(uint32_t v, int fraction)
 {
-    const int shift = fxp_bit_length(wide) - 8;
     fxp_rate result = {0, 0};
-    uint64_t m = fxp_bit_length(wide) == 0 ? 0 : (uint64_t)fxp_rescale((int64_t)wide, shift);
-    if (m != 0) {
+    const int shift = fxp_bit_length32(v) - 8;
+    if (v != 0) {
+        const uint32_t m = shift > 0 ? ((v >> (shift - 1)) + 1) >> 1 : v << -shift;
         result.s = (int8_t)(fraction - shift - (m == 256 ? 1 : 0));
         result.m = (uint8_t)(m == 256 ? 128 : m);
     }
     return result;
 }
 
-/* The same for 24 fraction bits. */
-static inline fxp_rate fxp_encode_rate32(uint32_t v)
+/* The same for at most 48 bits. */
+static inline fxp_rate fxp_encode_rate(uint64_t wide, int fraction)
 {
-    fxp_rate result = {0, 0};
-    const int shift = fxp_bit_length32(v) - 8;
-    if (v != 0) {
-        const uint32_t m = shift > 0 ? ((v >> (shift - 1)) + 1) >> 1 : v << -shift;
-        result.s = (int8_t)(24 - shift - (m == 256 ? 1 : 0));
-        result.m = (uint8_t)(m == 256 ? 128 : m);
-    }
-    return result;
+    return wide >> 32 == 0 ? fxp_encode_rate32((uint32_t)wide, fraction)
+                           : fxp_encode_rate32((uint32_t)(wide >> 16), fraction - 16);
 }
 
 /* A rate with 24 fraction bits, shared over a batch. */
 static inline fxp_rate fxp_learning_rate(uint32_t rate, unsigned batch)
 {
-    return batch == 1 ? fxp_encode_rate32(rate)
+    return batch == 1 ? fxp_encode_rate32(rate, 24)
                       : fxp_encode_rate(((uint64_t)rate << 16) / batch, 40);
 }
 
@@ -1006,11 +1006,7 @@ static inline fxp_rate fxp_scale_rate(fxp_rate rate, uint32_t factor)
 /* Where none are lost. */
 static FXP_OUTLINE int32_t fxp_fold_up(int16_t error, fxp_rate rate, int k)
 {
-#if FXP_DSP
-    return fxp_narrow_any(-(int32_t)error * rate.m, k, 16);
-#else
-    return fxp_narrow32(-(int32_t)error * rate.m, k, 16);
-#endif
+    return fxp_narrow32_any(-(int32_t)error * rate.m, k, 16);
 }
 
 /* -error * rate as 16 bits, k bits shorter than the product, stochastically rounded. */
