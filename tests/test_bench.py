@@ -20,7 +20,15 @@ from codegen.pipeline import make_plan, make_state
 from codegen.report import multiplies
 from codegen.show import bench_tables
 from codegen.spec import MODES, Spec
-from host_sim.bench import BenchResult, CoreCost, WorstCase, bench, board_with, worst_case
+from host_sim.bench import (
+    BenchResult,
+    CoreCost,
+    WorstCase,
+    bench,
+    board_with,
+    core_cost,
+    worst_case,
+)
 from host_sim.device import Build
 from host_sim.emulator import core_names, find_core
 
@@ -88,6 +96,16 @@ def test_the_parts_sum_to_the_whole(name: str) -> None:
 def test_steps_that_skip_rows_cost_less() -> None:
     cost = bench(named("digits"), [find_core("cortex-m4")]).cores["cortex-m4"]
     assert cost.train_typical < 0.9 * cost.train
+
+
+@pytest.mark.parametrize("core", ["cortex-m0", "cortex-m4", "rv32imc"])
+def test_rounding_to_nearest_costs_no_more(core: str) -> None:
+    """It draws less, and each core has a body for both ways or for none."""
+    trains = {
+        rounding: core_cost(named("digits", rounding=rounding), find_core(core)).train
+        for rounding in ("stochastic", "nearest")
+    }
+    assert trains["nearest"] <= trains["stochastic"]
 
 
 def test_starting_and_frozen_weights_are_no_code() -> None:

@@ -966,8 +966,9 @@ static inline void fxp_by_four_rows16(const int16_t *w, const int16_t *x, int n,
 #if FXP_DSP && !FXP_MVE
 /* The same as fxp_rows16 for an odd n of at most 9, as first convolutions of one channel have it:
  * x stays in registers. Biases b * factor; rows > 0. */
-static inline void fxp_short_rows16(const int16_t *w, const int16_t *x, int n, const int32_t *b,
-                                    int32_t factor, int64_t *sums, const int64_t *end)
+static inline void fxp_rows16_in_registers(const int16_t *w, const int16_t *x, int n,
+                                           const int32_t *b, int32_t factor, int64_t *sums,
+                                           const int64_t *end)
 {
     const int16_t *const last = x + n - 1;
     register const int16_t *r0 __asm__("r0") = w;
@@ -1025,7 +1026,7 @@ static FXP_OUTLINE void fxp_rows16(const int16_t *w, const int16_t *x, int n, co
         up = 0;
     }
     if ((n & 1) != 0 && n < 10) {
-        fxp_short_rows16(w, x, n, first, (int32_t)1 << up, sums, sums + rows);
+        fxp_rows16_in_registers(w, x, n, first, (int32_t)1 << up, sums, sums + rows);
         return;
     }
     /* The loop of rows that begin at words takes four times eight products and is entered where the
@@ -2406,11 +2407,9 @@ static FXP_OUTLINE void fxp_update16x8(int16_t *w, const int8_t *x, int n, int32
 
 #if FXP_DSP && !FXP_MVE
 FXP_LEARN(fxp_learn16_any, int16_t, fxp_update16, (int32_t)(fxp_draw(random) >> 16));
+FXP_LEARN(fxp_learn16_any_nearest, int16_t, fxp_update16, 0x8000);
 
-static FXP_OUTLINE void fxp_learn16(int16_t *w, const int16_t *x, int n, const int16_t *dy,
-                                    int rows, fxp_rate rate, int k, uint32_t *random)
-{
-    /* clang-format off */
+/* clang-format off */
 #define FXP_DRAW(v)                                                                                \
     "eor " v ", " v ", " v ", lsl #13\n\t"                                                        \
     "eor " v ", " v ", " v ", lsr #17\n\t"                                                        \
@@ -2426,10 +2425,70 @@ static FXP_OUTLINE void fxp_learn16(int16_t *w, const int16_t *x, int n, const i
     FXP_UPDATE_2("r3", "r8") FXP_UPDATE_2("r4", "r9") FXP_UPDATE_2("r5", "r10")                    \
         FXP_UPDATE_2("r6", "r11") "stmia.w r0!, {r3, r4, r5, r6}\n\t"
 #define FXP_EIGHT_BYTES 76 /* of the code of FXP_UPDATE_8: instructions of four bytes each */
-    if (k < 1 || k > 30 || n > INT16_MAX - 32) {
-        fxp_learn16_any(w, x, n, dy, rows, rate, k, random);
-        return;
-    }
+#define FXP_LEARN_ROWS(dither)                                                                     \
+    __asm__ volatile("mov r12, r1\n\t"                                                             \
+                     "mov lr, r2\n\t"                                                              \
+                     "push {r3, r4, r5, r6, r8, r9, r10, r11, r12, lr}\n"                          \
+                     "1:\n\t"                                                                      \
+                     "ldm sp, {r3, r4, r5, r6, r8, r9, r10, r11, r12, lr}\n\t"                     \
+                     "subs r4, r4, #1\n\t"                                                         \
+                     "blt 9f\n\t"                                                                  \
+                     "ldrsh r1, [r3], #2\n\t"                                                      \
+                     "cmp r1, #0\n\t"                                                              \
+                     "beq 7f\n\t" FXP_DRAW("r5")                                                   \
+                     "muls r1, r6, r1\n\t"                                                         \
+                     "lsr r2, r5, r9\n\t"                                                          \
+                     "add r1, r1, r2\n\t"                                                          \
+                     "asrs r1, r1, r8\n\t"                                                         \
+                     "beq 7f\n\t"                                                                  \
+                     "ssat r1, #16, r1\n\t" dither                                                 \
+                     "stm sp, {r3, r4, r5}\n\t"                                                    \
+                     "pkhbt r2, r1, r11\n\t"                                                       \
+                     "mov r1, r10\n\t"                                                             \
+                     "lsls r11, r11, #31\n\t"                                                      \
+                     "bne 3f\n\t"                                                                  \
+                     "add pc, r12\n\t"                                                             \
+                     "nop\n"                                                                       \
+                     "2:\n\t" FXP_UPDATE_8 FXP_UPDATE_8 FXP_UPDATE_8 FXP_UPDATE_8                  \
+                     "subs r2, r2, #0x200000\n\t"                                                  \
+                     "bge 2b\n\t"                                                                  \
+                     "adds r2, r2, #0x200000\n"                                                    \
+                     "3:\n\t" /* pairs at any address */                                           \
+                     "subs r2, r2, #0x20000\n\t"                                                   \
+                     "blt 5f\n"                                                                    \
+                     "4:\n\t"                                                                      \
+                     "ldr r3, [r0]\n\t"                                                            \
+                     "ldr r8, [r1], #4\n\t" FXP_UPDATE_2("r3", "r8")                               \
+                     "str r3, [r0], #4\n\t"                                                        \
+                     "subs r2, r2, #0x20000\n\t"                                                   \
+                     "bge 4b\n"                                                                    \
+                     "5:\n\t"                                                                      \
+                     "lsls r3, r2, #15\n\t"                                                        \
+                     "bpl 1b\n\t"                                                                  \
+                     "ldrh r3, [r0]\n\t"                                                           \
+                     "ldrsh r8, [r1]\n\t"                                                          \
+                     "smlabb r8, r8, r2, lr\n\t"                                                   \
+                     "asr r8, r8, #16\n\t"                                                         \
+                     "qadd16 r3, r3, r8\n\t"                                                       \
+                     "strh r3, [r0], #2\n\t"                                                       \
+                     "b 1b\n"                                                                      \
+                     "7:\n\t" /* nothing changes */                                                \
+                     "stm sp, {r3, r4, r5}\n\t"                                                    \
+                     "add r0, r0, lr\n\t"                                                          \
+                     "b 1b\n"                                                                      \
+                     "9:\n\t"                                                                      \
+                     "add sp, sp, #40"                                                             \
+                     : "+r"(r0), "+r"(r1), "+r"(r2), "+r"(r3), "+r"(r4), "+r"(r5), "+r"(r6),       \
+                       "+r"(r8), "+r"(r9), "+r"(r10), "+r"(r11)                                    \
+                     :                                                                             \
+                     : "r12", "lr", "cc", "memory")
+/* clang-format on */
+
+/* For shifts from 1 to 30 and rows whose length fits 16 bits. */
+static FXP_INLINE void fxp_learn_rows16(int16_t *w, const int16_t *x, int n, const int16_t *dy,
+                                        int rows, fxp_rate rate, int k, uint32_t *random,
+                                        int is_nearest)
+{
     /* What a row begins with lies on the stack. Its loop takes four times eight weights and is
      * entered where the eights that are left over begin; the count lies above the row's factor. */
     const int eights = fxp_are_words(w, x) && (n & 1) == 0 ? n >> 3 : 0;
@@ -2445,75 +2504,38 @@ static FXP_OUTLINE void fxp_learn16(int16_t *w, const int16_t *x, int n, const i
     register int r9 __asm__("r9") = 32 - k;
     register const int16_t *r10 __asm__("r10") = x;
     register uint32_t r11 __asm__("r11") = ((uint32_t)count << 16) | (eights == 0 ? 1 : 0);
-    __asm__ volatile("mov r12, r1\n\t"
-                     "mov lr, r2\n\t"
-                     "push {r3, r4, r5, r6, r8, r9, r10, r11, r12, lr}\n"
-                     "1:\n\t"
-                     "ldm sp, {r3, r4, r5, r6, r8, r9, r10, r11, r12, lr}\n\t"
-                     "subs r4, r4, #1\n\t"
-                     "blt 9f\n\t"
-                     "ldrsh r1, [r3], #2\n\t"
-                     "cmp r1, #0\n\t"
-                     "beq 7f\n\t" FXP_DRAW("r5")
-                     "muls r1, r6, r1\n\t"
-                     "lsr r2, r5, r9\n\t"
-                     "add r1, r1, r2\n\t"
-                     "asrs r1, r1, r8\n\t"
-                     "beq 7f\n\t"
-                     "ssat r1, #16, r1\n\t" FXP_DRAW("r5")
-                     "lsr lr, r5, #16\n\t"
-                     "stm sp, {r3, r4, r5}\n\t"
-                     "pkhbt r2, r1, r11\n\t"
-                     "mov r1, r10\n\t"
-                     "lsls r11, r11, #31\n\t"
-                     "bne 3f\n\t"
-                     "add pc, r12\n\t"
-                     "nop\n"
-                     "2:\n\t" FXP_UPDATE_8 FXP_UPDATE_8 FXP_UPDATE_8 FXP_UPDATE_8
-                     "subs r2, r2, #0x200000\n\t"
-                     "bge 2b\n\t"
-                     "adds r2, r2, #0x200000\n"
-                     "3:\n\t" /* pairs at any address */
-                     "subs r2, r2, #0x20000\n\t"
-                     "blt 5f\n"
-                     "4:\n\t"
-                     "ldr r3, [r0]\n\t"
-                     "ldr r8, [r1], #4\n\t" FXP_UPDATE_2("r3", "r8")
-                     "str r3, [r0], #4\n\t"
-                     "subs r2, r2, #0x20000\n\t"
-                     "bge 4b\n"
-                     "5:\n\t"
-                     "lsls r3, r2, #15\n\t"
-                     "bpl 1b\n\t"
-                     "ldrh r3, [r0]\n\t"
-                     "ldrsh r8, [r1]\n\t"
-                     "smlabb r8, r8, r2, lr\n\t"
-                     "asr r8, r8, #16\n\t"
-                     "qadd16 r3, r3, r8\n\t"
-                     "strh r3, [r0], #2\n\t"
-                     "b 1b\n"
-                     "7:\n\t" /* nothing changes */
-                     "stm sp, {r3, r4, r5}\n\t"
-                     "add r0, r0, lr\n\t"
-                     "b 1b\n"
-                     "9:\n\t"
-                     "add sp, sp, #40"
-                     : "+r"(r0), "+r"(r1), "+r"(r2), "+r"(r3), "+r"(r4), "+r"(r5), "+r"(r6),
-                       "+r"(r8), "+r"(r9), "+r"(r10), "+r"(r11)
-                     :
-                     : "r12", "lr", "cc", "memory");
-    /* clang-format on */
+    if (is_nearest) {
+        FXP_LEARN_ROWS("mov lr, #0x8000\n\t");
+    } else {
+        FXP_LEARN_ROWS(FXP_DRAW("r5") "lsr lr, r5, #16\n\t");
+    }
     *random = r5;
+}
 #undef FXP_DRAW
 #undef FXP_UPDATE_2
 #undef FXP_UPDATE_8
 #undef FXP_EIGHT_BYTES
-}
+#undef FXP_LEARN_ROWS
+
+#define FXP_LEARN_BY_ROWS(name, any, is_nearest)                                                   \
+    static FXP_OUTLINE void name(int16_t *w, const int16_t *x, int n, const int16_t *dy, int rows, \
+                                 fxp_rate rate, int k, uint32_t *random)                           \
+    {                                                                                              \
+        if (k < 1 || k > 30 || n > INT16_MAX - 32) {                                               \
+            any(w, x, n, dy, rows, rate, k, random);                                               \
+        } else {                                                                                   \
+            fxp_learn_rows16(w, x, n, dy, rows, rate, k, random, is_nearest);                      \
+        }                                                                                          \
+    }                                                                                              \
+    FXP_ASSERT(name##_is_a_function, 1)
+FXP_LEARN_BY_ROWS(fxp_learn16, fxp_learn16_any, 0);
+FXP_LEARN_BY_ROWS(fxp_learn16_nearest, fxp_learn16_any_nearest, 1);
+#undef FXP_LEARN_BY_ROWS
 #else
 FXP_LEARN(fxp_learn16, int16_t, fxp_update16, (int32_t)(fxp_draw(random) >> 16));
+FXP_LEARN(fxp_learn16_nearest, int16_t, fxp_update16, 0x8000);
 #endif
 FXP_LEARN(fxp_learn16x8, int8_t, fxp_update16x8, (int32_t)(fxp_draw(random) >> 16));
-FXP_LEARN(fxp_learn16_nearest, int16_t, fxp_update16, 0x8000);
 FXP_LEARN(fxp_learn16x8_nearest, int8_t, fxp_update16x8, 0x8000);
 #undef FXP_LEARN
 
@@ -2546,9 +2568,12 @@ FXP_UPDATE_BIASES(16);
 FXP_UPDATE_BIASES(8);
 #undef FXP_UPDATE_BIASES
 
+static FXP_OUTLINE int32_t fxp_updated_bias(int32_t b, int32_t sum, uint8_t m, int shift)
+{
+    return fxp_add32(b, (int32_t)fxp_narrow((int64_t)sum * -(int32_t)m, shift, 32));
+}
+
 /* The same for sums over positions: dy has n errors, of `count` channels in turn. */
-#define FXP_UPDATE_BIAS(c, sum)                                                                    \
-    b[c] = fxp_add32(b[c], (int32_t)fxp_narrow((int64_t)(sum) * -(int32_t)m, shift, 32))
 #define FXP_UPDATE_BIASES_OF(bits)                                                                 \
     static FXP_OUTLINE void fxp_update_biases_of##bits(int32_t *b, const int##bits##_t *dy, int n, \
                                                        int count, uint8_t m, int shift)            \
@@ -2560,7 +2585,7 @@ FXP_UPDATE_BIASES(8);
             for (int i = c; i < n; i += count) {                                                   \
                 sum += dy[i];                                                                      \
             }                                                                                      \
-            FXP_UPDATE_BIAS(c, sum);                                                               \
+            b[c] = fxp_updated_bias(b[c], sum, m, shift);                                          \
         }                                                                                          \
     }                                                                                              \
     FXP_ASSERT(fxp_update_biases_of##bits##_is_a_function, 1)
@@ -2573,8 +2598,8 @@ FXP_UPDATE_BIASES(8);
             even += (int16_t)pair;                                                                 \
             odd += (int32_t)pair >> 16;                                                            \
         }                                                                                          \
-        FXP_UPDATE_BIAS(c, even);                                                                  \
-        FXP_UPDATE_BIAS(c + 1, odd);                                                               \
+        b[c] = fxp_updated_bias(b[c], even, m, shift);                                             \
+        b[c + 1] = fxp_updated_bias(b[c + 1], odd, m, shift);                                      \
     }                                                                                              \
     (void)0
 #else
@@ -2584,7 +2609,6 @@ FXP_UPDATE_BIASES(8);
 FXP_UPDATE_BIASES_OF(16);
 FXP_UPDATE_BIASES_OF(8);
 #undef FXP_UPDATE_BIASES_OF
-#undef FXP_UPDATE_BIAS
 #undef FXP_TWO_CHANNELS16
 #undef FXP_TWO_CHANNELS8
 
