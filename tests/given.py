@@ -18,6 +18,7 @@ from host_sim.emulator import core_names, missing_emulators
 NETWORKS = Path(__file__).parent / "networks"
 PATHS = sorted(NETWORKS.glob("*.toml"))
 SHORT = load_board("microbit")  # rounds complete sums to 32 bits
+EVERYWHERE = ("xor_gate", "digits", "w4")  # meet every core, compiler and level in each mode
 NO_SKIP = os.environ.get("MCUGRAD_NO_SKIP") == "1"  # what is missing is a failure
 
 

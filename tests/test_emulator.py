@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import unicorn
-from given import CORES, PATHS, SHORT, core_case, named, planned
+from given import CORES, EVERYWHERE, PATHS, SHORT, core_case, named, planned
 
 from codegen import paths
 from codegen.board import Board
@@ -36,7 +36,6 @@ from host_sim.unicorn_machine import UnicornMachine
 
 HERE = Path(__file__).parent
 LONG = ("mobilenet_v1", "mobilenet_v2", "resnet8", "ds_cnn", "autoencoder", "gru_keywords")
-EVERYWHERE = ("xor_gate", "digits", "w4")  # on every core in every mode
 NAMES = ("cortex-m0", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55", "rv32imc")
 SLOW, HELIUM = "cortex-m55", ("conv_digits", "pools", "gru", "residual")  # it meets these only
 STEPS = 1000
