@@ -172,6 +172,23 @@ def _line(start: str, arguments: list[str], end: str, indent: int) -> str:
     return text.replace("\n", "\n" + " " * indent)
 
 
+def _unrolled(text: str, times: int) -> str:
+    """The same C, whose compiler writes out so many rounds of each loop that has none within it."""
+    if times == 1:
+        return text
+    lines = []
+    after = text.split("\n")
+    while after:
+        line, *after = after
+        margin = line[: len(line) - len(line.lstrip())]
+        if line.startswith(f"{margin}for ("):
+            body = after[: after.index(f"{margin}}}")]
+            if not any(inner.lstrip().startswith("for (") for inner in body):
+                lines.append(f"{margin}FXP_UNROLL({times})")
+        lines.append(line)
+    return "\n".join(lines)
+
+
 def _widths(a: int, b: int) -> str:
     """How kernels of the runtime are called for factors of a and b bits: 16, 16x8, 8."""
     return str(a) if a == b else f"{a}x{b}"
@@ -429,6 +446,12 @@ class _StepView:
     def _is_apart(self) -> bool:
         """A function of its own where the stack is short; else that is up to the compiler."""
         return bool(self.op.chosen(self.kernel, self.shapes, "function") == "apart")
+
+    @property
+    def text(self) -> str:
+        """The C function, its innermost loops as often unrolled as was chosen."""
+        macros: Any = _environment().get_template("macros.j2").module
+        return _unrolled(macros.function(self), self.op.chosen(self.kernel, self.shapes, "unroll"))
 
     @property
     def sums_type(self) -> str:
@@ -947,21 +970,19 @@ class _NetworkView:
     @cached_property
     def _views(self) -> dict[str, _StepView]:
         """A view per step; steps whose C is the same text share one function."""
-        macros: Any = _environment().get_template("macros.j2").module
         labels: dict[str, str] = {}
         views = {}
         for step in self.plan.training.steps:
             anonymous = _StepView(self.plan, self.state, step, self.options)
-            label = labels.setdefault(macros.function(anonymous), _function_name(step))
+            label = labels.setdefault(anonymous.text, _function_name(step))
             views[step.name] = _StepView(self.plan, self.state, step, self.options, label)
         return views
 
     @property
     def functions(self) -> list[_Function]:
-        macros: Any = _environment().get_template("macros.j2").module
         firsts = {view.label: view for view in reversed(self._views.values())}
         order = [view for view in self._views.values() if firsts[view.label] is view]
-        return [_Function(view.comment, macros.function(view)) for view in order]
+        return [_Function(view.comment, view.text) for view in order]
 
     def _lines(self, steps: Iterable[Step], indent: int = 4) -> list[str]:
         gap = "\n" + " " * indent

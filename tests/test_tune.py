@@ -76,12 +76,20 @@ def test_the_forms_are_others() -> None:
     plan, state = planned(spec)
     text = emit(spec, plan, state, Options())["conv_digits.c"]
     forms = others(plan, 0)
-    assert {knob for form in forms.values() for knob in form} == {"sums", "walk", "function"}
+    assert {knob for form in forms.values() for knob in form} == {
+        "sums",
+        "walk",
+        "function",
+        "unroll",
+    }
     formed = emit(spec, make_plan(spec, forms=forms), state, Options())["conv_digits.c"]
     assert "static void step_" in formed
     assert "static void step_" not in text
     assert "sums[16]" in formed
     assert formed.count("fxp_walk") != text.count("fxp_walk")
+    assert "FXP_UNROLL" not in text
+    assert re.findall(r"FXP_UNROLL\(2\)\n +for \(", formed)
+    assert formed.count("FXP_UNROLL") < formed.count("for (")  # of innermost loops only
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -36,6 +36,7 @@ from codegen.fixedpoint import Floats, Ints, Q, Rate
 Shape = tuple[int, ...]
 Choice = int | str
 ROWS = 8  # how many sums are computed together, if nothing else is chosen: FXP_ROWS of the runtime
+UNROLLS = (1, 2, 4)  # how many rounds of an innermost loop the compiler writes out
 Extent = int | tuple[int, ...]  # one number for every axis, or one for each
 Numbers = tuple[float, ...]
 Padding = str | int | tuple[int, ...]  # "same", "valid", or numbers
@@ -115,7 +116,7 @@ class Op:
 
     def choices(self, kernel: str, shapes: "Shapes") -> Mapping[str, tuple[Choice, ...]]:
         """The knobs of a kernel, and for each what may be chosen, the default first."""
-        return {"function": ("apart", "inlined")}
+        return {"function": ("apart", "inlined"), "unroll": UNROLLS}
 
     def chosen(self, kernel: str, shapes: "Shapes", knob: str) -> Choice:
         return self.form.get(knob, self.choices(kernel, shapes)[knob][0])

@@ -66,6 +66,14 @@
 #define FXP_INLINE inline
 #endif
 
+/* Before a loop of which a compiler that knows how writes out n rounds. */
+#if defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 8)
+#define FXP_PRAGMA(text) _Pragma(#text)
+#define FXP_UNROLL(n) FXP_PRAGMA(GCC unroll n)
+#else
+#define FXP_UNROLL(n)
+#endif
+
 /* What is a few instructions on most cores is a function of its own where shifts are loops. */
 #ifdef __AVR__
 #define FXP_SHORT FXP_OUTLINE
