@@ -465,7 +465,7 @@ def test_rows_of_the_largest_products(program: Program) -> None:
 WALKS = [(1, n, n % 5 + 4, 0, 0, 0) for n in LENGTHS if n < 100]
 WALKS += [(3, n, 6, 50, n + 2, 0) for n in (1, 2, 5, 8)] + [(2, 4, 9, 3, -4, 4)]
 # Steps whose multiples need more than 16 bits.
-WALKS += [(1, 9, step, 0, 0, 0) for step in (9000, 9001, 30000)]
+WALKS += [(1, 9, step, 0, 0, 0) for step in (9000, 9001, 30000)] + [(1, 5, 40000, 0, 0, 0)]
 
 
 @pytest.mark.parametrize("name", TYPES)

@@ -1338,8 +1338,10 @@ static FXP_OUTLINE void fxp_columns16(const int16_t *w, const int16_t *e, const 
 {
     FXP_WALK_MVE(fxp_four_columns16)
 #if FXP_LONG_THUMB
-#define FXP_ERRORS ""
-#define FXP_ROW(half)                                                                              \
+    /* clang-format off */
+/* A run of rows, from r0 and r2; r3 is their number, r1 the distance of two in bytes. */
+#define FXP_FITS 1
+#define FXP_ROW                                                                                    \
     "ldrsh lr, [r2], #2\n\t"                                                                       \
     "ldrsh r12, [r0]\n\t"                                                                          \
     "smlal r4, r5, r12, lr\n\t"                                                                    \
@@ -1350,21 +1352,48 @@ static FXP_OUTLINE void fxp_columns16(const int16_t *w, const int16_t *e, const 
     "ldrsh r12, [r0, #6]\n\t"                                                                      \
     "smlal r10, r11, r12, lr\n\t"                                                                  \
     "add r0, r0, r1\n\t"
-#define FXP_LAST_ERROR ""
+#define FXP_ROWS_OF_RUN                                                                            \
+    "subs r3, r3, #2\n\t"                                                                          \
+    "blt 3f\n"                                                                                     \
+    "2:\n\t" FXP_ROW FXP_ROW                                                                       \
+    "subs r3, r3, #2\n\t"                                                                          \
+    "bge 2b\n"                                                                                     \
+    "3:\n\t"                                                                                       \
+    "adds r3, r3, #1\n\t"                                                                          \
+    "blt 4f\n\t" FXP_ROW
 #elif FXP_DSP && !FXP_MVE
-#define FXP_ERRORS "ldr lr, [r2], #4\n\t"
-#define FXP_LAST_ERROR "ldrsh lr, [r2], #2\n\t"
-#define FXP_ROW(half)                                                                              \
-    "ldr r12, [r0]\n\t"                                                                            \
-    "smlalb" half " r4, r5, r12, lr\n\t"                                                           \
-    "smlalt" half " r6, r7, r12, lr\n\t"                                                           \
-    "ldr r12, [r0, #4]\n\t"                                                                        \
-    "smlalb" half " r8, r9, r12, lr\n\t"                                                           \
-    "smlalt" half " r10, r11, r12, lr\n\t"                                                         \
-    "add r0, r0, r1\n\t"
+/* The same; the number goes above the distance. Rows that all begin at a word are loaded whole. */
+#define FXP_FITS (walk->n <= INT16_MAX && walk->step <= INT16_MAX)
+#define FXP_ROW(load, half)                                                                        \
+    load                                                                                           \
+    "smlalb" half " r4, r5, r12, r3\n\t"                                                           \
+    "smlalt" half " r6, r7, r12, r3\n\t"                                                           \
+    "smlalb" half " r8, r9, lr, r3\n\t"                                                            \
+    "smlalt" half " r10, r11, lr, r3\n\t"                                                          \
+    "uxtah r0, r0, r1\n\t"
+#define FXP_TWO_ROWS                                                                               \
+    "ldr r3, [r2], #4\n\t" FXP_ROW("ldrd r12, lr, [r0]\n\t", "b")                                  \
+        FXP_ROW("ldrd r12, lr, [r0]\n\t", "t")
+#define FXP_ROWS_OF_RUN                                                                            \
+    "pkhbt r1, r1, r3, lsl #16\n\t"                                                                \
+    "subs r1, r1, #0x40000\n\t"                                                                    \
+    "blt 3f\n\t"                                                                                   \
+    "orr r12, r0, r1\n\t"                                                                          \
+    "lsls r12, r12, #30\n\t"                                                                       \
+    "bne 3f\n"                                                                                     \
+    "2:\n\t" FXP_TWO_ROWS FXP_TWO_ROWS                                                             \
+    "subs r1, r1, #0x40000\n\t"                                                                    \
+    "bge 2b\n"                                                                                     \
+    "3:\n\t"                                                                                       \
+    "adds r1, r1, #0x30000\n\t"                                                                    \
+    "blt 4f\n"                                                                                     \
+    "5:\n\t"                                                                                       \
+    "ldrsh r3, [r2], #2\n\t" FXP_ROW("ldr r12, [r0]\n\tldr lr, [r0, #4]\n\t", "b")                \
+    "subs r1, r1, #0x10000\n\t"                                                                    \
+    "bge 5b\n"
 #endif
 #if FXP_LONG_THUMB || (FXP_DSP && !FXP_MVE)
-    if (columns >= FXP_COLUMNS && walk->rows > 0 && walk->n > 0) {
+    if (columns >= FXP_COLUMNS && walk->rows > 0 && walk->n > 0 && FXP_FITS) {
         register const int16_t *r0 __asm__("r0") = w;
         register const int16_t *r1 __asm__("r1") = e;
         register const fxp_walk *r2 __asm__("r2") = walk;
@@ -1381,37 +1410,31 @@ static FXP_OUTLINE void fxp_columns16(const int16_t *w, const int16_t *e, const 
                          "lsl r1, r6, #1\n\t"
                          "ldm r3, {r4, r5, r6, r7, r8, r9, r10, r11}\n"
                          "1:\n\t"
-                         "ldr r3, [sp, #8]\n\t"
-                         "subs r3, r3, #2\n\t"
-                         "blt 3f\n"
-                         "2:\n\t" FXP_ERRORS FXP_ROW("b")
-                             FXP_ROW("t") "subs r3, r3, #2\n\t"
-                                          "bge 2b\n"
-                                          "3:\n\t"
-                                          "adds r3, r3, #1\n\t"
-                                          "blt 4f\n\t" FXP_LAST_ERROR FXP_ROW(
-                                              "b") "4:\n\t"
-                                                   "ldr r12, [sp, #12]\n\t"
-                                                   "add r0, r0, r12\n\t"
-                                                   "ldr r12, [sp, #16]\n\t"
-                                                   "add r2, r2, r12\n\t"
-                                                   "ldr r12, [sp, #4]\n\t"
-                                                   "subs r12, r12, #1\n\t"
-                                                   "str r12, [sp, #4]\n\t"
-                                                   "bgt 1b\n\t"
-                                                   "ldr r3, [sp]\n\t"
-                                                   "stm r3, {r4, r5, r6, r7, r8, r9, r10, r11}\n\t"
-                                                   "add sp, sp, #20\n\t"
-                                                   "pop {r7}"
+                         "ldr r3, [sp, #8]\n\t" FXP_ROWS_OF_RUN
+                         "4:\n\t"
+                         "ldr r12, [sp, #12]\n\t"
+                         "add r0, r0, r12\n\t"
+                         "ldr r12, [sp, #16]\n\t"
+                         "add r2, r2, r12\n\t"
+                         "ldr r12, [sp, #4]\n\t"
+                         "subs r12, r12, #1\n\t"
+                         "str r12, [sp, #4]\n\t"
+                         "bgt 1b\n\t"
+                         "ldr r3, [sp]\n\t"
+                         "stm r3, {r4, r5, r6, r7, r8, r9, r10, r11}\n\t"
+                         "add sp, sp, #20\n\t"
+                         "pop {r7}"
                          : "+r"(r0), "+r"(r1), "+r"(r2), "+r"(r3)
                          :
                          : "r4", "r5", "r6", "r8", "r9", "r10", "r11", "r12", "lr", "cc", "memory");
         return;
     }
-#undef FXP_ERRORS
-#undef FXP_LAST_ERROR
+#undef FXP_FITS
 #undef FXP_ROW
+#undef FXP_TWO_ROWS
+#undef FXP_ROWS_OF_RUN
 #endif
+/* clang-format on */
 #if FXP_DSP && !FXP_MVE
     fxp_few_columns16(w, e, walk, columns, sums);
 #elif FXP_SMALL_THUMB
