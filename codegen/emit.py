@@ -38,7 +38,7 @@ from codegen.layout import (
     parameter_fields,
     work_fields,
 )
-from codegen.ops.base import ROWS, ElementwiseOp, LayerOp, LossOp, Op, Shape, size
+from codegen.ops.base import FEW_ROWS, ROWS, ElementwiseOp, LayerOp, LossOp, Op, Shape, size
 from codegen.passes.plan_memory import scratch_names, scratches
 from codegen.report import make_report
 from codegen.spec import RESERVED_NAMES, Spec
@@ -437,7 +437,7 @@ class _StepView:
     def sums(self) -> str:
         """How many sums a call of the runtime computes at the most."""
         chosen = self.op.chosen(self.kernel, self.shapes, "sums") if self._has("sums") else ROWS
-        return "FXP_ROWS" if chosen == ROWS else str(chosen)
+        return {ROWS: "FXP_ROWS", FEW_ROWS: "FXP_FEW_ROWS"}.get(chosen, str(chosen))
 
     def _has(self, knob: str) -> bool:
         return knob in self.op.choices(self.kernel, self.shapes)

@@ -8,6 +8,7 @@ import hashlib
 import itertools
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -535,6 +536,33 @@ def test_functions_call_only_functions_above_them(spec: Spec) -> None:
     for i, (name, body) in enumerate(found):
         later = set(re.findall(r"\w+", body)) & set(names[i:])
         assert not later, f"{name} mentions {later}"
+
+
+# What an x86-64 multiplies, adds, narrows and compares in vectors of eight numbers of 16 bits.
+PACKED = {
+    "fxp_rows16": ("pmaddwd", "paddd", "psrad"),
+    "fxp_columns16": ("pmaddwd", "paddd"),
+    "fxp_settle_positive16": ("psrlq", "packssdw", "pmaxsw"),
+    "fxp_settle_masked16": ("pcmpgtw", "psrlq", "packssdw"),
+    "fxp_settle_sums16": ("psrlq", "packssdw"),
+    "fxp_learn16": ("pmullw", "pmulhw", "paddsw"),
+}
+
+
+@pytest.mark.skipif(
+    platform.machine() not in ("x86_64", "AMD64"), reason="this machine has other instructions"
+)
+@pytest.mark.parametrize("kernel", PACKED)
+def test_inner_loops_are_vectors_on_this_machine(
+    kernel: str, compiler: Compiler, tmp_path: Path
+) -> None:
+    write(emitted(named("digits")), tmp_path)
+    Compiler(compiler.command).run("-S", "digits.c", "-o", "digits.s", cwd=tmp_path)  # optimised
+    text = (tmp_path / "digits.s").read_text(encoding="utf-8")
+    parts = re.split(r"^_?([a-z]\w+)[\w.]*:.*$", text, flags=re.MULTILINE)  # names, bodies
+    bodies = [body for name, body in zip(parts[1::2], parts[2::2], strict=True) if name == kernel]
+    for instruction in PACKED[kernel]:
+        assert any(re.search(rf"\b{instruction}\b", body) for body in bodies), instruction
 
 
 @pytest.mark.parametrize("board", [None, "arduino_nano33ble"])

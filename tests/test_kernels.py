@@ -96,6 +96,7 @@ void t_update16(int16_t *w, const int16_t *x, int n, const int32_t *m);
 void t_update16x8(int16_t *w, const int8_t *x, int n, const int32_t *m);
 void t_settle(const int64_t *acc, int n, int shift, int32_t *out, uint64_t *peak);
 int32_t t_near_rail(const int16_t *w, int n);
+int32_t t_most_columns(void);
 void t_descend(int16_t *w, int8_t *v, const int32_t *gradient, const int32_t *facts);
 void t_reciprocal(const uint32_t *v, int n, uint64_t *out);
 void t_settle32(const int32_t *acc, int n, int shift, int32_t *out, uint32_t *peak);
@@ -225,6 +226,10 @@ void t_reciprocal(const uint32_t *v, int n, uint64_t *out)
         out[i] = fxp_reciprocal(v[i]);
     }
 }
+int32_t t_most_columns(void)
+{
+    return FXP_COLUMNS;
+}
 int32_t t_near_rail(const int16_t *w, int n)
 {
     return fxp_near_rail16(w, n);
@@ -291,6 +296,8 @@ def drawn(random: np.random.RandomState, bits: int, *shape: int) -> np.ndarray:
 # n, rows, where the first row begins: where it is not at a word, cores with DSP instructions take
 # another loop, as they do for rows of odd lengths.
 SHAPES = [(n, n % 8 + 1, 0) for n in LENGTHS] + [(n, 3, 1) for n in LENGTHS] + [(40, 0, 0)]
+# Several rows at once, with and without a number that is -2^15.
+SHAPES += [(n, rows, first) for n in (8, 9, 16, 40) for rows in (4, 7) for first in (0, 1)]
 
 
 @pytest.mark.parametrize("name", TYPES)
@@ -299,6 +306,7 @@ def test_rows_are_sums_of_products_and_biases(program: Program, name: str) -> No
     for n, rows, first in SHAPES:
         w, x = drawn(random, TYPES[name][0], rows * n + first), drawn(random, TYPES[name][1], n)
         x[random.random_sample(n) < 0.5 * (rows % 2)] = 0
+        x = np.maximum(x, -np.iinfo(x.dtype).max) if rows == 4 else x
         b = drawn(random, 32, rows)
         products = integers(w[first:]).reshape(rows, n) * integers(x)
         for f in (-1, 0, 3, BIAS_FRACTION, BIAS_FRACTION + 9, BIAS_FRACTION + 30):
@@ -451,14 +459,14 @@ def test_rows_of_an_outer_product_learn(program: Program, bits: int, is_nearest:
 
 def test_rows_of_the_largest_products(program: Program) -> None:
     """Sums that need more than 32 bits, of both signs."""
-    low, high = np.full(300, -32768, np.int16), np.full(300, 32767, np.int16)
-    out, b = np.zeros(1, np.int64), np.zeros(1, np.int32)
-    shape = np.array([300, 1, 0, -1], np.int32)
-    for x in (low, high):
-        program.call("t_rows16", low, x, shape, b, out)
-        assert out[0] == (integers(low) * integers(x)).sum()
+    low, high = np.full(1500, -32768, np.int16), np.full(1500, 32767, np.int16)
+    out, b = np.zeros(5, np.int64), np.zeros(1, np.int32)
+    shape = np.array([300, 5, 0, -1], np.int32)
+    for w, x in product((low, high), (low, high, -high)):
+        program.call("t_rows16", w, x[:300].copy(), shape, b, out)
+        assert (out == 300 * int(w[0]) * int(x[0])).all()
     program.call("t_rows16x8", low, np.full(300, -128, np.int8), shape, b, out)
-    assert out[0] == 300 << 22
+    assert (out == 300 << 22).all()
 
 
 # rows, n, step, w_line, e_line; where the errors begin.
@@ -475,12 +483,13 @@ def test_columns_add_the_products_of_a_walk(program: Program, name: str) -> None
         rows, n, step, w_line, e_line, first = walk
         r, i = np.meshgrid(np.arange(rows), np.arange(n), indexing="ij")
         weights, errors = r * w_line + i * step, first + r * e_line + i
-        w = drawn(random, TYPES[name][0], int(weights.max()) + 4)
+        most = program.call("t_most_columns")
+        w = drawn(random, TYPES[name][0], int(weights.max()) + most)
         e = drawn(random, TYPES[name][1], int(errors.max()) + 1)
-        for columns in (1, 2, 3, 4, 9):
-            sums = np.arange(4, dtype=np.int64)
+        for columns in (1, 2, 3, 4, 9, most, 2 * most):
+            sums = np.arange(most, dtype=np.int64)
             program.call(f"t_columns{name}", w, e, np.array(walk, np.int32), columns, sums)
-            for j in range(4):
+            for j in range(most):
                 products = integers(w[weights + j]) * integers(e[errors]) * (j < columns)
                 assert sums[j] == j + products.sum(), (walk, columns)
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from codegen.fixedpoint import Floats, Outer, Q, accumulated, dot
 from codegen.ops.base import (
-    ROWS,
+    FEW_ROWS,
     Choice,
     LayerOp,
     Parameter,
@@ -53,7 +53,7 @@ class Dense(LayerOp):
     def choices(self, kernel: str, shapes: Shapes) -> Mapping[str, tuple[Choice, ...]]:
         knobs = super().choices(kernel, shapes)
         takes_rows = kernel == "forward" and self.bias
-        return {**knobs, "sums": sums_at_once(self.units, ROWS // 2)} if takes_rows else knobs
+        return {**knobs, "sums": sums_at_once(self.units, FEW_ROWS)} if takes_rows else knobs
 
     def products(self, kernel: str, shapes: Shapes) -> Products:
         return {

@@ -1302,12 +1302,12 @@ static FXP_OUTLINE int fxp_near_rail16(const int16_t *w, int32_t n)
     }
 #endif
 #if UINTPTR_MAX > 0xFFFFFFFFu
-    int16_t most = 0; /* which compilers find in vectors */
+    int16_t least = 0, most = 0; /* which compilers find in vectors */
     for (; n > 0; n--, w++) {
-        const int16_t size = (int16_t)(*w ^ (*w >> 15));
-        most = size > most ? size : most;
+        least = *w < least ? *w : least;
+        most = *w > most ? *w : most;
     }
-    return most >= 32768 - 512;
+    return ~least >= 32768 - 512 || most >= 32768 - 512;
 #elif !FXP_MVE
     int32_t room = 0; /* below 0 where one is near */
 #if !FXP_DSP
@@ -1461,13 +1461,13 @@ static inline uint32_t fxp_exp2(const FXP_FLASH uint32_t table[32], uint64_t t, 
     const uint32_t z2 = (uint32_t)(fxp_product32(z, z) >> 32); /* z < 2^27 */
     const uint32_t z3 = (uint32_t)(fxp_product32(z2, z) >> 32);
     const uint32_t lost = z - (z2 >> 1) + ((z3 * 43691u) >> 18); /* of 2^32 */
-    const uint64_t shift = 63u - (unsigned)fraction + (t >> 26);
-    if (shift > 63) {
+    const uint64_t shift = 30u - (unsigned)fraction + (t >> 26);
+    if (shift > 30) {
         return 0;
     }
     const uint32_t whole = table[(t >> 21) & 31];
     const uint64_t power = ((uint64_t)whole << 32) - fxp_product32(whole, lost);
-    return (uint32_t)((power + ((uint64_t)1 << (shift - 1))) >> shift);
+    return (((uint32_t)(power >> 32) >> shift) + 1) >> 1;
 }
 
 /* x = v * 2^-f where x > 0, else alpha * (exp(x) - 1), with out_f <= 45 fraction bits; alpha has

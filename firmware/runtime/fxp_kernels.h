@@ -37,34 +37,84 @@
 
 static inline __m128i fxp_eight(const int16_t *v)
 {
-    __m128i eight;
-    memcpy(&eight, v, sizeof eight);
-    return eight;
+    return _mm_loadu_si128((const void *)v);
 }
 
-/* Four exact sums of pairs of products. Such a pair is from -2^31 + 2^16 to 2^31: FXP_LIFT makes it
- * 32 bits without a sign, which 64 bits hold with as many zeros before them. */
+/* Four sums of pairs of products: their low words, modulo 2^32, and their upper halves. A pair is
+ * from -2^31 + 2^16 to 2^31. Only for the last, of four factors -2^15, it has to be lifted: then it
+ * is 32 bits without a sign. */
 typedef struct {
     __m128i low, high;
-} fxp_lifted;
+} fxp_pairs;
 
 #define FXP_LIFT 0x7FFF0000
 
-static inline void fxp_add_pairs(fxp_lifted *sums, __m128i pairs)
+/* Where `lifted` pairs will be lifted, that much less than 0. */
+static FXP_INLINE fxp_pairs fxp_no_pairs(int lifted)
 {
-    const __m128i lifted = _mm_add_epi32(pairs, _mm_set1_epi32(FXP_LIFT));
-    sums->low = _mm_add_epi64(sums->low, _mm_unpacklo_epi32(lifted, _mm_setzero_si128()));
-    sums->high = _mm_add_epi64(sums->high, _mm_unpackhi_epi32(lifted, _mm_setzero_si128()));
+    const uint32_t low = (uint32_t)lifted * (uint32_t)FXP_LIFT;
+    const fxp_pairs none = {_mm_set1_epi32((int)(0u - low)),
+                            _mm_set1_epi32(-lifted * (FXP_LIFT >> 16))};
+    return none;
 }
 
-/* What `count` pairs have summed to. */
-static inline void fxp_of_lifted(const fxp_lifted *lifted, int64_t count, int64_t sums[4])
+static FXP_INLINE void fxp_add_pairs(fxp_pairs *sums, __m128i pairs)
 {
-    memcpy(sums, &lifted->low, 16);
-    memcpy(sums + 2, &lifted->high, 16);
-    for (int j = 0; j < 4; j++) {
-        sums[j] -= count * FXP_LIFT;
+    sums->low = _mm_add_epi32(sums->low, pairs);
+    sums->high = _mm_add_epi32(sums->high, _mm_srai_epi32(pairs, 16));
+}
+
+static FXP_INLINE void fxp_add_lifted(fxp_pairs *sums, __m128i pairs)
+{
+    pairs = _mm_add_epi32(pairs, _mm_set1_epi32(FXP_LIFT));
+    sums->low = _mm_add_epi32(sums->low, pairs);
+    sums->high = _mm_add_epi32(sums->high, _mm_srli_epi32(pairs, 16));
+}
+
+/* Sums are added to in this order: where gcc unrolls a loop it would find another one, for which
+ * there are not enough registers. */
+static FXP_INLINE void fxp_keep(fxp_pairs *sums, int count)
+{
+    for (int j = 0; j < count; j++) {
+        __asm__("" : "+x"(sums[j].low), "+x"(sums[j].high));
     }
+}
+
+/* Four numbers of 64 bits. */
+typedef struct {
+    __m128i first, second;
+} fxp_four;
+
+static FXP_INLINE fxp_four fxp_four_at(const int64_t *v)
+{
+    const fxp_four four = {_mm_loadu_si128((const void *)v),
+                           _mm_loadu_si128((const void *)(v + 2))};
+    return four;
+}
+
+static FXP_INLINE void fxp_store_four(int64_t *v, fxp_four four)
+{
+    _mm_storeu_si128((void *)v, four.first);
+    _mm_storeu_si128((void *)(v + 2), four.second);
+}
+
+/* Those and four sums, each of fewer than 2^16 pairs. */
+static FXP_INLINE fxp_four fxp_with_pairs(fxp_four four, fxp_pairs pairs)
+{
+    const __m128i rest = _mm_sub_epi32(pairs.low, _mm_slli_epi32(pairs.high, 16));
+    const __m128i sum = _mm_add_epi32(pairs.high, _mm_srli_epi32(rest, 16));
+    const __m128i high = _mm_srai_epi32(sum, 16);
+    four.first = _mm_add_epi64(four.first, _mm_unpacklo_epi32(pairs.low, high));
+    four.second = _mm_add_epi64(four.second, _mm_unpackhi_epi32(pairs.low, high));
+    return four;
+}
+
+/* What each of four vectors holds, summed. */
+static FXP_INLINE __m128i fxp_sum_each(__m128i a, __m128i b, __m128i c, __m128i d)
+{
+    const __m128i ab = _mm_add_epi32(_mm_unpacklo_epi32(a, b), _mm_unpackhi_epi32(a, b));
+    const __m128i cd = _mm_add_epi32(_mm_unpacklo_epi32(c, d), _mm_unpackhi_epi32(c, d));
+    return _mm_add_epi32(_mm_unpacklo_epi64(ab, cd), _mm_unpackhi_epi64(ab, cd));
 }
 #else
 #define FXP_SSE2 0
@@ -720,22 +770,20 @@ static inline int64_t fxp_dot16(const int16_t *a, const int16_t *b, int n)
     return sum;
 #endif
 #if FXP_SSE2
-    fxp_lifted even = {_mm_setzero_si128(), _mm_setzero_si128()}, odd = even;
-    const int64_t count = n >> 3;
-    for (; n >= 16; n -= 16, a += 16, b += 16) {
-        fxp_add_pairs(&even, _mm_madd_epi16(fxp_eight(a), fxp_eight(b)));
-        fxp_add_pairs(&odd, _mm_madd_epi16(fxp_eight(a + 8), fxp_eight(b + 8)));
+    while (n >= 8) {
+        const int vectors = n < 65536 ? n >> 3 : 8191;
+        fxp_pairs pairs = fxp_no_pairs(vectors);
+        for (int i = 0; i < vectors; i++, a += 8, b += 8) {
+            fxp_add_lifted(&pairs, _mm_madd_epi16(fxp_eight(a), fxp_eight(b)));
+        }
+        const fxp_four none = {_mm_setzero_si128(), _mm_setzero_si128()};
+        const fxp_four four = fxp_with_pairs(none, pairs);
+        int64_t parts[2];
+        const __m128i both = _mm_add_epi64(four.first, four.second);
+        memcpy(parts, &both, sizeof parts);
+        sum += parts[0] + parts[1];
+        n -= 8 * vectors;
     }
-    if (n >= 8) {
-        fxp_add_pairs(&even, _mm_madd_epi16(fxp_eight(a), fxp_eight(b)));
-        n -= 8;
-        a += 8;
-        b += 8;
-    }
-    even.low = _mm_add_epi64(_mm_add_epi64(even.low, odd.low), _mm_add_epi64(even.high, odd.high));
-    int64_t parts[2];
-    memcpy(parts, &even.low, sizeof parts);
-    sum = parts[0] + parts[1] - 4 * count * FXP_LIFT;
 #endif
 #if FXP_LONG_THUMB
     for (; n > 0; n--, a++, b++) {
@@ -851,6 +899,9 @@ static inline int64_t fxp_dot8(const int8_t *a, const int8_t *b, int n)
 /* How many neighbouring sums are computed at once, at the most. */
 #define FXP_ROWS 8
 
+/* The same where the stack is short, and where it is not. */
+#define FXP_FEW_ROWS (FXP_SSE2 ? 32 : 4)
+
 /* How many that is where `left` are left. */
 static inline int fxp_part(int left, int most)
 {
@@ -960,6 +1011,94 @@ static inline void fxp_by_four_rows16(const int16_t *w, const int16_t *x, int n,
     sums[1] = -fxp_of_halves(s1);
     sums[2] = -fxp_of_halves(s2);
     sums[3] = -fxp_of_halves(s3);
+}
+#elif FXP_SSE2
+#define FXP_AT_ONCE 4
+#define FXP_SOME_ROWS16(w, x, n, sums) fxp_rows16(w, x, n, NULL, 0, FXP_AT_ONCE, sums)
+#define FXP_ARE_FEW(n) 1
+
+/* Whether one of at least eight numbers is -2^15. */
+static FXP_OUTLINE int fxp_has_least(const int16_t *x, int n)
+{
+    __m128i least = fxp_eight(&x[n - 8]);
+    for (int i = 0; i + 8 < n; i += 8) {
+        least = _mm_min_epi16(least, fxp_eight(&x[i]));
+    }
+    return _mm_movemask_epi8(_mm_cmpeq_epi16(least, _mm_set1_epi16(INT16_MIN))) != 0;
+}
+
+/* The last n % 8 of at least eight numbers, after zeros. */
+static FXP_INLINE __m128i fxp_rest(const int16_t *x, int n)
+{
+    const __m128i places = _mm_set_epi16(7, 6, 5, 4, 3, 2, 1, 0);
+    const __m128i is_rest = _mm_cmpgt_epi16(places, _mm_set1_epi16((int16_t)(7 - n % 8)));
+    return _mm_and_si128(fxp_eight(&x[n - 8]), is_rest);
+}
+
+/* Adds products of eight numbers to the sums of four rows. */
+static FXP_INLINE void fxp_add_four_rows(const int16_t *w, int n, __m128i x, int is_lifted,
+                                         fxp_pairs pairs[4])
+{
+    for (int j = 0; j < 4; j++, w += n) {
+        const __m128i products = _mm_madd_epi16(fxp_eight(w), x);
+        if (is_lifted) {
+            fxp_add_lifted(&pairs[j], products);
+        } else {
+            fxp_add_pairs(&pairs[j], products);
+        }
+    }
+}
+
+static FXP_INLINE fxp_pairs fxp_four_rows16(const int16_t *w, const int16_t *x, int n,
+                                            int is_lifted)
+{
+    const fxp_pairs none = fxp_no_pairs(is_lifted ? (n + 7) / 8 : 0);
+    fxp_pairs pairs[4] = {none, none, none, none};
+    for (int i = 0; i + 8 <= n; i += 8) {
+        fxp_add_four_rows(&w[i], n, fxp_eight(&x[i]), is_lifted, pairs);
+        fxp_keep(pairs, 4);
+    }
+    if (n % 8 != 0) {
+        fxp_add_four_rows(&w[n - 8], n, fxp_rest(x, n), is_lifted, pairs);
+    }
+    const fxp_pairs sums = {
+        fxp_sum_each(pairs[0].low, pairs[1].low, pairs[2].low, pairs[3].low),
+        fxp_sum_each(pairs[0].high, pairs[1].high, pairs[2].high, pairs[3].high),
+    };
+    return sums;
+}
+
+/* Four biases with `up` more fraction bits than they have, for 0 <= up <= 31. */
+static FXP_INLINE fxp_four fxp_four_biases(const int32_t *b, int up)
+{
+    __m128i low = _mm_loadu_si128((const void *)b);
+    const __m128i high = _mm_sra_epi32(low, _mm_cvtsi32_si128(32 - up));
+    low = _mm_sll_epi32(low, _mm_cvtsi32_si128(up));
+    const fxp_four biases = {_mm_unpacklo_epi32(low, high), _mm_unpackhi_epi32(low, high)};
+    return biases;
+}
+
+/* Fours of rows, each of fewer than 2^16 pairs of products; returns how many rows they are. */
+static FXP_INLINE int fxp_fours_of_rows16(const int16_t *w, const int16_t *x, int n,
+                                          const int32_t *b, int f, int rows, int64_t *sums)
+{
+    const int up = f - FXP_BIAS_FRACTION, is_usual = b != NULL && up >= 0 && up <= 31;
+    if (rows < 4 || n < 8 || n >= 65536) {
+        return 0;
+    }
+    const int has_least = fxp_has_least(x, n);
+    int j = 0;
+    for (; j + 4 <= rows; j += 4, w += 4 * n) {
+        const fxp_pairs pairs = has_least ? fxp_four_rows16(w, x, n, 1)
+                                          : fxp_four_rows16(w, x, n, 0);
+        const fxp_four none = {_mm_setzero_si128(), _mm_setzero_si128()};
+        const fxp_four biases = is_usual ? fxp_four_biases(&b[j], up) : none;
+        fxp_store_four(&sums[j], fxp_with_pairs(biases, pairs));
+    }
+    for (int i = 0; i < j && b != NULL && !is_usual; i++) {
+        sums[i] += fxp_bias(b[i], f);
+    }
+    return j;
 }
 #endif
 
@@ -1090,6 +1229,13 @@ static FXP_OUTLINE void fxp_rows16(const int16_t *w, const int16_t *x, int n, co
                      :
                      : "r11", "r12", "lr", "cc", "memory");
     /* clang-format on */
+#elif FXP_SSE2
+    const int done = fxp_fours_of_rows16(w, x, n, b, f, rows, sums);
+    w += done * n;
+    b = b == NULL ? NULL : b + done;
+    sums += done;
+    rows -= done;
+    FXP_SUM_ROWS(fxp_dot16(w, x, n));
 #elif FXP_SMALL_THUMB
     fxp_two_sums two;
     const int is_sparse = fxp_are_sparse(x, n);
@@ -1221,7 +1367,7 @@ static FXP_OUTLINE void fxp_rows8_short(const int8_t *w, const int8_t *x, int n,
 /* ---- sums of products down columns ---------------------------------------------------------- */
 
 /* How many neighbouring columns are summed at once. */
-#define FXP_COLUMNS 4
+#define FXP_COLUMNS (FXP_SSE2 ? 32 : 4)
 
 /* The places of the products of a column: `rows` runs of n, all distances in elements. Within a run
  * weights are `step` apart and errors 1; runs begin w_line and e_line apart. */
@@ -1248,10 +1394,14 @@ typedef struct {
 
 static inline void fxp_clear(int64_t sums[FXP_COLUMNS])
 {
+#if FXP_SSE2
+    memset(sums, 0, FXP_COLUMNS * sizeof *sums);
+#else
     sums[0] = 0;
     sums[1] = 0;
     sums[2] = 0;
     sums[3] = 0;
+#endif
 }
 
 /* What those of narrow factors compute, for weights and errors of these types: the products of a
@@ -1328,6 +1478,47 @@ static FXP_OUTLINE void fxp_few_columns16(const int16_t *w, const int16_t *e, co
                              : "cc", "memory");
         }
         sums[j] += sum;
+    }
+}
+#endif
+
+#if FXP_SSE2
+/* Adds the products of two rows of eight or, in the first pairs, of four columns. */
+static FXP_INLINE void fxp_add_columns(const int16_t *w, const int16_t *v, uint32_t errors,
+                                       int columns, fxp_pairs pairs[2])
+{
+    const __m128i both = _mm_set1_epi32((int)errors);
+    const __m128i first = columns == 8 ? fxp_eight(w) : _mm_loadl_epi64((const void *)w);
+    const __m128i second = columns == 8 ? fxp_eight(v) : _mm_loadl_epi64((const void *)v);
+    fxp_add_lifted(&pairs[0], _mm_madd_epi16(_mm_unpacklo_epi16(first, second), both));
+    if (columns == 8) {
+        fxp_add_lifted(&pairs[1], _mm_madd_epi16(_mm_unpackhi_epi16(first, second), both));
+    }
+}
+
+/* The sums of eight or of four columns, of fewer than 2^16 products each. */
+static FXP_INLINE void fxp_some_columns16(const int16_t *w, const int16_t *e, const fxp_walk *walk,
+                                          int columns, int64_t *sums)
+{
+    const int are_some = walk->rows > 0 && walk->n > 0;
+    const fxp_pairs none = fxp_no_pairs(are_some ? walk->rows * ((walk->n + 1) / 2) : 0);
+    fxp_pairs pairs[2] = {none, none};
+    for (int row = walk->rows; row > 0; row--, w += walk->w_line, e += walk->e_line) {
+        const int16_t *v = w, *run = e;
+        int n = walk->n;
+        for (; n >= 2; n -= 2, run += 2, v += 2 * walk->step) {
+            uint32_t errors;
+            memcpy(&errors, run, sizeof errors);
+            fxp_add_columns(v, v + walk->step, errors, columns, pairs);
+            fxp_keep(pairs, columns / 4);
+        }
+        if (n > 0) {
+            fxp_add_columns(v, v, (uint16_t)*run, columns, pairs);
+        }
+    }
+    fxp_store_four(sums, fxp_with_pairs(fxp_four_at(sums), pairs[0]));
+    if (columns == 8) {
+        fxp_store_four(sums + 4, fxp_with_pairs(fxp_four_at(sums + 4), pairs[1]));
     }
 }
 #endif
@@ -1462,25 +1653,18 @@ static FXP_OUTLINE void fxp_columns16(const int16_t *w, const int16_t *e, const 
     }
 #else
 #if FXP_SSE2
-    if (columns >= FXP_COLUMNS) { /* two rows of four weights at a time */
-        const int64_t count = walk->n > 0 ? (int64_t)walk->rows * ((walk->n + 1) >> 1) : 0;
-        fxp_lifted lifted = {_mm_setzero_si128(), _mm_setzero_si128()};
-        for (int row = walk->rows; row > 0; row--, w += walk->w_line, e += walk->e_line) {
-            const int16_t *v = w, *run = e;
-            for (int n = walk->n; n > 0; n -= 2, run += 2, v += 2 * walk->step) {
-                const uint32_t second = n > 1 ? (uint32_t)(uint16_t)run[1] << 16 : 0;
-                const __m128i errors = _mm_set1_epi32((int)(second | (uint16_t)*run));
-                const __m128i first = _mm_loadl_epi64((const void *)v);
-                const __m128i other = _mm_loadl_epi64((const void *)(n > 1 ? v + walk->step : v));
-                fxp_add_pairs(&lifted, _mm_madd_epi16(_mm_unpacklo_epi16(first, other), errors));
-            }
+    if ((int64_t)walk->rows * walk->n < 65536) {
+        int j = 0;
+        for (; j + 8 <= columns && j + 8 <= FXP_COLUMNS; j += 8) {
+            fxp_some_columns16(&w[j], e, walk, 8, &sums[j]);
         }
-        int64_t more[4];
-        fxp_of_lifted(&lifted, count, more);
-        for (int j = 0; j < 4; j++) {
-            sums[j] += more[j];
+        if (j + 4 <= columns && j + 4 <= FXP_COLUMNS) {
+            fxp_some_columns16(&w[j], e, walk, 4, &sums[j]);
+            j += 4;
         }
-        return;
+        w += j;
+        sums += j;
+        columns = (columns < FXP_COLUMNS ? columns : FXP_COLUMNS) - j;
     }
 #endif
 #if FXP_RISCV32
@@ -1885,15 +2069,86 @@ static FXP_OUTLINE void fxp_add_biases(const int32_t *b, int f, int count, int64
 
 /* ---- storing neighbouring sums -------------------------------------------------------------- */
 
+#if FXP_SSE2
+/* For a vector of two numbers of 64 bits: -1 where one is below 0, else 0. */
+static FXP_INLINE __m128i fxp_signs(__m128i v)
+{
+    return _mm_srai_epi32(_mm_shuffle_epi32(v, _MM_SHUFFLE(3, 3, 1, 1)), 31);
+}
+
+/* Four sums rounded to 16 bits, in the lower half. */
+static FXP_INLINE __m128i fxp_settle_four(const fxp_store *store, fxp_four sums)
+{
+    const __m128i half = _mm_set1_epi64x(store->half), shift = _mm_cvtsi32_si128(store->shift);
+    const __m128i a = _mm_srl_epi64(_mm_add_epi64(sums.first, half), shift);
+    const __m128i b = _mm_srl_epi64(_mm_add_epi64(sums.second, half), shift);
+    const __m128 words = _mm_shuffle_ps(_mm_castsi128_ps(a), _mm_castsi128_ps(b), 0x88);
+    return _mm_packs_epi32(_mm_castps_si128(words), _mm_setzero_si128());
+}
+
+static FXP_INLINE __m128i fxp_magnitudes(fxp_four sums)
+{
+    return _mm_or_si128(_mm_xor_si128(sums.first, fxp_signs(sums.first)),
+                        _mm_xor_si128(sums.second, fxp_signs(sums.second)));
+}
+
+/* Of four sums as FXP_SETTLE has them, what is stored; their magnitudes are joined to the peak. */
+static FXP_INLINE __m128i fxp_four_sums(const fxp_store *store, fxp_four sums, const int16_t *y,
+                                        __m128i *peak)
+{
+    (void)y;
+    *peak = _mm_or_si128(*peak, fxp_magnitudes(sums));
+    return fxp_settle_four(store, sums);
+}
+
+static FXP_INLINE __m128i fxp_four_positive(const fxp_store *store, fxp_four sums, const int16_t *y,
+                                            __m128i *peak)
+{
+    const __m128i zero = _mm_setzero_si128();
+    const __m128i a = fxp_signs(_mm_sub_epi64(zero, sums.first));
+    const __m128i b = fxp_signs(_mm_sub_epi64(zero, sums.second));
+    const __m128i least = _mm_srli_epi16(_mm_packs_epi32(_mm_packs_epi32(a, b), zero), 15);
+    (void)y;
+    sums.first = _mm_and_si128(sums.first, a);
+    sums.second = _mm_and_si128(sums.second, b);
+    *peak = _mm_or_si128(*peak, _mm_or_si128(sums.first, sums.second));
+    return _mm_max_epi16(fxp_settle_four(store, sums), least);
+}
+
+static FXP_INLINE __m128i fxp_four_masked(const fxp_store *store, fxp_four sums, const int16_t *y,
+                                          __m128i *peak)
+{
+    __m128i mask = _mm_cmpgt_epi16(_mm_loadl_epi64((const void *)y), _mm_setzero_si128());
+    mask = _mm_unpacklo_epi16(mask, mask);
+    sums.first = _mm_and_si128(sums.first, _mm_unpacklo_epi32(mask, mask));
+    sums.second = _mm_and_si128(sums.second, _mm_unpackhi_epi32(mask, mask));
+    *peak = _mm_or_si128(*peak, fxp_magnitudes(sums));
+    return fxp_settle_four(store, sums);
+}
+
+#define FXP_FOURS(how, y)                                                                          \
+    __m128i peak = _mm_setzero_si128();                                                            \
+    for (; count >= 4; count -= 4, sums += 4, out += 4) {                                          \
+        const fxp_four four = fxp_four_at(sums);                                                   \
+        _mm_storel_epi64((void *)out, fxp_four_##how(&own, four, y, &peak));                       \
+    }                                                                                              \
+    peak = _mm_or_si128(peak, _mm_unpackhi_epi64(peak, peak));                                     \
+    own.peak |= (uint64_t)_mm_cvtsi128_si64(peak)
+#else
+#define FXP_FOURS FXP_NO_FOURS
+#endif
+
 /* fxp_settle_sums rounds each sum. fxp_settle_positive rounds those above 0, but not to 0, as the
  * mask of backward is y > 0; the others become 0. fxp_settle_masked rounds those where y > 0; the
- * others become 0. `settle` rounds one; `unless` leaves to others what it cannot. */
-#define FXP_SETTLE(bits, name, store_type, total, settle, unless)                                  \
+ * others become 0. `settle` rounds one; `unless` leaves to others what it cannot; `fours` may round
+ * the first ones. */
+#define FXP_SETTLE(bits, name, store_type, total, settle, unless, fours)                           \
     static FXP_OUTLINE void fxp_settle_sums##name(store_type *store, const total *sums, int count, \
                                                   int##bits##_t *out)                              \
     {                                                                                              \
         store_type own = *store;                                                                   \
         unless(fxp_settle_sums##bits##_any, (store, sums, count, out));                            \
+        fours(sums, NULL);                                                                         \
         for (; count > 0; count--) {                                                               \
             *out++ = (int##bits##_t)settle(&own, *sums++);                                         \
         }                                                                                          \
@@ -1905,6 +2160,7 @@ static FXP_OUTLINE void fxp_add_biases(const int32_t *b, int f, int count, int64
     {                                                                                              \
         store_type own = *store;                                                                   \
         unless(fxp_settle_positive##bits##_any, (store, sums, count, out));                        \
+        fours(positive, NULL);                                                                     \
         for (; count > 0; count--) {                                                               \
             const total sum = *sums++;                                                             \
             int32_t q = 0;                                                                         \
@@ -1923,6 +2179,7 @@ static FXP_OUTLINE void fxp_add_biases(const int32_t *b, int f, int count, int64
     {                                                                                              \
         store_type own = *store;                                                                   \
         unless(fxp_settle_masked##bits##_any, (store, sums, count, out, y));                       \
+        fours(masked, (y += 4) - 4);                                                               \
         for (; count > 0; count--, sums++) {                                                       \
             *out++ = *y++ > 0 ? (int##bits##_t)settle(&own, *sums) : 0;                            \
         }                                                                                          \
@@ -1930,6 +2187,7 @@ static FXP_OUTLINE void fxp_add_biases(const int32_t *b, int f, int count, int64
     }                                                                                              \
     FXP_ASSERT(a_sum_is_longer_than_##name, sizeof(total) > sizeof(int##bits##_t))
 
+#define FXP_NO_FOURS(how, y) (void)0
 #define FXP_NEVER(others, arguments) (void)0
 #define FXP_UNUSUAL(others, arguments)                                                             \
     if (!fxp_is_usual(&own)) {                                                                     \
@@ -1938,8 +2196,8 @@ static FXP_OUTLINE void fxp_add_biases(const int32_t *b, int f, int count, int64
     }                                                                                              \
     (void)0
 
-FXP_SETTLE(16, 16_any, fxp_store, int64_t, fxp_settle16_any, FXP_NEVER);
-FXP_SETTLE(8, 8_any, fxp_store, int64_t, fxp_settle8_any, FXP_NEVER);
+FXP_SETTLE(16, 16_any, fxp_store, int64_t, fxp_settle16_any, FXP_NEVER, FXP_NO_FOURS);
+FXP_SETTLE(8, 8_any, fxp_store, int64_t, fxp_settle8_any, FXP_NEVER, FXP_NO_FOURS);
 #if FXP_DSP && !FXP_MVE
 /* The loop in assembly: r8 and r9 join the magnitudes of the accumulators, in r10 and r11. `take`
  * may leave for 2, where 0 is stored; `join` and `check` are what the others differ in. */
@@ -2105,12 +2363,14 @@ static FXP_OUTLINE void fxp_settle_masked16(fxp_store *store, const int64_t *sum
 #undef FXP_SETTLE_POSITIVE
 #undef FXP_SETTLE_MASKED
 #else
-FXP_SETTLE(16, 16, fxp_store, int64_t, fxp_settle16_usual, FXP_UNUSUAL);
+FXP_SETTLE(16, 16, fxp_store, int64_t, fxp_settle16_usual, FXP_UNUSUAL, FXP_FOURS);
 #endif
-FXP_SETTLE(8, 8, fxp_store, int64_t, fxp_settle8_usual, FXP_UNUSUAL);
-FXP_SETTLE(16, 16_of32, fxp_store32, int32_t, fxp_settle16_of32, FXP_NEVER);
-FXP_SETTLE(8, 8_of32, fxp_store32, int32_t, fxp_settle8_of32, FXP_NEVER);
+FXP_SETTLE(8, 8, fxp_store, int64_t, fxp_settle8_usual, FXP_UNUSUAL, FXP_NO_FOURS);
+FXP_SETTLE(16, 16_of32, fxp_store32, int32_t, fxp_settle16_of32, FXP_NEVER, FXP_NO_FOURS);
+FXP_SETTLE(8, 8_of32, fxp_store32, int32_t, fxp_settle8_of32, FXP_NEVER, FXP_NO_FOURS);
 #undef FXP_SETTLE
+#undef FXP_NO_FOURS
+#undef FXP_FOURS
 #undef FXP_NEVER
 #undef FXP_UNUSUAL
 
@@ -2232,6 +2492,25 @@ static FXP_OUTLINE void fxp_widen(int16_t *out, const int8_t *from, int n)
 
 /* ---- updates -------------------------------------------------------------------------------- */
 
+#if FXP_SSE2
+/* For fxp_update16, by eights. The lower half of a product carries where it is above the complement
+ * of the dither; without their signs they compare when both have another. */
+static FXP_INLINE void fxp_update_eights(int16_t *w, const int16_t *x, int n, __m128i m,
+                                         __m128i dither, int is_aligned)
+{
+    const __m128i sign = _mm_set1_epi16(INT16_MIN);
+    const __m128i limit = _mm_xor_si128(dither, _mm_set1_epi16(INT16_MAX));
+    for (int i = 0; i + 8 <= n; i += 8) {
+        const __m128i v = fxp_eight(&x[i]);
+        const __m128i low = _mm_xor_si128(_mm_mullo_epi16(v, m), sign);
+        const __m128i step = _mm_sub_epi16(_mm_mulhi_epi16(v, m), _mm_cmpgt_epi16(low, limit));
+        __m128i *const place = (void *)&w[i];
+        const __m128i before = is_aligned ? _mm_load_si128(place) : _mm_loadu_si128(place);
+        _mm_storeu_si128(place, _mm_adds_epi16(before, step));
+    }
+}
+#endif
+
 /* w[i] += (m * x[i] + dither) >> 16, saturated; m has 16 bits and a sign, 0 <= dither < 2^16. */
 static FXP_OUTLINE void fxp_update16(int16_t *w, const int16_t *x, int n, int32_t m, int32_t dither)
 {
@@ -2240,18 +2519,11 @@ static FXP_OUTLINE void fxp_update16(int16_t *w, const int16_t *x, int n, int32_
     return;
 #endif
 #if FXP_SSE2
-    /* The lower half of a product carries where it is above the complement of the dither; without
-     * their signs they compare when both have another. */
-    const __m128i factor = _mm_set1_epi16((int16_t)m), sign = _mm_set1_epi16(INT16_MIN);
-    const __m128i limit = _mm_set1_epi16((int16_t)((0xFFFF - dither) ^ 0x8000));
-    for (int i = n & ~7; i > 0; i -= 8, w += 8, x += 8) {
-        const __m128i v = fxp_eight(x);
-        const __m128i low = _mm_xor_si128(_mm_mullo_epi16(v, factor), sign);
-        const __m128i step = _mm_sub_epi16(_mm_mulhi_epi16(v, factor), _mm_cmpgt_epi16(low, limit));
-        const __m128i sum = _mm_adds_epi16(fxp_eight(w), step);
-        memcpy(w, &sum, sizeof sum);
-    }
-    n &= 7;
+    const int done = n & ~7;
+    fxp_update_eights(w, x, n, _mm_set1_epi16((int16_t)m), _mm_set1_epi16((int16_t)dither), 0);
+    w += done;
+    x += done;
+    n -= done;
 #endif
 #ifdef __AVR__
     int32_t p;
@@ -2428,10 +2700,43 @@ static FXP_OUTLINE void fxp_update16x8(int16_t *w, const int8_t *x, int n, int32
     }                                                                                              \
     FXP_ASSERT(name##_is_a_function, 1)
 
-#if FXP_DSP && !FXP_MVE
+#if FXP_SSE2
+/* The first, or the second, 16 bits of a vector in all eight places. */
+#define FXP_EACH(v, second) _mm_shuffle_epi32(_mm_shufflelo_epi16(v, (second) ? 0x55 : 0), 0)
+
+/* Rows learn; the scale has 32 fraction bits, the factor k less. Returns the last draw. */
+static FXP_INLINE uint32_t fxp_learn_eights(int16_t *w, const int16_t *x, int n, const int16_t *dy,
+                                            int rows, int64_t scale, uint32_t draw, int is_nearest,
+                                            int is_aligned)
+{
+    for (; rows > 0; rows--, w += n) {
+        const int64_t error = *dy++;
+        if (error == 0) {
+            continue;
+        }
+        const int32_t m = (int32_t)((error * scale + fxp_draw(&draw)) >> 32);
+        if (m == 0) {
+            continue;
+        }
+        const __m128i factor = _mm_packs_epi32(_mm_cvtsi32_si128(m), _mm_setzero_si128());
+        const uint32_t second = is_nearest ? 0x80000000u : fxp_draw(&draw);
+        const __m128i dither = _mm_cvtsi32_si128((int32_t)second);
+        fxp_update_eights(w, x, n, FXP_EACH(factor, 0), FXP_EACH(dither, 1), is_aligned);
+        if (n % 8 != 0) {
+            const int done = n & ~7;
+            fxp_update16(w + done, x + done, n % 8, fxp_sat16(m), (int32_t)(second >> 16));
+        }
+    }
+    return draw;
+}
+#undef FXP_EACH
+#endif
+
+#if FXP_SSE2 || (FXP_DSP && !FXP_MVE)
 FXP_LEARN(fxp_learn16_any, int16_t, fxp_update16, (int32_t)(fxp_draw(random) >> 16));
 FXP_LEARN(fxp_learn16_any_nearest, int16_t, fxp_update16, 0x8000);
 
+#if FXP_DSP
 /* clang-format off */
 #define FXP_DRAW(v)                                                                                \
     "eor " v ", " v ", " v ", lsl #13\n\t"                                                        \
@@ -2506,12 +2811,21 @@ FXP_LEARN(fxp_learn16_any_nearest, int16_t, fxp_update16, 0x8000);
                      :                                                                             \
                      : "r12", "lr", "cc", "memory")
 /* clang-format on */
+#endif
 
 /* For shifts from 1 to 30 and rows whose length fits 16 bits. */
 static FXP_INLINE void fxp_learn_rows16(int16_t *w, const int16_t *x, int n, const int16_t *dy,
                                         int rows, fxp_rate rate, int k, uint32_t *random,
                                         int is_nearest)
 {
+#if FXP_SSE2
+    const int64_t scale = -(int64_t)((uint64_t)rate.m << (32 - k));
+    if ((uintptr_t)w % 16 == 0 && n % 8 == 0) {
+        *random = fxp_learn_eights(w, x, n, dy, rows, scale, *random, is_nearest, 1);
+    } else {
+        *random = fxp_learn_eights(w, x, n, dy, rows, scale, *random, is_nearest, 0);
+    }
+#else
     /* What a row begins with lies on the stack. Its loop takes four times eight weights and is
      * entered where the eights that are left over begin; the count lies above the row's factor. */
     const int eights = fxp_are_words(w, x) && (n & 1) == 0 ? n >> 3 : 0;
@@ -2533,6 +2847,7 @@ static FXP_INLINE void fxp_learn_rows16(int16_t *w, const int16_t *x, int n, con
         FXP_LEARN_ROWS(FXP_DRAW("r5") "lsr lr, r5, #16\n\t");
     }
     *random = r5;
+#endif
 }
 #undef FXP_DRAW
 #undef FXP_UPDATE_2

@@ -15,9 +15,9 @@ static FXP_STEP void step_relu1(const int16_t x[10], const FXP_FLASH int8_t w[14
     const int f0 = 8 + 15;
     const int f1 = f0;
     fxp_store store = fxp_store_of(f1 - 5, fxp_bits_with_bias(26, f0));
-    int64_t sums[4];
-    for (int first = 0; first < 14; first += 4) {
-        const int count = fxp_part(14 - first, 4);
+    int64_t sums[FXP_FEW_ROWS];
+    for (int first = 0; first < 14; first += FXP_FEW_ROWS) {
+        const int count = fxp_part(14 - first, FXP_FEW_ROWS);
         fxp_rows8x16_flash(&w[first * 10], x, 10, &b[first], f0, count, sums);
         fxp_settle_positive16(&store, sums, count, &out[first]);
     }
@@ -29,9 +29,9 @@ static FXP_STEP void step_dense2(const int16_t x[14], const int16_t w[42], int w
 {
     const int f0 = w_f + 5;
     fxp_store store = fxp_store_of(f0 - 13, fxp_bits_with_bias(34, f0));
-    int64_t sums[4];
-    for (int first = 0; first < 3; first += 4) {
-        const int count = fxp_part(3 - first, 4);
+    int64_t sums[FXP_FEW_ROWS];
+    for (int first = 0; first < 3; first += FXP_FEW_ROWS) {
+        const int count = fxp_part(3 - first, FXP_FEW_ROWS);
         fxp_rows16(&w[first * 14], x, 14, &b[first], f0, count, sums);
         fxp_settle_sums16(&store, sums, count, &out[first]);
     }

@@ -38,9 +38,9 @@ static FXP_STEP void step_sigmoid1(const int16_t x[1], const int16_t w[1], int w
     const int f0 = w_f + 15;
     const int f1 = 16;
     fxp_store store = fxp_store_of(f1 - 15, 16);
-    int64_t sums[4];
-    for (int first = 0; first < 1; first += 4) {
-        const int count = fxp_part(1 - first, 4);
+    int64_t sums[FXP_FEW_ROWS];
+    for (int first = 0; first < 1; first += FXP_FEW_ROWS) {
+        const int count = fxp_part(1 - first, FXP_FEW_ROWS);
         fxp_rows16(&w[first * 1], x, 1, &b[first], f0, count, sums);
         for (int j = 0; j < count; j++) {
             int64_t acc = sums[j];
