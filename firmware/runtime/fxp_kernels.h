@@ -31,7 +31,7 @@
 #endif
 
 /* Every x86-64 has vectors of eight numbers of 16 bits. */
-#if defined(__SSE2__)
+#if defined(__SSE2__) && defined(__x86_64__)
 #include <emmintrin.h>
 #define FXP_SSE2 1
 
@@ -778,10 +778,8 @@ static inline int64_t fxp_dot16(const int16_t *a, const int16_t *b, int n)
         }
         const fxp_four none = {_mm_setzero_si128(), _mm_setzero_si128()};
         const fxp_four four = fxp_with_pairs(none, pairs);
-        int64_t parts[2];
         const __m128i both = _mm_add_epi64(four.first, four.second);
-        memcpy(parts, &both, sizeof parts);
-        sum += parts[0] + parts[1];
+        sum += _mm_cvtsi128_si64(_mm_add_epi64(both, _mm_unpackhi_epi64(both, both)));
         n -= 8 * vectors;
     }
 #endif
@@ -1049,8 +1047,8 @@ static FXP_INLINE void fxp_add_four_rows(const int16_t *w, int n, __m128i x, int
     }
 }
 
-static FXP_INLINE fxp_pairs fxp_four_rows16(const int16_t *w, const int16_t *x, int n,
-                                            int is_lifted)
+static FXP_INLINE fxp_pairs fxp_pairs_of_rows(const int16_t *w, const int16_t *x, int n,
+                                              int is_lifted)
 {
     const fxp_pairs none = fxp_no_pairs(is_lifted ? (n + 7) / 8 : 0);
     fxp_pairs pairs[4] = {none, none, none, none};
@@ -1089,8 +1087,8 @@ static FXP_INLINE int fxp_fours_of_rows16(const int16_t *w, const int16_t *x, in
     const int has_least = fxp_has_least(x, n);
     int j = 0;
     for (; j + 4 <= rows; j += 4, w += 4 * n) {
-        const fxp_pairs pairs = has_least ? fxp_four_rows16(w, x, n, 1)
-                                          : fxp_four_rows16(w, x, n, 0);
+        const fxp_pairs pairs = has_least ? fxp_pairs_of_rows(w, x, n, 1)
+                                          : fxp_pairs_of_rows(w, x, n, 0);
         const fxp_four none = {_mm_setzero_si128(), _mm_setzero_si128()};
         const fxp_four biases = is_usual ? fxp_four_biases(&b[j], up) : none;
         fxp_store_four(&sums[j], fxp_with_pairs(biases, pairs));
