@@ -435,7 +435,7 @@ class _StepView:
 
     @property
     def sums(self) -> str:
-        """How many sums a call of the runtime computes at the most."""
+        """How many sums a call of the runtime computes at the most; a core says what are a few."""
         chosen = self.op.chosen(self.kernel, self.shapes, "sums") if self._has("sums") else ROWS
         return {ROWS: "FXP_ROWS", FEW_ROWS: "FXP_FEW_ROWS"}.get(chosen, str(chosen))
 
@@ -531,6 +531,11 @@ class _StepView:
         """
         few = self.op.uses_scratch or self.sizes["out"] <= _FEW_ERRORS
         return self._is_short and bool(few)
+
+    @property
+    def takes_errors(self) -> bool:
+        """The loss has a way to form all its errors at once, and nothing changes them."""
+        return self.keeps_errors and bool(self.op.forms_errors) and not self.step.finishes
 
     @property
     def sticky(self) -> bool:

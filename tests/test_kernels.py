@@ -1,5 +1,6 @@
 """fxp_kernels.h: every kernel on every core equals NumPy's integers, whatever the shape."""
 
+import math
 from dataclasses import replace
 from functools import cache
 from itertools import product
@@ -25,6 +26,9 @@ from codegen.fixedpoint import (
     saturate,
     step24,
 )
+from codegen.ops.base import ROWS
+from codegen.ops.exponential import EXP2_TABLE, exp2
+from codegen.ops.probabilities import exponents, power_fraction, shares
 from codegen.ops.window import Axis
 from host_sim.compiler import Program, find_compiler
 from host_sim.emulator import core_names, find_core
@@ -75,6 +79,20 @@ void t_channels{name}(const {a} *a, const {b} *b, const int32_t *shape, int64_t 
 }}
 """
 _OTHERS = """
+uint32_t t_powers(const uint32_t *table, const int16_t *x, const int32_t *facts, int8_t *powers);
+uint32_t t_powers(const uint32_t *table, const int16_t *x, const int32_t *facts, int8_t *powers)
+{
+    return fxp_powers(table, x, facts[0], facts[1], fxp_largest(x, facts[0]), facts[2], powers);
+}
+uint32_t t_errors(int8_t *powers, const int32_t *facts, int16_t *out, int8_t *few);
+uint32_t t_errors(int8_t *powers, const int32_t *facts, int16_t *out, int8_t *few)
+{
+    const uint64_t reciprocal = fxp_reciprocal((uint32_t)facts[2]);
+    const uint32_t peak = fxp_errors_of_powers(powers, facts[0], reciprocal, facts[1]);
+    fxp_store_errors16(out, powers, facts[0], fxp_exact_shift32(peak, 16));
+    fxp_store_errors8(few, powers, facts[0], fxp_exact_shift32(peak, 8));
+    return peak;
+}
 void t_add_biases(const int32_t *b, int n, int f, int64_t *sums);
 void t_add_biases(const int32_t *b, int n, int f, int64_t *sums)
 {
@@ -295,7 +313,8 @@ def drawn(random: np.random.RandomState, bits: int, *shape: int) -> np.ndarray:
 
 # n, rows, where the first row begins: where it is not at a word, cores with DSP instructions take
 # another loop, as they do for rows of odd lengths.
-SHAPES = [(n, n % 8 + 1, 0) for n in LENGTHS] + [(n, 3, 1) for n in LENGTHS] + [(40, 0, 0)]
+SHAPES = [(n, n % 8 + 1, 0) for n in LENGTHS] + [(n, 3, 1) for n in LENGTHS]
+SHAPES += [(40, 0, 0), (9, 33, 0), (64, 5, 1)]
 # Several rows at once, with and without a number that is -2^15.
 SHAPES += [(n, rows, first) for n in (8, 9, 16, 40) for rows in (4, 7) for first in (0, 1)]
 
@@ -309,13 +328,14 @@ def test_rows_are_sums_of_products_and_biases(program: Program, name: str) -> No
         x = np.maximum(x, -np.iinfo(x.dtype).max) if rows == 4 else x
         b = drawn(random, 32, rows)
         products = integers(w[first:]).reshape(rows, n) * integers(x)
-        for f in (-1, 0, 3, BIAS_FRACTION, BIAS_FRACTION + 9, BIAS_FRACTION + 30):
+        none = (-1,) if rows <= ROWS else ()  # so many have biases
+        for f in (*none, 0, 3, BIAS_FRACTION, BIAS_FRACTION + 9, BIAS_FRACTION + 30):
             wide, shape = np.zeros(rows + 1, np.int64), np.array([n, rows, first, f], np.int32)
             program.call(f"t_rows{name}", w, x, shape, b, wide)
             more = 0 if f < 0 else rescale(integers(b), BIAS_FRACTION - f)
             assert (wide[:rows] == products.sum(axis=1) + more).all(), (n, rows, first, f)
             assert wide[rows] == 0
-        for f in (-1, 0, 3, BIAS_FRACTION):
+        for f in (*none, 0, 3, BIAS_FRACTION):
             for shift in (9, 14, 23):
                 short = np.zeros(rows + 1, np.int32)
                 shape = np.array([n, rows, first, f, shift], np.int32)
@@ -393,6 +413,41 @@ def test_a_reciprocal_is_rounded_down(program: Program) -> None:
     assert out.tolist() == [(1 << 62) // int(value) for value in v]
 
 
+def test_scores_become_powers_and_errors(program: Program) -> None:
+    """Near and far below the largest, down to where nothing is left."""
+    random = np.random.RandomState(18)
+    table = np.array(EXP2_TABLE, np.uint32)
+    for n, f in product((1, 2, 3, 4, 9, 40), (-8, -1, 0, 7, 8, 9, 11, 12, 15, 20, 27, 28)):
+        fraction = power_fraction(n)
+        x = drawn(random, 16, n) >> random.randint(0, 16, n).astype(np.int16)
+        powers, facts = np.zeros(n, np.int32), np.array([n, f, fraction], np.int32)
+        total = program.call("t_powers", table, x, facts, powers.view(np.int8))
+        want = [exp2(t, fraction) for t in exponents(Q(integers(x), f))]
+        assert powers.tolist() == want, (n, f)
+        assert total & 0xFFFFFFFF == sum(want)
+        target = int(random.randint(0, n))
+        facts = np.array([n, target, total], np.int32)
+        out, few = np.zeros(n, np.int16), np.zeros(n, np.int8)
+        peak = program.call("t_errors", powers.view(np.int8), facts, out, few)
+        errors = shares(want) - integers(np.arange(n) == target) * (1 << 30)
+        assert powers.tolist() == errors.tolist(), (n, f)
+        assert peak & 0xFFFFFFFF == int(np.bitwise_or.reduce(magnitude(errors)))
+        for stored, bits in ((out, 16), (few, 8)):
+            shift = max(-8, int(peak).bit_length() - (bits - 1))
+            assert stored.tolist() == narrow(errors, shift, bits).tolist(), (n, f)
+
+
+def test_a_power_that_is_too_small_is_0(program: Program) -> None:
+    """At each exponent about the last one of which something is left."""
+    table = np.array(EXP2_TABLE, np.uint32)
+    for fraction, f in product((8, 20, 27, 28), (7, 8, 9, 10)):
+        limit = round((fraction + 1) * math.log(2) * 2**f)
+        x = np.array([0, *range(-limit - 3, -limit + 4)], np.int16)
+        powers, facts = np.zeros(8, np.int32), np.array([8, f, fraction], np.int32)
+        program.call("t_powers", table, x, facts, powers.view(np.int8))
+        assert powers.tolist() == [exp2(t, fraction) for t in exponents(Q(integers(x), f))]
+
+
 def test_weights_descend_their_gradients(program: Program) -> None:
     random = np.random.RandomState(16)
     for n, k, m in product((1, 2, 9, 40), (-40, -1, 0, 1, 2, 7, 16, 29, 30, 31), (0, 128, 255)):
@@ -438,8 +493,14 @@ def test_rows_of_an_outer_product_learn(program: Program, bits: int, is_nearest:
     random = np.random.RandomState(14)
     name = {16: "t_learn16", 8: "t_learn16x8"}[bits]
     ks = (-20, -1, 0, 1, 2, 9, 16, 29, 30, 31)
-    for (i, n), offset in product(enumerate(LENGTHS), ((0, 0), (1, 0), (0, 1))):
-        k, rows = ks[(i + offset[0] + 2 * offset[1]) % len(ks)], 1 + i % 5
+    offsets = ((0, 0), (1, 0), (0, 1))
+    cases = [
+        (n, 1 + i % 5, ks[(i + offset[0] + 2 * offset[1]) % len(ks)], offset)
+        for (i, n), offset in product(enumerate(LENGTHS), offsets)
+    ]
+    more = ((16, 37), (9, 40), (34, 50))  # more rows than any core takes at once
+    cases += [(n, rows, k, offset) for (n, rows), k, offset in product(more, (8, 12), offsets)]
+    for n, rows, k, offset in cases:
         w, x = drawn(random, 16, rows * n + 1), drawn(random, bits, n + 1)
         dy = drawn(random, bits, rows) >> random.randint(0, bits, rows).astype(x.dtype)
         dy[random.randint(0, 3, rows) == 0] = 0
@@ -487,11 +548,12 @@ def test_columns_add_the_products_of_a_walk(program: Program, name: str) -> None
         w = drawn(random, TYPES[name][0], int(weights.max()) + most)
         e = drawn(random, TYPES[name][1], int(errors.max()) + 1)
         for columns in (1, 2, 3, 4, 9, most, 2 * most):
-            sums = np.arange(most, dtype=np.int64)
+            sums = np.arange(most + 1, dtype=np.int64)
             program.call(f"t_columns{name}", w, e, np.array(walk, np.int32), columns, sums)
             for j in range(most):
                 products = integers(w[weights + j]) * integers(e[errors]) * (j < columns)
                 assert sums[j] == j + products.sum(), (walk, columns)
+            assert sums[most] == most
 
 
 def test_sums_may_have_more_than_131_072_products(program: Program) -> None:

@@ -377,6 +377,11 @@ class LossOp(Op):
     may_be_short: ClassVar[bool] = False  # its C can have errors of 32 bits
     uses_scratch: ClassVar[bool] = False  # one 32-bit word per score while it runs
 
+    @property
+    def forms_errors(self) -> bool:
+        """Its C forms all errors at once, in its scratch."""
+        return False
+
     def scratch_size(self, kernel: str, shapes: Shapes) -> int:
         return size(shapes["x"]) if self.uses_scratch else 0
 

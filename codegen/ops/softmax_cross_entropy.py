@@ -67,6 +67,10 @@ class SoftmaxCrossEntropy(LabelLoss):
             )
 
     @property
+    def forms_errors(self) -> bool:
+        return not self.class_weights and not self.smoothing_q
+
+    @property
     def weights_q(self) -> tuple[int, ...]:
         """Class weights with 12 fraction bits."""
         return tuple(round(w * (1 << _W)) for w in self.class_weights)

@@ -1244,17 +1244,45 @@ static inline void fxp_decay16(int16_t *w, int32_t n, fxp_rate rate, int32_t m, 
 static FXP_OUTLINE int fxp_near_rail16(const int16_t *w, int32_t n)
 {
 #if FXP_MVE
-    int32_t low = 0, high = 0;
+    /* One instruction loads 64 weights that lie at words. Of the largest magnitude only one tells
+     * nothing: then the largest weight does. */
+    const int16_t *at = w;
+    uint32_t size = 0;
+    int32_t most = 0, sixtyfours = ((uintptr_t)w & 3u) == 0 ? n >> 6 : 0;
+    __asm__ volatile("wls lr, %[blocks], 2f\n"
+                     "1:\n\t"
+                     "vldmia %[at]!, {d0-d15}\n\t"
+                     "vmaxav.s16 %[size], q0\n\t"
+                     "vmaxav.s16 %[size], q1\n\t"
+                     "vmaxav.s16 %[size], q2\n\t"
+                     "vmaxav.s16 %[size], q3\n\t"
+                     "vmaxav.s16 %[size], q4\n\t"
+                     "vmaxav.s16 %[size], q5\n\t"
+                     "vmaxav.s16 %[size], q6\n\t"
+                     "vmaxav.s16 %[size], q7\n\t"
+                     "le lr, 1b\n"
+                     "2:\n\t"
+                     "wlstp.16 lr, %[rest], 4f\n"
+                     "3:\n\t"
+                     "vldrh.u16 q0, [%[at]], #16\n\t"
+                     "vmaxav.s16 %[size], q0\n\t"
+                     "letp lr, 3b\n"
+                     "4:"
+                     : [at] "+r"(at), [size] "+r"(size)
+                     : [blocks] "r"(sixtyfours), [rest] "r"(n - 64 * sixtyfours)
+                     : "lr", "q0", "q1", "q2", "q3", "q4", "q5", "q6", "q7", "memory");
+    if ((uint16_t)size != 32768 - 512) {
+        return (uint16_t)size > 32768 - 512;
+    }
     __asm__ volatile("dlstp.16 lr, %[n]\n"
                      "1:\n\t"
                      "vldrh.u16 q0, [%[w]], #16\n\t"
-                     "vminv.s16 %[low], q0\n\t"
-                     "vmaxv.s16 %[high], q0\n\t"
+                     "vmaxv.s16 %[most], q0\n\t"
                      "letp lr, 1b"
-                     : [w] "+r"(w), [low] "+r"(low), [high] "+r"(high)
+                     : [w] "+r"(w), [most] "+r"(most)
                      : [n] "r"(n)
                      : "lr", "q0", "memory");
-    return (int16_t)~low >= 32768 - 512 || (int16_t)high >= 32768 - 512;
+    return (int16_t)most == 32768 - 512;
 #elif FXP_DSP
     /* Most weights have 15 bits; the flag Q tells of the others. Only then: w + 0x8200, as numbers
      * without a sign, are below 0x400 where w is near; the rest reach 0xFFFF with 0xFBFF. */

@@ -122,6 +122,40 @@ static FXP_INLINE __m128i fxp_sum_each(__m128i a, __m128i b, __m128i c, __m128i 
 
 #define FXP_BLOCK 256 /* products of 16 by 8 bits whose sum fits 32 bits: 256 * 2^22 = 2^30 */
 
+/* How many neighbouring sums are computed at once, at the most. */
+#define FXP_ROWS 8
+
+/* How many that is in a dense layer where nobody chooses: a call costs instructions, and each sum
+ * eight bytes of stack. */
+#if FXP_MVE || FXP_SSE2
+#define FXP_FEW_ROWS 32
+#else
+#define FXP_FEW_ROWS 4
+#endif
+
+/* How many that is where `left` are left. */
+static inline int fxp_part(int left, int most)
+{
+    return left < most ? left : most;
+}
+
+/* How many neighbouring columns are summed at once. */
+#if FXP_MVE || FXP_SSE2
+#define FXP_COLUMNS 32
+#else
+#define FXP_COLUMNS 4
+#endif
+
+/* The places of the products of a column: `rows` runs of n, all distances in elements. Within a run
+ * weights are `step` apart and errors 1; runs begin w_line and e_line apart. */
+typedef struct {
+    int rows;
+    int n;
+    int step;
+    int w_line;
+    int e_line;
+} fxp_walk;
+
 #if FXP_DSP
 /* Two neighbours of 16 bits, the first in the lower half; any address will do. */
 static inline int16x2_t fxp_pair(const int16_t *v)
@@ -242,32 +276,92 @@ FXP_FOUR_ROWS(int8_t, FXP_EIGHT8, int16_t, FXP_EIGHT16, "16", "vmladava.s16", FX
 static inline void fxp_four_rows8(const int8_t *w, const int8_t *x, int n, int64_t sums[4])
 FXP_FOUR_ROWS(int8_t, FXP_SIXTEEN8, int8_t, FXP_SIXTEEN8, "8", "vmladava.s8", 16384)
 
-/* The same for products of 16 by 16 bits, whose sums need pairs of registers. */
-static inline void fxp_four_rows16(const int16_t *w, const int16_t *x, int n, int64_t sums[4])
+/* The same for products of 16 by 16 bits, whose sums need pairs of registers: four times `fours`
+ * rows, whose sums begin with first[j] * factor. Where rows begin at words, one instruction loads
+ * 32 numbers. What four rows begin with lies on the stack: the weights, the bytes of a row, the
+ * place of the biases, their factor, x, how many times 32 products there are and how many more,
+ * then the places of the next sum and of the last, and how far the end of the last row lies behind
+ * what was loaded. */
+#define FXP_32_PRODUCTS(w, sum)                                                                    \
+    "vldmia " w "!, {d8-d15}\n\t"                                                                  \
+    "vmlaldava.s16 " sum ", q0, q4\n\t"                                                            \
+    "vmlaldava.s16 " sum ", q1, q5\n\t"                                                            \
+    "vmlaldava.s16 " sum ", q2, q6\n\t"                                                            \
+    "vmlaldava.s16 " sum ", q3, q7\n\t"
+static inline void fxp_rows_by_four16(const int16_t *w, const int16_t *x, int n,
+                                      const int32_t *first, int32_t factor, int fours,
+                                      int64_t *sums)
 {
+    const int are_words = (((uintptr_t)w | (uintptr_t)x | (uintptr_t)n << 1) & 3u) == 0;
     register const int16_t *r8 __asm__("r8") = w;
-    register int r9 __asm__("r9") = n;
-    register int64_t *r10 __asm__("r10") = sums;
+    register int r9 __asm__("r9") = 2 * n;
+    register const int32_t *r10 __asm__("r10") = first;
+    register int32_t r11 __asm__("r11") = factor;
     register const int16_t *r12 __asm__("r12") = x;
-    __asm__ volatile("push {r7, r10}\n\t"
-                     "dlstp.16 lr, r9\n\t"
-                     "ldm r10, {r0, r1, r2, r3, r4, r5, r6, r7}\n\t"
-                     "lsl r11, r9, #1\n\t"
-                     "add r9, r8, r11\n\t"
-                     "add r10, r9, r11\n\t"
-                     "add r11, r10, r11\n"
-                     "1:\n\t" FXP_EIGHT16("q0", "r12")
+    register int r2 __asm__("r2") = are_words ? n >> 5 : 0;
+    register int r3 __asm__("r3") = are_words ? n & 31 : n;
+    register int64_t *r4 __asm__("r4") = sums;
+    register int64_t *r5 __asm__("r5") = sums + 4 * fours;
+    register int r6 __asm__("r6") = 2 * (n - ((n + 7) & ~7));
+    __asm__ volatile("push {r2, r3, r4, r5, r6, r7}\n\t"
+                     "push {r8, r9, r10, r11, r12}\n"
+                     "1:\n\t"
+                     "ldm sp, {r8, r9, r10, r11, r12, lr}\n\t"
+                     "ldm r10!, {r0, r2, r4, r6}\n\t"
+                     "str r10, [sp, #8]\n\t"
+                     "smull r0, r1, r0, r11\n\t"
+                     "smull r2, r3, r2, r11\n\t"
+                     "smull r4, r5, r4, r11\n\t"
+                     "smull r6, r7, r6, r11\n\t"
+                     "add r10, r8, r9, lsl #1\n\t"
+                     "add r11, r10, r9\n\t"
+                     "add r9, r9, r8\n\t"
+                     "wls lr, lr, 3f\n"
+                     "2:\n\t"
+                     "vldmia r12!, {d0-d7}\n\t"
+                     FXP_32_PRODUCTS("r8", "r0, r1") FXP_32_PRODUCTS("r9", "r2, r3")
+                     FXP_32_PRODUCTS("r10", "r4, r5") FXP_32_PRODUCTS("r11", "r6, r7")
+                     "le lr, 2b\n"
+                     "3:\n\t"
+                     "ldr lr, [sp, #24]\n\t"
+                     "wlstp.16 lr, lr, 5f\n"
+                     "4:\n\t" FXP_EIGHT16("q0", "r12")
                      FXP_EIGHT16("q1", "r8") "vmlaldava.s16 r0, r1, q0, q1\n\t"
                      FXP_EIGHT16("q1", "r9") "vmlaldava.s16 r2, r3, q0, q1\n\t"
                      FXP_EIGHT16("q1", "r10") "vmlaldava.s16 r4, r5, q0, q1\n\t"
                      FXP_EIGHT16("q1", "r11") "vmlaldava.s16 r6, r7, q0, q1\n\t"
-                     "letp lr, 1b\n\t"
-                     "ldr r10, [sp, #4]\n\t"
-                     "stm r10, {r0, r1, r2, r3, r4, r5, r6, r7}\n\t"
-                     "pop {r7, r10}"
-                     : "+r"(r8), "+r"(r9), "+r"(r10), "+r"(r12)
+                     "letp lr, 4b\n"
+                     "5:\n\t"
+                     "ldr r12, [sp, #28]\n\t"
+                     "stm r12!, {r0, r1, r2, r3, r4, r5, r6, r7}\n\t"
+                     "str r12, [sp, #28]\n\t"
+                     "ldrd r0, r1, [sp, #32]\n\t"
+                     "add r11, r11, r1\n\t"
+                     "str r11, [sp]\n\t"
+                     "cmp r12, r0\n\t"
+                     "bne 1b\n\t"
+                     "add sp, sp, #40\n\t"
+                     "pop {r7}"
+                     : "+r"(r8), "+r"(r9), "+r"(r10), "+r"(r11), "+r"(r12), "+r"(r2), "+r"(r3),
+                       "+r"(r4), "+r"(r5), "+r"(r6)
                      :
-                     : "r0", "r1", "r2", "r3", "r4", "r5", "r6", "r11", "lr", "q0", "q1", "memory");
+                     : "r0", "r1", "lr", "q0", "q1", "q2", "q3", "q4", "q5", "q6", "q7", "cc",
+                       "memory");
+}
+#undef FXP_32_PRODUCTS
+
+/* out[j] = b[j] with `up` fraction bits more, of which there are fewer: up < 0 */
+static inline void fxp_shorten_biases(const int32_t *b, int up, int rows, int32_t *out)
+{
+    __asm__ volatile("dlstp.32 lr, %[rows]\n"
+                     "1:\n\t"
+                     "vldrw.u32 q0, [%[b]], #16\n\t"
+                     "vqrshl.s32 q0, %[up]\n\t"
+                     "vstrw.32 q0, [%[out]], #16\n\t"
+                     "letp lr, 1b"
+                     : [b] "+r"(b), [out] "+r"(out)
+                     : [rows] "r"(rows), [up] "r"(fxp_near_shift(up))
+                     : "lr", "q0", "memory");
 }
 
 /* sums[j] = b[j] with f fraction bits, or 0 without b, for j < rows */
@@ -315,32 +409,63 @@ static inline void fxp_begin(const int32_t *b, int f, int rows, int64_t *sums)
 #define FXP_GATHER16(q, at, places) "vldrh.u16 " q ", [" at ", " places ", uxtw #1]\n\t"
 #define FXP_GATHER8(q, at, places) "vldrb.s16 " q ", [" at ", " places "]\n\t"
 
-/* sums[j] += sum of w[i * step + j] * e[i], for four columns and i < n */
-static inline void fxp_four_columns16(const int16_t *w, const int16_t *e, int n, int step,
-                                           int64_t sums[4])
+/* sums[j] += sum of w * e over the walk, for four times `fours` columns. The stack has the places
+ * of the errors, of the weights of the next columns and of the end of the sums, how many runs there
+ * are, from where one ends to where the next begins, and the place of the next sum. */
+static inline void fxp_columns_by_four16(const int16_t *w, const int16_t *e, const fxp_walk *walk,
+                                         int fours, int64_t *sums)
 {
-    register const int16_t *r8 __asm__("r8") = w;
-    register const int16_t *r9 __asm__("r9") = e;
-    register int r10 __asm__("r10") = n;
-    register int r11 __asm__("r11") = step;
+    const int eights = (walk->n + 7) >> 3;
+    register const int16_t *r1 __asm__("r1") = e;
+    register const int16_t *r2 __asm__("r2") = w;
+    register int64_t *r3 __asm__("r3") = sums + 4 * fours;
+    register int r4 __asm__("r4") = walk->rows;
+    register int r5 __asm__("r5") = 2 * walk->w_line - 16 * eights * walk->step;
+    register int r6 __asm__("r6") = 2 * walk->e_line - 16 * eights;
+    register int r10 __asm__("r10") = walk->n;
+    register int r11 __asm__("r11") = walk->step;
     register int64_t *r12 __asm__("r12") = sums;
-    __asm__ volatile("push {r7}\n\t" FXP_PLACES("r0", "r1", "r11")
-                     "lsl r11, r11, #4\n\t"
+    __asm__ volatile("push {r7, r12}\n\t"
+                     "push {r1, r2, r3, r4, r5, r6}\n\t"
+                     FXP_PLACES("r0", "r1", "r11")
+                     "lsl r11, r11, #4\n"
+                     "1:\n\t"
+                     "ldrd r9, r8, [sp]\n\t"
                      "ldm r12, {r0, r1, r2, r3, r4, r5, r6, r7}\n\t"
+                     "ldr r12, [sp, #12]\n"
+                     "2:\n\t"
                      "dlstp.16 lr, r10\n"
-                     "1:\n\t" FXP_EIGHT16("q0", "r9")
+                     "3:\n\t" FXP_EIGHT16("q0", "r9")
                      FXP_GATHER16("q1", "r8", "q2") "vmlaldava.s16 r0, r1, q0, q1\n\t"
                      FXP_GATHER16("q1", "r8", "q3") "vmlaldava.s16 r2, r3, q0, q1\n\t"
                      FXP_GATHER16("q1", "r8", "q4") "vmlaldava.s16 r4, r5, q0, q1\n\t"
                      FXP_GATHER16("q1", "r8", "q5") "vmlaldava.s16 r6, r7, q0, q1\n\t"
                      "add r8, r8, r11\n\t"
-                     "letp lr, 1b\n\t"
-                     "stm r12, {r0, r1, r2, r3, r4, r5, r6, r7}\n\t"
-                     "pop {r7}"
-                     : "+r"(r8), "+r"(r9), "+r"(r10), "+r"(r11)
-                     : "r"(r12)
-                     : "r0", "r1", "r2", "r3", "r4", "r5", "r6", "lr", "q0", "q1", "q2", "q3",
-                       "q4", "q5", "memory");
+                     "letp lr, 3b\n\t"
+                     "subs r12, r12, #1\n\t"
+                     "bgt 4f\n\t"
+                     "ldr r12, [sp, #28]\n\t"
+                     "stm r12!, {r0, r1, r2, r3, r4, r5, r6, r7}\n\t"
+                     "str r12, [sp, #28]\n\t"
+                     "ldrd r0, r1, [sp, #4]\n\t"
+                     "adds r0, r0, #8\n\t"
+                     "str r0, [sp, #4]\n\t"
+                     "cmp r12, r1\n\t"
+                     "bne 1b\n\t"
+                     "b 5f\n"
+                     "4:\n\t" /* the next run */
+                     "ldr lr, [sp, #16]\n\t"
+                     "add r8, r8, lr\n\t"
+                     "ldr lr, [sp, #20]\n\t"
+                     "add r9, r9, lr\n\t"
+                     "b 2b\n"
+                     "5:\n\t"
+                     "add sp, sp, #24\n\t"
+                     "pop {r7, r12}"
+                     : "+r"(r1), "+r"(r2), "+r"(r3), "+r"(r4), "+r"(r5), "+r"(r6), "+r"(r11)
+                     : "r"(r10), "r"(r12)
+                     : "r0", "r8", "r9", "lr", "q0", "q1", "q2", "q3", "q4", "q5", "cc",
+                       "memory");
 }
 
 /* The same where the sums of FXP_BLOCK products fit 32 bits. */
@@ -383,13 +508,14 @@ static inline void fxp_four_columns8(const int8_t *w, const int8_t *e, int n, in
                                           int64_t sums[4])
 FXP_FOUR_COLUMNS(int8_t, FXP_GATHER8, int8_t, FXP_EIGHT8)
 
-/* All runs of a walk. */
+/* Four columns after the other, all runs of a walk. What is left is fewer columns, or all. */
 #define FXP_WALK_MVE(four_columns)                                                                 \
-    if (columns >= 4 && walk->step <= FXP_FAR) {                                                   \
-        for (int row = 0; row < walk->rows; row++, w += walk->w_line, e += walk->e_line) {         \
-            four_columns(w, e, walk->n, walk->step, sums);                                         \
+    columns = fxp_part(columns, FXP_COLUMNS);                                                      \
+    for (; columns >= 4 && walk->step <= FXP_FAR; columns -= 4, w += 4, sums += 4) {               \
+        const int line = walk->w_line, next = walk->e_line;                                        \
+        for (int row = 0; row < walk->rows; row++) {                                               \
+            four_columns(w + row * line, e + row * next, walk->n, walk->step, sums);               \
         }                                                                                          \
-        return;                                                                                    \
     }
 #else
 #define FXP_WALK_MVE(four_columns)
@@ -894,18 +1020,6 @@ static inline int64_t fxp_dot8(const int8_t *a, const int8_t *b, int n)
 
 /* ---- sums of products along rows ------------------------------------------------------------ */
 
-/* How many neighbouring sums are computed at once, at the most. */
-#define FXP_ROWS 8
-
-/* The same where the stack is short, and where it is not. */
-#define FXP_FEW_ROWS (FXP_SSE2 ? 32 : 4)
-
-/* How many that is where `left` are left. */
-static inline int fxp_part(int left, int most)
-{
-    return left < most ? left : most;
-}
-
 #define FXP_SUM_ROWS(dot)                                                                          \
     do {                                                                                           \
         for (int j = 0; j < rows; j++, w += n) {                                                   \
@@ -1147,7 +1261,25 @@ static FXP_OUTLINE void fxp_rows16(const int16_t *w, const int16_t *x, int n, co
                                    int f, int rows, int64_t *sums)
 {
 #if FXP_MVE
-    FXP_ROWS_MVE(fxp_four_rows16, fxp_dot16(w, x, n))
+    /* Biases that are shortened lie where sums have not been stored yet. */
+    const int up = f - FXP_BIAS_FRACTION;
+    const int32_t *first = b;
+    int32_t factor = b == NULL ? 0 : 1;
+    if (b == NULL) {
+        first = (const int32_t *)(const void *)sums;
+    } else if (up >= 0) {
+        factor <<= up;
+    } else {
+        int32_t *const place = (int32_t *)(void *)sums + rows;
+        fxp_shorten_biases(b, up, rows, place);
+        first = place;
+    }
+    if (rows >= 4) {
+        fxp_rows_by_four16(w, x, n, first, factor, rows >> 2, sums);
+    }
+    for (int j = rows & ~3; j < rows; j++) {
+        sums[j] = fxp_dot16(w + j * n, x, n) + (b == NULL ? 0 : (int64_t)first[j] * factor);
+    }
 #elif FXP_DSP
     int up = b == NULL ? 0 : f - FXP_BIAS_FRACTION;
     const int32_t *first = b == NULL ? fxp_no_biases : b;
@@ -1364,19 +1496,6 @@ static FXP_OUTLINE void fxp_rows8_short(const int8_t *w, const int8_t *x, int n,
 
 /* ---- sums of products down columns ---------------------------------------------------------- */
 
-/* How many neighbouring columns are summed at once. */
-#define FXP_COLUMNS (FXP_SSE2 ? 32 : 4)
-
-/* The places of the products of a column: `rows` runs of n, all distances in elements. Within a run
- * weights are `step` apart and errors 1; runs begin w_line and e_line apart. */
-typedef struct {
-    int rows;
-    int n;
-    int step;
-    int w_line;
-    int e_line;
-} fxp_walk;
-
 /* One run: a constant, which AVR would keep in RAM. */
 #ifdef __AVR__
 #define FXP_RUN(walk, count, distance)                                                             \
@@ -1390,11 +1509,23 @@ typedef struct {
 #define FXP_RUN(walk, count, distance) static const fxp_walk walk = {1, count, distance, 0, 0}
 #endif
 
-static inline void fxp_clear(int64_t sums[FXP_COLUMNS])
+/* The first `columns` of them become 0, and others may. */
+static inline void fxp_clear(int64_t sums[FXP_COLUMNS], int columns)
 {
-#if FXP_SSE2
+#if FXP_MVE
+    __asm__ volatile("vmov.i32 q0, #0\n\t"
+                     "dlstp.64 lr, %[n]\n"
+                     "1:\n\t"
+                     "vstrw.32 q0, [%[sums]], #16\n\t"
+                     "letp lr, 1b"
+                     : [sums] "+r"(sums)
+                     : [n] "r"(fxp_part(columns, FXP_COLUMNS))
+                     : "lr", "q0", "memory");
+#elif FXP_SSE2
+    (void)columns;
     memset(sums, 0, FXP_COLUMNS * sizeof *sums);
 #else
+    (void)columns;
     sums[0] = 0;
     sums[1] = 0;
     sums[2] = 0;
@@ -1525,7 +1656,16 @@ static FXP_INLINE void fxp_some_columns16(const int16_t *w, const int16_t *e, co
 static FXP_OUTLINE void fxp_columns16(const int16_t *w, const int16_t *e, const fxp_walk *walk,
                                       int columns, int64_t sums[FXP_COLUMNS])
 {
-    FXP_WALK_MVE(fxp_four_columns16)
+#if FXP_MVE
+    columns = fxp_part(columns, FXP_COLUMNS);
+    if (columns >= 4 && walk->step <= FXP_FAR && walk->rows > 0 && walk->n > 0) {
+        const int fours = columns >> 2;
+        fxp_columns_by_four16(w, e, walk, fours, sums);
+        w += 4 * fours;
+        sums += 4 * fours;
+        columns -= 4 * fours;
+    }
+#endif
 #if FXP_LONG_THUMB
     /* clang-format off */
 /* A run of rows, from r0 and r2; r3 is their number, r1 the distance of two in bytes. */
@@ -1807,7 +1947,7 @@ static FXP_OUTLINE void fxp_columns16_short(const int16_t *w, const int16_t *e,
     }
 #endif
     int64_t exact[FXP_COLUMNS];
-    fxp_clear(exact);
+    fxp_clear(exact, columns);
     fxp_columns16(w, e, walk, columns, exact);
     for (int j = 0; j < columns && j < FXP_COLUMNS; j++) {
         sums[j] = fxp_sum32(exact[j], shift);
@@ -1819,7 +1959,7 @@ static FXP_OUTLINE void fxp_columns16_short(const int16_t *w, const int16_t *e,
                                   int columns, int shift, int32_t sums[FXP_COLUMNS])               \
     {                                                                                              \
         int64_t exact[FXP_COLUMNS];                                                                \
-        fxp_clear(exact);                                                                          \
+        fxp_clear(exact, columns);                                                                 \
         exact_sums(w, e, walk, columns, exact);                                                    \
         for (int j = 0; j < columns && j < FXP_COLUMNS; j++) {                                     \
             sums[j] = fxp_sum32(exact[j], shift);                                                  \
@@ -2372,6 +2512,187 @@ FXP_SETTLE(8, 8_of32, fxp_store32, int32_t, fxp_settle8_of32, FXP_NEVER, FXP_NO_
 #undef FXP_NEVER
 #undef FXP_UNUSUAL
 
+/* ---- powers of scores ----------------------------------------------------------------------- */
+
+static inline int16_t fxp_largest(const int16_t *x, int n)
+{
+#if FXP_MVE
+    int32_t largest = INT16_MIN;
+    __asm__ volatile("dlstp.16 lr, %[n]\n"
+                     "1:\n\t"
+                     "vldrh.u16 q0, [%[x]], #16\n\t"
+                     "vmaxv.s16 %[largest], q0\n\t"
+                     "letp lr, 1b"
+                     : [x] "+r"(x), [largest] "+r"(largest)
+                     : [n] "r"(n)
+                     : "lr", "q0", "memory");
+    return (int16_t)largest;
+#else
+    int16_t largest = x[0];
+    for (int i = 1; i < n; i++) {
+        largest = x[i] > largest ? x[i] : largest;
+    }
+    return largest;
+#endif
+}
+
+/* 2^-t of each score with `fraction` fraction bits, at most 28, and their sum; t is how far a score
+ * with f fraction bits is below the largest, as fxp_exponent tells. */
+static inline uint32_t fxp_powers(const FXP_FLASH uint32_t table[32], const int16_t *x, int n,
+                                  int f, int16_t largest, int fraction, int8_t *powers)
+{
+    uint32_t total = 0;
+#if FXP_MVE
+    /* Four at once. A distance times 2^(27 - f), saturated, times 2^5 * log2(e) without its lower
+     * word is t; that is fxp_exp2, whose lower word only tells whether it borrows. */
+    if (f <= 27) {
+        /* clang-format off */
+        __asm__ volatile("vdup.32 q7, %[largest]\n\t"
+                         "vdup.32 q6, %[log2_e]\n\t"
+                         "vdup.32 q5, %[ln_2]\n\t"
+                         "vdup.32 q4, %[down]\n\t"
+                         "mov r4, #1\n\t"
+                         "dlstp.32 lr, %[n]\n"
+                         "1:\n\t"
+                         "vldrh.s32 q0, [%[x]], #8\n\t"
+                         "vsub.i32 q0, q7, q0\n\t"
+                         "vqshl.u32 q0, %[up]\n\t"
+                         "vrmulh.u32 q0, q0, q6\n\t" /* t */
+                         "vshl.i32 q1, q0, #11\n\t"
+                         "vshr.u32 q1, q1, #5\n\t"
+                         "vmulh.u32 q1, q1, q5\n\t" /* z */
+                         "vmulh.u32 q2, q1, q1\n\t"
+                         "vmulh.u32 q3, q2, q1\n\t"
+                         "vmul.i32 q3, q3, %[sixth]\n\t"
+                         "vshr.u32 q3, q3, #18\n\t"
+                         "vshr.u32 q2, q2, #1\n\t"
+                         "vsub.i32 q1, q1, q2\n\t"
+                         "vadd.i32 q1, q1, q3\n\t" /* lost */
+                         "vshl.i32 q2, q0, #6\n\t"
+                         "vshr.u32 q2, q2, #27\n\t"
+                         "vldrw.u32 q3, [%[table], q2, uxtw #2]\n\t"
+                         "vmulh.u32 q2, q3, q1\n\t"
+                         "vmul.i32 q1, q3, q1\n\t"
+                         "vsub.i32 q3, q3, q2\n\t"
+                         "vpt.i32 ne, q1, zr\n\t"
+                         "vsubt.i32 q3, q3, r4\n\t"
+                         "vshr.u32 q2, q0, #26\n\t"
+                         "vsub.i32 q2, q4, q2\n\t"
+                         "vrshl.u32 q3, q3, q2\n\t"
+                         "vpt.u32 cs, q0, %[limit]\n\t"
+                         "vmovt.i32 q3, #0\n\t"
+                         "vaddva.u32 %[total], q3\n\t"
+                         "vstrw.32 q3, [%[powers]], #16\n\t"
+                         "letp lr, 1b"
+                         : [x] "+l"(x), [powers] "+r"(powers), [total] "+Te"(total)
+                         : [n] "r"(n), [largest] "r"(largest), [log2_e] "r"(3098164010u),
+                           [ln_2] "r"(2977044472u), [down] "r"(fraction - 31), [up] "r"(27 - f),
+                           [sixth] "r"(43691), [table] "r"(table),
+                           [limit] "r"((uint32_t)(fraction + 1) << 26)
+                         : "r4", "lr", "q0", "q1", "q2", "q3", "q4", "q5", "q6", "q7", "cc",
+                           "memory");
+        /* clang-format on */
+        return total;
+    }
+#endif
+    for (int i = 0; i < n; i++) {
+        const uint32_t power = fxp_exp2(table, fxp_exponent((int32_t)largest - x[i], f), fraction);
+        memcpy(&powers[4 * i], &power, 4);
+        total += power;
+    }
+    return total;
+}
+
+/* power * reciprocal * 2^-32, rounded half up, as 32 bits */
+static inline int32_t fxp_share_of(uint32_t power, uint64_t reciprocal)
+{
+    const uint64_t below = fxp_product32(power, (uint32_t)reciprocal) + ((uint64_t)1 << 31);
+    const uint32_t above = power * (uint32_t)(reciprocal >> 32);
+    return (int32_t)(above + (uint32_t)(below >> 32));
+}
+
+/* Powers become shares, less 1 for that of index t, with 30 fraction bits; returns their magnitudes
+ * joined by or. */
+static inline uint32_t fxp_errors_of_powers(int8_t *powers, int n, uint64_t reciprocal, int t)
+{
+    uint32_t peak = 0;
+#if FXP_MVE
+    uint32_t more, index = 0;
+    /* clang-format off */
+    __asm__ volatile("vdup.32 q1, %[low]\n\t"
+                     "vmov.i32 q4, #0\n\t"
+                     "dlstp.32 lr, %[n]\n"
+                     "1:\n\t"
+                     "vldrw.u32 q0, [%[powers]]\n\t"
+                     "vrmulh.u32 q2, q0, q1\n\t"
+                     "vmul.i32 q0, q0, %[high]\n\t"
+                     "vadd.i32 q0, q0, q2\n\t"
+                     "vidup.u32 q3, %[index], #1\n\t"
+                     "vpt.i32 eq, q3, %[t]\n\t"
+                     "vsubt.i32 q0, q0, %[one]\n\t"
+                     "vshr.s32 q2, q0, #31\n\t"
+                     "veor q2, q2, q0\n\t"
+                     "vorr q4, q4, q2\n\t"
+                     "vstrw.32 q0, [%[powers]], #16\n\t"
+                     "letp lr, 1b\n\t"
+                     "vmov %[peak], %[more], q4[2], q4[0]\n\t"
+                     "orr %[peak], %[peak], %[more]\n\t"
+                     "vmov %[index], %[more], q4[3], q4[1]\n\t"
+                     "orr %[peak], %[peak], %[index]\n\t"
+                     "orr %[peak], %[peak], %[more]"
+                     : [powers] "+r"(powers), [index] "+Te"(index), [peak] "=&r"(peak),
+                       [more] "=&r"(more)
+                     : [n] "r"(n), [low] "r"((uint32_t)reciprocal),
+                       [high] "r"((uint32_t)(reciprocal >> 32)), [t] "r"(t),
+                       [one] "r"((int32_t)1 << 30)
+                     : "lr", "q0", "q1", "q2", "q3", "q4", "cc", "memory");
+    /* clang-format on */
+    return peak;
+#else
+    for (int i = 0; i < n; i++) {
+        uint32_t power;
+        memcpy(&power, &powers[4 * i], 4);
+        int32_t acc = fxp_share_of(power, reciprocal);
+        acc -= i == t ? (int32_t)1 << 30 : 0;
+        peak |= fxp_magnitude32(acc);
+        memcpy(&powers[4 * i], &acc, 4);
+    }
+    return peak;
+#endif
+}
+
+/* Errors of 32 bits as a tensor has them, by a shift that fits the largest exactly. */
+static inline void fxp_store_errors16(int16_t *out, const int8_t *errors, int n, int shift)
+{
+#if FXP_MVE
+    __asm__ volatile("dlstp.32 lr, %[n]\n"
+                     "1:\n\t"
+                     "vldrw.u32 q0, [%[errors]], #16\n\t"
+                     "vqrshl.s32 q0, %[up]\n\t"
+                     "vqmovnb.s32 q0, q0\n\t"
+                     "vstrh.32 q0, [%[out]], #8\n\t"
+                     "letp lr, 1b"
+                     : [errors] "+r"(errors), [out] "+l"(out)
+                     : [n] "r"(n), [up] "r"(-shift)
+                     : "lr", "q0", "memory");
+#else
+    for (int i = 0; i < n; i++) {
+        int32_t acc;
+        memcpy(&acc, &errors[4 * i], 4);
+        out[i] = (int16_t)fxp_exact32(acc, shift, 16);
+    }
+#endif
+}
+
+static inline void fxp_store_errors8(int8_t *out, const int8_t *errors, int n, int shift)
+{
+    for (int i = 0; i < n; i++) {
+        int32_t acc;
+        memcpy(&acc, &errors[4 * i], 4);
+        out[i] = (int8_t)fxp_exact32(acc, shift, 8);
+    }
+}
+
 /* ---- copies --------------------------------------------------------------------------------- */
 
 /* A library's memset and memcpy may go byte by byte. */
@@ -2730,10 +3051,12 @@ static FXP_INLINE uint32_t fxp_learn_eights(int16_t *w, const int16_t *x, int n,
 #undef FXP_EACH
 #endif
 
-#if FXP_SSE2 || (FXP_DSP && !FXP_MVE)
+#if FXP_SSE2 || FXP_DSP
 FXP_LEARN(fxp_learn16_any, int16_t, fxp_update16, (int32_t)(fxp_draw(random) >> 16));
-FXP_LEARN(fxp_learn16_any_nearest, int16_t, fxp_update16, 0x8000);
+FXP_LEARN(fxp_learn16_nearest_any, int16_t, fxp_update16, 0x8000);
+#endif
 
+#if FXP_SSE2 || (FXP_DSP && !FXP_MVE)
 #if FXP_DSP
 /* clang-format off */
 #define FXP_DRAW(v)                                                                                \
@@ -2853,26 +3176,213 @@ static FXP_INLINE void fxp_learn_rows16(int16_t *w, const int16_t *x, int n, con
 #undef FXP_EIGHT_BYTES
 #undef FXP_LEARN_ROWS
 
-#define FXP_LEARN_BY_ROWS(name, any, is_nearest)                                                   \
+#define FXP_LEARN_BY_ROWS(name, is_nearest)                                                        \
     static FXP_OUTLINE void name(int16_t *w, const int16_t *x, int n, const int16_t *dy, int rows, \
                                  fxp_rate rate, int k, uint32_t *random)                           \
     {                                                                                              \
         if (k < 1 || k > 30 || n > INT16_MAX - 32) {                                               \
-            any(w, x, n, dy, rows, rate, k, random);                                               \
+            name##_any(w, x, n, dy, rows, rate, k, random);                                        \
         } else {                                                                                   \
             fxp_learn_rows16(w, x, n, dy, rows, rate, k, random, is_nearest);                      \
         }                                                                                          \
     }                                                                                              \
     FXP_ASSERT(name##_is_a_function, 1)
-FXP_LEARN_BY_ROWS(fxp_learn16, fxp_learn16_any, 0);
-FXP_LEARN_BY_ROWS(fxp_learn16_nearest, fxp_learn16_any_nearest, 1);
+FXP_LEARN_BY_ROWS(fxp_learn16, 0);
+FXP_LEARN_BY_ROWS(fxp_learn16_nearest, 1);
 #undef FXP_LEARN_BY_ROWS
+#elif FXP_MVE
+FXP_LEARN(fxp_learn16x8_any, int8_t, fxp_update16x8, (int32_t)(fxp_draw(random) >> 16));
+FXP_LEARN(fxp_learn16x8_nearest_any, int8_t, fxp_update16x8, 0x8000);
+
+/* Four rows at once. First the rates go into the errors of FXP_FOLDED rows: where something is
+ * left, the place of the row and a pair, its factor m and its dither - 2^15, go onto the stack.
+ * Twice the product of such a pair and (x[i], 1) is cut to 16 bits; half of that, rounded, is the
+ * change, as ((m * x[i] + dither - 2^15) >> 15) + 1 >> 1 is (m * x[i] + dither) >> 16. q0 has pairs
+ * (x[i], 1) for even i, q1 has (1, x[i]) for odd ones. Where rows begin at words, sixteen weights
+ * of each row learn before the next sixteen, and one instruction loads them. Rows that are left
+ * over wait for the next ones; in the end rows that change nothing fill up. The stack has what the
+ * folding begins with, then x, how many fours of rows there are and how many weights of a row are
+ * no sixteen. */
+/* clang-format off */
+#define FXP_FOLDED 32
+#define FXP_DRAW(v)                                                                                \
+    "eor " v ", " v ", " v ", lsl #13\n\t"                                                        \
+    "eor " v ", " v ", " v ", lsr #17\n\t"                                                        \
+    "eor " v ", " v ", " v ", lsl #5\n\t"
+#define FXP_CHANGE(x, y, pairs, change)                                                            \
+    "vqdmladh.s16 " change ", " x ", " pairs "\n\t"                                                \
+    "vqdmladhx.s16 " change ", " y ", " pairs "\n\t"
+#define FXP_LEARN_8(w, pairs) FXP_CHANGE("q0", "q1", pairs, "q2")                                  \
+    "vldrh.u16 q3, [" w "]\n\t"                                                                    \
+    "vqrdmlah.s16 q3, q2, r10\n\t"                                                                 \
+    "vstrh.16 q3, [" w "], #16\n\t"
+#define FXP_LEARN_16(w, pair)                                                                      \
+    "vdup.32 q4, " pair "\n\t"                                                                     \
+    "vldmia " w ", {d12-d15}\n\t"                                                                  \
+    FXP_CHANGE("q0", "q1", "q4", "q5") "vqrdmlah.s16 q6, q5, r10\n\t"                              \
+    FXP_CHANGE("q2", "q3", "q4", "q5") "vqrdmlah.s16 q7, q5, r10\n\t"                              \
+    "vstmia " w "!, {d12-d15}\n\t"
+#define FXP_PAIR_WITH_1(even, odd)                                                                 \
+    "vmovnb.i32 " even ", " odd "\n\t"                                                             \
+    "vsri.32 " odd ", " even ", #16\n\t"
+/* Of a factor in r3: the pair of it and a dither that is drawn, or that is 2^15. */
+#define FXP_STOCHASTIC FXP_DRAW("r1") "pkhbt r3, r3, r1\n\t" "eor r3, r3, #0x80000000\n\t"
+#define FXP_NEAREST "uxth r3, r3\n\t"
+#define FXP_LEARN_MVE(name, x_type, load_one, load_x, pair)                                        \
+    static FXP_OUTLINE void name(int16_t *w, const x_type *x, int n, const x_type *dy, int rows,   \
+                                 fxp_rate rate, int k, uint32_t *random)                           \
+    {                                                                                              \
+        if (k < 1 || k > 30 || rows < 1) {                                                         \
+            name##_any(w, x, n, dy, rows, rate, k, random);                                        \
+            return;                                                                                \
+        }                                                                                          \
+        const int sixteens = (((uintptr_t)w | (uintptr_t)n << 1) & 3u) == 0 ? n & ~15 : 0;         \
+        register const x_type *r0 __asm__("r0") = dy;                                              \
+        register uint32_t r1 __asm__("r1") = *random;                                              \
+        register int16_t *r2 __asm__("r2") = w;                                                    \
+        register int r3 __asm__("r3") = rows;                                                      \
+        register int r4 __asm__("r4") = -(int)rate.m;                                              \
+        register int r5 __asm__("r5") = k;                                                         \
+        register int r6 __asm__("r6") = n;                                                         \
+        register const x_type *r8 __asm__("r8") = x + sixteens;                                    \
+        register const x_type *r9 __asm__("r9") = x;                                               \
+        register int r10 __asm__("r10") = 0x4000;                                                  \
+        register int r11 __asm__("r11") = n - sixteens;                                            \
+        __asm__ volatile("push {r7}\n\t"                                                           \
+                         "sub sp, sp, #(44 + 8 * (" FXP_TEXT(FXP_FOLDED) " + 6))\n\t"              \
+                         "lsl r7, r6, #1\n\t"                                                      \
+                         "rsb r6, r5, #32\n\t"                                                     \
+                         "stm sp, {r0, r1, r2, r3, r4, r5, r6, r7, r9}\n\t"                        \
+                         "str r11, [sp, #40]\n\t"                                                  \
+                         "vmov.i32 q0, #0x10000\n\t"                                               \
+                         "vmov.i32 q2, #0x10000\n\t"                                               \
+                         "add r11, sp, #44\n"                                                      \
+                         "1:\n\t"                                                                  \
+                         "mov lr, #" FXP_TEXT(FXP_FOLDED) "\n\t"                                   \
+                         "cmp r3, lr\n\t"                                                          \
+                         "it lt\n\t"                                                               \
+                         "movlt lr, r3\n\t"                                                        \
+                         "sub r3, r3, lr\n\t"                                                      \
+                         "str r3, [sp, #12]\n\t"                                                   \
+                         "dls lr, lr\n"                                                            \
+                         "2:\n\t" load_one("r3", "r0")                                             \
+                         "cbz r3, 3f\n\t" FXP_DRAW("r1")                                           \
+                         "lsr r12, r1, r6\n\t"                                                     \
+                         "mla r3, r3, r4, r12\n\t"                                                 \
+                         "asrs r3, r3, r5\n\t"                                                     \
+                         "beq 3f\n\t"                                                              \
+                         "ssat r3, #16, r3\n\t" pair                                               \
+                         "strd r2, r3, [r11], #8\n"                                                \
+                         "3:\n\t"                                                                  \
+                         "add r2, r2, r7\n\t"                                                      \
+                         "le lr, 2b\n\t"                                                           \
+                         "stm sp, {r0, r1, r2}\n\t"                                                \
+                         "ldr r3, [sp, #12]\n\t"                                                   \
+                         "cbnz r3, 4f\n\t"                                                         \
+                         "sub r2, r2, r7\n\t"                                                      \
+                         "mov r3, #0x80000000\n\t"                                                 \
+                         "strd r2, r3, [r11], #8\n\t"                                              \
+                         "strd r2, r3, [r11], #8\n\t"                                              \
+                         "strd r2, r3, [r11], #8\n"                                                \
+                         "4:\n\t"                                                                  \
+                         "add r12, sp, #44\n\t"                                                    \
+                         "sub lr, r11, r12\n\t"                                                    \
+                         "lsrs lr, lr, #5\n\t"                                                     \
+                         "beq 9f\n\t"                                                              \
+                         "str lr, [sp, #36]\n\t"                                                   \
+                         "ldr r9, [sp, #32]\n\t"                                                   \
+                         "cmp r9, r8\n\t"                                                          \
+                         "beq 7f\n"                                                                \
+                         "5:\n\t" /* sixteen weights of all rows */                                \
+                         "mov r7, r9\n\t" load_x("q1", "r7") FXP_PAIR_WITH_1("q0", "q1")           \
+                         load_x("q3", "r7") FXP_PAIR_WITH_1("q2", "q3")                            \
+                         "mov r9, r7\n\t"                                                          \
+                         "add r12, sp, #44\n\t"                                                    \
+                         "ldr lr, [sp, #36]\n\t"                                                   \
+                         "dls lr, lr\n"                                                            \
+                         "6:\n\t"                                                                  \
+                         "ldm r12, {r0, r1, r2, r3, r4, r5, r6, r7}\n\t"                           \
+                         FXP_LEARN_16("r0", "r1") FXP_LEARN_16("r2", "r3")                         \
+                         FXP_LEARN_16("r4", "r5") FXP_LEARN_16("r6", "r7")                         \
+                         "stm r12!, {r0, r1, r2, r3, r4, r5, r6, r7}\n\t"                          \
+                         "le lr, 6b\n\t"                                                           \
+                         "cmp r9, r8\n\t"                                                          \
+                         "bne 5b\n"                                                                \
+                         "7:\n\t" /* what is left of the rows */                                   \
+                         "ldr r3, [sp, #40]\n\t"                                                   \
+                         "cmp r3, #0\n\t"                                                          \
+                         "beq 9f\n\t"                                                              \
+                         "add r12, sp, #44\n"                                                      \
+                         "7:\n\t"                                                                  \
+                         "ldm r12!, {r0, r1, r2, r3, r4, r5, r6, r7}\n\t"                          \
+                         "vdup.32 q4, r1\n\t"                                                      \
+                         "vdup.32 q5, r3\n\t"                                                      \
+                         "vdup.32 q6, r5\n\t"                                                      \
+                         "vdup.32 q7, r7\n\t"                                                      \
+                         "mov r1, r9\n\t"                                                          \
+                         "ldr lr, [sp, #40]\n\t"                                                   \
+                         "dlstp.16 lr, lr\n"                                                       \
+                         "8:\n\t" load_x("q1", "r1") FXP_PAIR_WITH_1("q0", "q1")                   \
+                         FXP_LEARN_8("r0", "q4") FXP_LEARN_8("r2", "q5")                           \
+                         FXP_LEARN_8("r4", "q6") FXP_LEARN_8("r6", "q7")                           \
+                         "letp lr, 8b\n\t"                                                         \
+                         "ldr r3, [sp, #36]\n\t"                                                   \
+                         "subs r3, r3, #1\n\t"                                                     \
+                         "str r3, [sp, #36]\n\t"                                                   \
+                         "bne 7b\n\t"                                                              \
+                         "vmov.i32 q2, #0x10000\n"                                                 \
+                         "9:\n\t"                                                                  \
+                         "ldr r3, [sp, #12]\n\t"                                                   \
+                         "cbz r3, 9f\n\t"                                                          \
+                         "ldm r12, {r0, r1, r2, r3, r4, r5}\n\t"                                   \
+                         "add lr, sp, #44\n\t"                                                     \
+                         "stm lr, {r0, r1, r2, r3, r4, r5}\n\t"                                    \
+                         "sub r11, r11, r12\n\t"                                                   \
+                         "add r11, r11, lr\n\t"                                                    \
+                         "ldm sp, {r0, r1, r2, r3, r4, r5, r6, r7}\n\t"                            \
+                         "b 1b\n"                                                                  \
+                         "9:\n\t"                                                                  \
+                         "ldr r1, [sp, #4]\n\t"                                                    \
+                         "add sp, sp, #(44 + 8 * (" FXP_TEXT(FXP_FOLDED) " + 6))\n\t"              \
+                         "pop {r7}"                                                                \
+                         : "+r"(r0), "+r"(r1), "+r"(r2), "+r"(r3), "+r"(r4), "+r"(r5), "+r"(r6),   \
+                           "+r"(r9), "+r"(r11)                                                     \
+                         : "r"(r8), "r"(r10)                                                       \
+                         : "r12", "lr", "q0", "q1", "q2", "q3", "q4", "q5", "q6", "q7", "cc",      \
+                           "memory");                                                              \
+        *random = r1;                                                                              \
+    }                                                                                              \
+    FXP_ASSERT(name##_is_a_function, 1)
+#define FXP_TEXT_OF(number) #number
+#define FXP_TEXT(number) FXP_TEXT_OF(number)
+#define FXP_ONE16(v, at) "ldrsh " v ", [" at "], #2\n\t"
+#define FXP_ONE8(v, at) "ldrsb " v ", [" at "], #1\n\t"
+FXP_LEARN_MVE(fxp_learn16, int16_t, FXP_ONE16, FXP_EIGHT16, FXP_STOCHASTIC);
+FXP_LEARN_MVE(fxp_learn16_nearest, int16_t, FXP_ONE16, FXP_EIGHT16, FXP_NEAREST);
+FXP_LEARN_MVE(fxp_learn16x8, int8_t, FXP_ONE8, FXP_EIGHT8_HIGH, FXP_STOCHASTIC);
+FXP_LEARN_MVE(fxp_learn16x8_nearest, int8_t, FXP_ONE8, FXP_EIGHT8_HIGH, FXP_NEAREST);
+/* clang-format on */
+#undef FXP_FOLDED
+#undef FXP_DRAW
+#undef FXP_CHANGE
+#undef FXP_LEARN_8
+#undef FXP_LEARN_16
+#undef FXP_PAIR_WITH_1
+#undef FXP_STOCHASTIC
+#undef FXP_NEAREST
+#undef FXP_LEARN_MVE
+#undef FXP_TEXT_OF
+#undef FXP_TEXT
+#undef FXP_ONE16
+#undef FXP_ONE8
 #else
 FXP_LEARN(fxp_learn16, int16_t, fxp_update16, (int32_t)(fxp_draw(random) >> 16));
 FXP_LEARN(fxp_learn16_nearest, int16_t, fxp_update16, 0x8000);
 #endif
+#if !FXP_MVE
 FXP_LEARN(fxp_learn16x8, int8_t, fxp_update16x8, (int32_t)(fxp_draw(random) >> 16));
 FXP_LEARN(fxp_learn16x8_nearest, int8_t, fxp_update16x8, 0x8000);
+#endif
 #undef FXP_LEARN
 
 /* Where a half unit fits the numbers that are shortened; AVR has a shorter way for all. */
@@ -2885,6 +3395,29 @@ FXP_LEARN(fxp_learn16x8_nearest, int8_t, fxp_update16x8, 0x8000);
 #endif
 
 /* b[i] -= m * dy[i], `shift` bits shorter, rounded to nearest and saturated. */
+#if FXP_MVE
+/* clang-format off */
+#define FXP_UPDATE_BIASES(bits, load_dy)                                                           \
+    static FXP_OUTLINE void fxp_update_biases##bits(int32_t *b, const int##bits##_t *dy, int n,    \
+                                                    uint8_t m, int shift)                          \
+    {                                                                                              \
+        __asm__ volatile("dlstp.32 lr, %[n]\n"                                                     \
+                         "1:\n\t" load_dy                                                          \
+                         "vmul.i32 q0, q0, %[m]\n\t"                                               \
+                         "vqrshl.s32 q0, %[up]\n\t"                                                \
+                         "vldrw.u32 q1, [%[b]]\n\t"                                                \
+                         "vqadd.s32 q1, q1, q0\n\t"                                                \
+                         "vstrw.32 q1, [%[b]], #16\n\t"                                            \
+                         "letp lr, 1b"                                                             \
+                         : [b] "+r"(b), [dy] "+l"(dy)                                              \
+                         : [n] "r"(n), [m] "r"(-(int32_t)m), [up] "r"(-fxp_near_shift(shift))      \
+                         : "lr", "q0", "q1", "memory");                                            \
+    }                                                                                              \
+    FXP_ASSERT(fxp_update_biases##bits##_is_a_function, 1)
+FXP_UPDATE_BIASES(16, "vldrh.s32 q0, [%[dy]], #8\n\t");
+FXP_UPDATE_BIASES(8, "vldrb.s32 q0, [%[dy]], #4\n\t");
+/* clang-format on */
+#else
 #define FXP_UPDATE_BIASES(bits)                                                                    \
     static FXP_LAYER void fxp_update_biases##bits(int32_t *b, const int##bits##_t *dy, int n,      \
                                                   uint8_t m, int shift)                            \
@@ -2902,6 +3435,7 @@ FXP_LEARN(fxp_learn16x8_nearest, int8_t, fxp_update16x8, 0x8000);
     FXP_ASSERT(fxp_update_biases##bits##_is_a_function, 1)
 FXP_UPDATE_BIASES(16);
 FXP_UPDATE_BIASES(8);
+#endif
 #undef FXP_UPDATE_BIASES
 
 static FXP_OUTLINE int32_t fxp_updated_bias(int32_t b, int32_t sum, uint8_t m, int shift)

@@ -105,7 +105,7 @@ static FXP_STEP fxp_scale step_d_dense1(const int16_t dy[1], int dy_f, const int
     int64_t sums[FXP_COLUMNS];
     for (int first = 0; first < 1; first += FXP_COLUMNS) {
         const int count = fxp_part(1 - first, FXP_COLUMNS);
-        fxp_clear(sums);
+        fxp_clear(sums, count);
         fxp_columns16(&w[first], dy, &walk, count, sums);
         for (int j = 0; j < count; j++) {
             int64_t acc = sums[j];

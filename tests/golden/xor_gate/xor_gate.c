@@ -124,7 +124,7 @@ static FXP_STEP fxp_scale step_d_dense1(const int8_t dy[1], int dy_f, const int1
     int64_t sums[FXP_COLUMNS];
     for (int first = 0; first < 3; first += FXP_COLUMNS) {
         const int count = fxp_part(3 - first, FXP_COLUMNS);
-        fxp_clear(sums);
+        fxp_clear(sums, count);
         fxp_columns16x8(&w[first], dy, &walk, count, sums);
         for (int j = 0; j < count; j++) {
             int64_t acc = sums[j];
