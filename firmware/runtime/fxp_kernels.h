@@ -2997,6 +2997,16 @@ static FXP_OUTLINE void fxp_update16x8(int16_t *w, const int8_t *x, int n, int32
     }
 }
 
+/* The dither that rounds to nearest. Compilers that know it add it apart from the product. */
+static FXP_INLINE int32_t fxp_nearest(void)
+{
+    int32_t half = 0x8000;
+#if defined(__GNUC__)
+    __asm__("" : "+r"(half));
+#endif
+    return half;
+}
+
 /* What a layer calls once goes into its step where a call with many arguments costs the most. */
 #ifdef __AVR__
 #define FXP_LAYER FXP_INLINE
@@ -3053,7 +3063,7 @@ static FXP_INLINE uint32_t fxp_learn_eights(int16_t *w, const int16_t *x, int n,
 
 #if FXP_SSE2 || FXP_DSP
 FXP_LEARN(fxp_learn16_any, int16_t, fxp_update16, (int32_t)(fxp_draw(random) >> 16));
-FXP_LEARN(fxp_learn16_nearest_any, int16_t, fxp_update16, 0x8000);
+FXP_LEARN(fxp_learn16_nearest_any, int16_t, fxp_update16, fxp_nearest());
 #endif
 
 #if FXP_SSE2 || (FXP_DSP && !FXP_MVE)
@@ -3192,7 +3202,7 @@ FXP_LEARN_BY_ROWS(fxp_learn16_nearest, 1);
 #undef FXP_LEARN_BY_ROWS
 #elif FXP_MVE
 FXP_LEARN(fxp_learn16x8_any, int8_t, fxp_update16x8, (int32_t)(fxp_draw(random) >> 16));
-FXP_LEARN(fxp_learn16x8_nearest_any, int8_t, fxp_update16x8, 0x8000);
+FXP_LEARN(fxp_learn16x8_nearest_any, int8_t, fxp_update16x8, fxp_nearest());
 
 /* Four rows at once. First the rates go into the errors of FXP_FOLDED rows: where something is
  * left, the place of the row and a pair, its factor m and its dither - 2^15, go onto the stack.
@@ -3377,11 +3387,11 @@ FXP_LEARN_MVE(fxp_learn16x8_nearest, int8_t, FXP_ONE8, FXP_EIGHT8_HIGH, FXP_NEAR
 #undef FXP_ONE8
 #else
 FXP_LEARN(fxp_learn16, int16_t, fxp_update16, (int32_t)(fxp_draw(random) >> 16));
-FXP_LEARN(fxp_learn16_nearest, int16_t, fxp_update16, 0x8000);
+FXP_LEARN(fxp_learn16_nearest, int16_t, fxp_update16, fxp_nearest());
 #endif
 #if !FXP_MVE
 FXP_LEARN(fxp_learn16x8, int8_t, fxp_update16x8, (int32_t)(fxp_draw(random) >> 16));
-FXP_LEARN(fxp_learn16x8_nearest, int8_t, fxp_update16x8, 0x8000);
+FXP_LEARN(fxp_learn16x8_nearest, int8_t, fxp_update16x8, fxp_nearest());
 #endif
 #undef FXP_LEARN
 
