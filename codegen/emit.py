@@ -396,16 +396,22 @@ class _StepView:
         n: Any,
         first: str = "",
         of: str = "",
+        mask: str = "",
     ) -> str:
         """Fills `sums` with `count` accumulators: rows of products of elements at two places, n
         each, as wide as `widths` says, and biases, beginning with that of index `first`. The first
-        place is in argument `of`, or in scratch.
+        place is in argument `of`, or in scratch. `mask` tells where sums are masked, if they are.
         """
         name, memory = f"fxp_rows{_widths(*widths)}", self._memory(of)
+        if mask and self._takes_mask(name):
+            arguments = f"{place}, {other}, {n}, {mask}, count"
+            return f"{name}_short_masked({arguments}, {self._sum_shift}, sums)"
         if memory and not self._memory("b"):
             memory += "_w"
         bias, f = (f"&b[{first}]", "f0") if "b" in self.step.reads else ("NULL", "0")
         arguments = f"{place}, {other}, {n}, {bias}, {f}, count, "
+        if self.sums_are_gradients:
+            return f"{name}_short{memory}({arguments}{self.narrowing}, sums)"
         if self._accumulator.is_short:
             return f"{name}_short{memory}({arguments}{self._sum_shift}, sums)"
         return f"{name}{memory}({arguments}sums)"
@@ -422,22 +428,43 @@ class _StepView:
         return f"fxp_channels{_widths(*widths)}({a}, {b}, &strides, count, {sums})"
 
     def down_columns(
-        self, a: str, place: str, b: str, errors: str, columns: str, is_all: bool = False
+        self,
+        a: str,
+        place: str,
+        b: str,
+        errors: str,
+        columns: str,
+        is_all: bool = False,
+        mask: str = "",
     ) -> str:
         """Adds to `sums` products of arguments a and b, which lie at these places, by a `walk`;
-        where those are all, `sums` become accumulators.
+        where those are all, `sums` become accumulators. `mask` as above.
         """
         name, memory = self.kernel_of("fxp_columns", a, b), self._memory(a)
+        if mask and self._takes_mask(name):
+            arguments = f"{place}, {errors}, &walk, {mask}, {columns}"
+            return f"{name}_short_masked({arguments}, {self._sum_shift}, sums)"
         arguments = f"{place}, {errors}, &walk, {columns}"
         if is_all and self._accumulator.is_short:
             return f"{name}_short{memory}({arguments}, {self._sum_shift}, sums)"
         return f"{name}{memory}({arguments}, sums)"
 
+    def _takes_mask(self, kernel: str) -> bool:
+        """Whether a kernel has a body for sums of which the last finish masks some."""
+        is_masked = self.sums_type == "int32_t" and self.settles == ["masked"]
+        return is_masked and self.bits == 16 and kernel in ("fxp_rows16", "fxp_columns16")
+
+    @property
+    def columns_at_once(self) -> str:
+        """How many sums such a kernel computes at the most where those of columns are all."""
+        takes_mask = self._takes_mask(self.kernel_of("fxp_columns", "w", "dy"))
+        return "FXP_SUMS" if takes_mask else "FXP_COLUMNS"
+
     @property
     def sums(self) -> str:
         """How many sums a call of the runtime computes at the most; a core says what are a few."""
         chosen = self.op.chosen(self.kernel, self.shapes, "sums") if self._has("sums") else ROWS
-        return {ROWS: "FXP_ROWS", FEW_ROWS: "FXP_FEW_ROWS"}.get(chosen, str(chosen))
+        return {ROWS: "FXP_SUMS", FEW_ROWS: "FXP_FEW_ROWS"}.get(chosen, str(chosen))
 
     def _has(self, knob: str) -> bool:
         return knob in self.op.choices(self.kernel, self.shapes)
@@ -456,7 +483,13 @@ class _StepView:
     @property
     def sums_type(self) -> str:
         """Of neighbouring accumulators."""
-        return "int32_t" if self._accumulator.is_short else "int64_t"
+        is_short = self._accumulator.is_short or self.sums_are_gradients
+        return "int32_t" if is_short else "int64_t"
+
+    @property
+    def sums_are_gradients(self) -> bool:
+        """Rows of a gradient are summed, and shortened at once where that is how sums are taken."""
+        return self.step.sink is not None and self.plan.quantized.numbers.accumulate == "short"
 
     @property
     def _takes_many(self) -> bool:

@@ -26,7 +26,6 @@ from codegen.fixedpoint import (
     saturate,
     step24,
 )
-from codegen.ops.base import ROWS
 from codegen.ops.exponential import EXP2_TABLE, exp2
 from codegen.ops.probabilities import exponents, power_fraction, shares
 from codegen.ops.window import Axis
@@ -106,9 +105,24 @@ void t_readers(int place, int stride, int kernel, int outputs, int32_t *readers)
     readers[1] = found.tap;
     readers[2] = found.output;
 }
+void t_rows_masked(const int16_t *w, const int16_t *x, const int16_t *y, const int32_t *shape,
+                   int32_t *out);
+void t_rows_masked(const int16_t *w, const int16_t *x, const int16_t *y, const int32_t *shape,
+                   int32_t *out)
+{
+    fxp_rows16_short_masked(w, x, shape[0], y, shape[1], shape[2], out);
+}
+void t_columns_masked(const int16_t *w, const int16_t *e, const int16_t *y, const int32_t *shape,
+                      int32_t *out);
+void t_columns_masked(const int16_t *w, const int16_t *e, const int16_t *y, const int32_t *shape,
+                      int32_t *out)
+{
+    const fxp_walk walk = {shape[0], shape[1], shape[2], shape[3], shape[4]};
+    fxp_columns16_short_masked(w, e + shape[5], &walk, y, shape[6], shape[7], out);
+}
 void t_copy(int8_t *out, const int8_t *from, int n);
 void t_copy_to(int8_t *out, const int8_t *from, int n, int at, int to);
-void t_zero(int8_t *out, int n);
+void t_zero(int8_t *out, int n, int at);
 void t_widen(int16_t *out, const int8_t *from, int n);
 void t_update16(int16_t *w, const int16_t *x, int n, const int32_t *m);
 void t_update16x8(int16_t *w, const int8_t *x, int n, const int32_t *m);
@@ -160,9 +174,9 @@ void t_widen(int16_t *out, const int8_t *from, int n)
 {
     fxp_widen(out, from, n);
 }
-void t_zero(int8_t *out, int n)
+void t_zero(int8_t *out, int n, int at)
 {
-    fxp_zero(out, n);
+    fxp_zero(out + at, n);
 }
 void t_copy(int8_t *out, const int8_t *from, int n)
 {
@@ -314,7 +328,8 @@ def drawn(random: np.random.RandomState, bits: int, *shape: int) -> np.ndarray:
 # n, rows, where the first row begins: where it is not at a word, cores with DSP instructions take
 # another loop, as they do for rows of odd lengths.
 SHAPES = [(n, n % 8 + 1, 0) for n in LENGTHS] + [(n, 3, 1) for n in LENGTHS]
-SHAPES += [(40, 0, 0), (9, 33, 0), (64, 5, 1)]
+SHAPES += [(40, 0, 0), (64, 5, 1)]
+SHAPES += [(40, 16, 0), (9, 17, 0), (9, 33, 0), (50, 33, 1)]  # more than any core sums at once
 # Several rows at once, with and without a number that is -2^15.
 SHAPES += [(n, rows, first) for n in (8, 9, 16, 40) for rows in (4, 7) for first in (0, 1)]
 
@@ -328,15 +343,14 @@ def test_rows_are_sums_of_products_and_biases(program: Program, name: str) -> No
         x = np.maximum(x, -np.iinfo(x.dtype).max) if rows == 4 else x
         b = drawn(random, 32, rows)
         products = integers(w[first:]).reshape(rows, n) * integers(x)
-        none = (-1,) if rows <= ROWS else ()  # so many have biases
-        for f in (*none, 0, 3, BIAS_FRACTION, BIAS_FRACTION + 9, BIAS_FRACTION + 30):
+        for f in (-1, 0, 3, BIAS_FRACTION, BIAS_FRACTION + 9, BIAS_FRACTION + 30):
             wide, shape = np.zeros(rows + 1, np.int64), np.array([n, rows, first, f], np.int32)
             program.call(f"t_rows{name}", w, x, shape, b, wide)
             more = 0 if f < 0 else rescale(integers(b), BIAS_FRACTION - f)
             assert (wide[:rows] == products.sum(axis=1) + more).all(), (n, rows, first, f)
             assert wide[rows] == 0
-        for f in (*none, 0, 3, BIAS_FRACTION):
-            for shift in (9, 14, 23):
+        for f, shift in product((-1, 0, 3, BIAS_FRACTION), (0, 9, 14, 23)):
+            if shift > 0 or abs(products.sum(axis=1)).max(initial=0) < 1 << 31:
                 short = np.zeros(rows + 1, np.int32)
                 shape = np.array([n, rows, first, f, shift], np.int32)
                 program.call(f"t_rows{name}_short", w, x, shape, b, short)
@@ -502,6 +516,7 @@ def test_rows_of_an_outer_product_learn(program: Program, bits: int, is_nearest:
     cases += [(n, rows, k, offset) for (n, rows), k, offset in product(more, (8, 12), offsets)]
     for n, rows, k, offset in cases:
         w, x = drawn(random, 16, rows * n + 1), drawn(random, bits, n + 1)
+        x[random.random_sample(n + 1) < 0.8 * (rows % 2)] = 0
         dy = drawn(random, bits, rows) >> random.randint(0, bits, rows).astype(x.dtype)
         dy[random.randint(0, 3, rows) == 0] = 0
         rate, draws = Rate(int(random.randint(128, 256)), 3), Random(int(random.randint(1, 2**31)))
@@ -556,6 +571,33 @@ def test_columns_add_the_products_of_a_walk(program: Program, name: str) -> None
             assert sums[most] == most
 
 
+def test_sums_are_right_where_they_are_not_masked(program: Program) -> None:
+    random = np.random.RandomState(5)
+    for n, count in [*((n, n % 8 + 1) for n in LENGTHS), (40, 8), (41, 16)]:
+        y = drawn(random, 16, count)
+        y[: count // 4] = 0
+        w, x, out = drawn(random, 16, count, n), drawn(random, 16, n), np.zeros(count, np.int32)
+        x[random.random_sample(n) < 0.5 * (n % 2)] = 0
+        program.call("t_rows_masked", w, x, y, np.array([n, count, 14], np.int32), out)
+        want = accumulated(Q((integers(w) * integers(x)).sum(axis=1), 0), None, 14).q
+        assert (out == want)[y > 0].all(), (n, count)
+    for walk in WALKS:
+        rows, n, step, w_line, e_line, first = walk
+        r, i = np.meshgrid(np.arange(rows), np.arange(n), indexing="ij")
+        weights, errors = r * w_line + i * step, first + r * e_line + i
+        w, e = drawn(random, 16, weights.max() + 8), drawn(random, 16, errors.max() + 1)
+        e[random.random_sample(len(e)) < 0.5 * (n % 2)] = 0
+        for count in range(1, 9):
+            y, out = drawn(random, 16, count), np.zeros(8, np.int32)
+            shape = np.array([*walk, count, 14], np.int32)
+            program.call("t_columns_masked", w, e, y, shape, out)
+            columns = integers(w[weights[..., None] + np.arange(count)])
+            sums = (columns * integers(e[errors])[..., None]).sum(axis=(0, 1))
+            want = accumulated(Q(sums, 0), None, 14).q
+            assert (out[:count] == want)[y > 0].all(), (walk, count)
+            assert not out[count:].any()
+
+
 def test_sums_may_have_more_than_131_072_products(program: Program) -> None:
     """On RV32 they are added in another way."""
     many, low = 132_001, -32768
@@ -602,9 +644,10 @@ def test_copy(program: Program) -> None:
         wide = np.full(n + 1, 99, np.int16)
         program.call("t_widen", wide, source, n)
         assert wide.tolist() == [*source, 99]
-        program.call("t_zero", out, n)
-        assert not out[:n].any()
-        assert out[n] == 99
+        for at in (0, 1, 2, 4):
+            out = np.full(n + 9, 99, np.int8)
+            program.call("t_zero", out, n, at)
+            assert out.tolist() == [99] * at + [0] * n + [99] * (9 - at)
         for at, to in ((0, 1), (2, 0), (2, 2), (1, 1), (4, 2)):
             source, out = drawn(random, 8, n + at), np.full(n + to + 1, 99, np.int8)
             program.call("t_copy_to", out, source, n, at, to)

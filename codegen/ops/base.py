@@ -35,7 +35,7 @@ from codegen.fixedpoint import Floats, Ints, Q, Rate
 
 Shape = tuple[int, ...]
 Choice = int | str
-ROWS = 8  # how many sums are computed together, if nothing else is chosen: FXP_ROWS of the runtime
+ROWS = 8  # how many sums are computed together, if nothing else is chosen: FXP_ROWS, or FXP_SUMS
 FEW_ROWS = ROWS // 2  # the same where they cost the stack its depth: FXP_FEW_ROWS
 UNROLLS = (1, 2, 4)  # how many rounds of an innermost loop the compiler writes out
 Extent = int | tuple[int, ...]  # one number for every axis, or one for each

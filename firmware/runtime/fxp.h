@@ -30,6 +30,13 @@
 #define FXP_DSP 0
 #endif
 
+/* Cores that have 16-bit Thumb instructions only. */
+#if defined(__ARM_ARCH_6M__) && !defined(__ARM_BIG_ENDIAN)
+#define FXP_SMALL_THUMB 1
+#else
+#define FXP_SMALL_THUMB 0
+#endif
+
 /* Cores with vectors of integers (Helium), and long shifts that round and saturate. */
 #if defined(__ARM_FEATURE_MVE) && FXP_DSP
 #define FXP_MVE 1
@@ -1240,6 +1247,42 @@ static inline void fxp_decay16(int16_t *w, int32_t n, fxp_rate rate, int32_t m, 
     }
 }
 
+#if FXP_SMALL_THUMB
+/* Past eights of weights of 15 bits, from a word on; of `n` weights those that are left. */
+static inline const int16_t *fxp_past_small16(const int16_t *w, int32_t *n)
+{
+    int32_t left = *n;
+    /* clang-format off */
+#define FXP_OF_15_BITS(two) "lsls r2, " two ", #1\n\teors " two ", r2\n\t"
+    __asm__ volatile(".syntax unified\n\t"
+                     "subs %[n], %[n], #8\n\t"
+                     "blt 3f\n"
+                     "1:\n\t"
+                     "ldmia %[w]!, {r3, r4, r5, r6}\n\t" FXP_OF_15_BITS("r3")
+                     FXP_OF_15_BITS("r4") FXP_OF_15_BITS("r5") FXP_OF_15_BITS("r6")
+                     "orrs r3, r4\n\t"
+                     "orrs r5, r6\n\t"
+                     "orrs r3, r5\n\t"
+                     "mov r2, %[signs]\n\t"
+                     "tst r3, r2\n\t"
+                     "bne 2f\n\t"
+                     "subs %[n], %[n], #8\n\t"
+                     "bge 1b\n\t"
+                     "b 3f\n"
+                     "2:\n\t"
+                     "subs %[w], %[w], #16\n"
+                     "3:\n\t"
+                     "adds %[n], %[n], #8"
+                     : [w] "+l"(w), [n] "+l"(left)
+                     : [signs] "h"(0x80008000u)
+                     : "r2", "r3", "r4", "r5", "r6", "cc", "memory");
+#undef FXP_OF_15_BITS
+    /* clang-format on */
+    *n = left;
+    return w;
+}
+#endif
+
 /* Whether a weight is within 2^-6 of its rail. */
 static FXP_OUTLINE int fxp_near_rail16(const int16_t *w, int32_t n)
 {
@@ -1338,6 +1381,16 @@ static FXP_OUTLINE int fxp_near_rail16(const int16_t *w, int32_t n)
     return ~least >= 32768 - 512 || most >= 32768 - 512;
 #elif !FXP_MVE
     int32_t room = 0; /* below 0 where one is near */
+#if FXP_SMALL_THUMB
+    if (((uintptr_t)w & 3u) == 0) {
+        for (w = fxp_past_small16(w, &n); n >= 8; w = fxp_past_small16(w, &n)) {
+            for (const int16_t *const end = w + 8; w < end; w++) {
+                room |= 32768 - 512 - 1 - (*w ^ (*w >> 15));
+            }
+            n -= 8;
+        }
+    }
+#endif
 #if !FXP_DSP
     for (; n >= 4; n -= 4, w += 4) {
         room |= 32768 - 512 - 1 - (w[0] ^ (w[0] >> 15));

@@ -9,13 +9,6 @@
 
 #include "fxp.h"
 
-/* Cores that have 16-bit Thumb instructions only. */
-#if defined(__ARM_ARCH_6M__) && !defined(__ARM_BIG_ENDIAN)
-#define FXP_SMALL_THUMB 1
-#else
-#define FXP_SMALL_THUMB 0
-#endif
-
 /* Cores that add a product to 64 bits in one instruction, but not two. */
 #if defined(__thumb2__) && !FXP_DSP && !defined(__ARM_BIG_ENDIAN)
 #define FXP_LONG_THUMB 1
@@ -124,6 +117,13 @@ static FXP_INLINE __m128i fxp_sum_each(__m128i a, __m128i b, __m128i c, __m128i 
 
 /* How many neighbouring sums are computed at once, at the most. */
 #define FXP_ROWS 8
+
+/* How many that is for what a layer gives; more where they share a list. */
+#if FXP_SMALL_THUMB
+#define FXP_SUMS 16
+#else
+#define FXP_SUMS FXP_ROWS
+#endif
 
 /* How many that is in a dense layer where nobody chooses: a call costs instructions, and each sum
  * eight bytes of stack. */
@@ -667,34 +667,45 @@ static inline void fxp_avr_add(int64_t *sum, int64_t v)
 /* clang-format on */
 
 #if FXP_SMALL_THUMB
-/* Two sums, exact: `low` with a sign, less 2^32 for each of `wraps`. */
+/* Neighbouring sums, exact: `low` with a sign, less 2^32 for each of `wraps`, which lie FXP_WRAPS
+ * bytes behind. */
+#define FXP_RAW 16
+#define FXP_WRAPS "#64"
 typedef struct {
-    int32_t low[2];
-    int32_t wraps[2];
-} fxp_two_sums;
+    int32_t low[FXP_RAW];
+    int32_t wraps[FXP_RAW];
+} fxp_raw;
 
-/* What lies above the low word of one of them. */
-static inline uint32_t fxp_above(const fxp_two_sums *two, int j)
+static inline void fxp_clear_raw(fxp_raw *raw)
 {
-    return (uint32_t)(two->low[j] >> 31) - (uint32_t)two->wraps[j];
+    __asm__ volatile(".syntax unified\n\t"
+                     "movs r3, #0\n\t"
+                     "movs r4, #0\n\t"
+                     "movs r5, #0\n\t"
+                     "movs r6, #0\n\t"
+                     "stmia %[raw]!, {r3, r4, r5, r6}\n\t"
+                     "stmia %[raw]!, {r3, r4, r5, r6}\n\t"
+                     "stmia %[raw]!, {r3, r4, r5, r6}\n\t"
+                     "stmia %[raw]!, {r3, r4, r5, r6}\n\t"
+                     "stmia %[raw]!, {r3, r4, r5, r6}\n\t"
+                     "stmia %[raw]!, {r3, r4, r5, r6}\n\t"
+                     "stmia %[raw]!, {r3, r4, r5, r6}\n\t"
+                     "stmia %[raw]!, {r3, r4, r5, r6}"
+                     : [raw] "+l"(raw)
+                     :
+                     : "r3", "r4", "r5", "r6", "cc", "memory");
 }
 
-/* One of them, rounded to 32 bits; shift <= 31 */
-static inline int32_t fxp_short_of(const fxp_two_sums *two, int j, int shift)
+/* What lies above the low word of one of them. */
+static inline uint32_t fxp_above(const fxp_raw *raw, int j)
 {
-    const uint32_t low = (uint32_t)two->low[j];
-    if (shift == 0) {
-        return (int32_t)low;
-    }
-    const uint32_t rounded = low + ((uint32_t)1 << (shift - 1));
-    const uint32_t above = fxp_above(two, j) + (rounded < low ? 1u : 0u);
-    return (int32_t)((rounded >> shift) | (above << (32 - shift)));
+    return (uint32_t)(raw->low[j] >> 31) - (uint32_t)raw->wraps[j];
 }
 
 /* One of them as it is. */
-static inline int64_t fxp_whole_of(const fxp_two_sums *two, int j)
+static inline int64_t fxp_whole_of(const fxp_raw *raw, int j)
 {
-    return (int64_t)(((uint64_t)fxp_above(two, j) << 32) | (uint32_t)two->low[j]);
+    return (int64_t)(((uint64_t)fxp_above(raw, j) << 32) | (uint32_t)raw->low[j]);
 }
 
 /* A product goes to a sum; where that overflows, which is seldom, its sign is wrong. r7 is lost. */
@@ -710,68 +721,272 @@ static inline int64_t fxp_whole_of(const fxp_two_sums *two, int j)
 /* The sums go to where the pushed r4 points. */
 #define FXP_KEEP_TWO                                                                               \
     "pop {r4}\n\t"                                                                                 \
-    "stmia r4!, {r5, r6}\n\t"                                                                      \
+    "str r5, [r4]\n\t"                                                                             \
+    "str r6, [r4, #4]\n\t"                                                                         \
     "mov r5, r8\n\t"                                                                               \
     "mov r6, r9\n\t"                                                                               \
-    "stmia r4!, {r5, r6}\n\t"
+    "str r5, [r4, " FXP_WRAPS "]\n\t"                                                              \
+    "str r6, [r4, " FXP_WRAPS " + 4]\n\t"
 
 /* clang-format off */
-/* A product of each row; where `skip` goes to 8, of one that is 0 nothing is computed. */
-#define FXP_TWO_PRODUCTS(skip)                                                                     \
-    "ldrsh r4, [r0, r3]\n\t" skip                                                                  \
+/* A product of each row. */
+#define FXP_TWO_PRODUCTS                                                                           \
+    "ldrsh r4, [r0, r3]\n\t"                                                                       \
     "ldrsh r7, [r1, r3]\n\t"                                                                       \
     "muls r7, r4, r7\n\t" FXP_ADD_PRODUCT("r7", "r5", "r8")                                        \
     "ldrsh r7, [r2, r3]\n\t"                                                                       \
     "muls r7, r4, r7\n\t" FXP_ADD_PRODUCT("r7", "r6", "r9")                                        \
-    "8:\n\t"                                                                                       \
     "adds r3, r3, #2\n\t"
-#define FXP_SKIP_ZERO "cmp r4, #0\n\tbeq 8f\n\t"
 
-/* Whether so many of n numbers are 0, as far as four of them tell, that it pays to skip those: to
- * look costs two instructions for a number, and saves seven or eight. */
-static inline int fxp_are_sparse(const int16_t *x, int n)
-{
-    const int step = n >> 2;
-    return step > 0 && (x[0] == 0) + (x[step] == 0) + (x[2 * step] == 0) + (x[3 * step] == 0) > 1;
-}
-
-/* Products of x with two rows of n; is_sparse says whether it is worth looking for zeros. */
+/* Products of x with two rows of n, of which the sums go to `low` and behind. */
 static FXP_OUTLINE void fxp_two_rows16(const int16_t *w, const int16_t *v, const int16_t *x, int n,
-                                       int is_sparse, fxp_two_sums *two)
+                                       int32_t *low)
 {
     register const int16_t *r0 __asm__("r0") = x + n;
     register const int16_t *r1 __asm__("r1") = w + n;
     register const int16_t *r2 __asm__("r2") = v + n;
     register int32_t r3 __asm__("r3") = -2 * (int32_t)n;
-    register fxp_two_sums *r4 __asm__("r4") = two;
-    register int r5 __asm__("r5") = is_sparse;
+    register int32_t *r4 __asm__("r4") = low;
     /* All registers are needed, and no compiler finds them all. */
     __asm__ volatile(".syntax unified\n\t"
                      "push {r4, r5, r6, r7}\n\t"
-                     "mov r12, r5\n\t"
                      "movs r5, #0\n\t"
                      "movs r6, #0\n\t"
                      "mov r8, r5\n\t"
                      "mov r9, r5\n\t"
-                     "cmp r3, #0\n\t"
-                     "beq 3f\n\t"
-                     "cmp r12, r5\n\t"
-                     "bne 4f\n\t"
                      "lsls r4, r3, #30\n\t" /* n is odd */
-                     "bne 2f\n"
-                     "1:\n\t" FXP_TWO_PRODUCTS("") "2:\n\t" FXP_TWO_PRODUCTS("")
-                     "bne 1b\n\t"
-                     "b 3f\n"
-                     "4:\n\t"
-                     "lsls r4, r3, #30\n\t"
-                     "bne 2f\n"
-                     "1:\n\t" FXP_TWO_PRODUCTS(FXP_SKIP_ZERO)
-                     "2:\n\t" FXP_TWO_PRODUCTS(FXP_SKIP_ZERO) "bne 1b\n"
-                     "3:\n\t" FXP_KEEP_TWO "pop {r5, r6, r7}"
+                     "bne 2f\n\t"
+                     "cmp r3, #0\n\t"
+                     "beq 3f\n"
+                     "1:\n\t" FXP_TWO_PRODUCTS
+                     "2:\n\t" FXP_TWO_PRODUCTS
+                     "bne 1b\n"
+                     "3:\n\t"
+                     FXP_KEEP_TWO
+                     "pop {r5, r6, r7}"
                      : "+r"(r3), "+r"(r4)
-                     : "r"(r0), "r"(r1), "r"(r2), "r"(r5)
-                     : "r8", "r9", "r12", "cc", "memory");
+                     : "r"(r0), "r"(r1), "r"(r2)
+                     : "r8", "r9", "cc", "memory");
 }
+
+/* Numbers that are not 0, negated, each behind how far its place is from a base, in bytes. An even
+ * count, as pairs of products are added first: a negated number makes no pair of them exceed 32
+ * bits. */
+#define FXP_LISTED 40
+typedef struct {
+    int32_t entries[2 * FXP_LISTED];
+} fxp_list;
+
+/* Lists numbers from x + *at bytes up to x, or until the list is full; its end. */
+#define FXP_LIST_1                                                                                 \
+    "ldrsh r4, [r0, r1]\n\t"                                                                       \
+    "rsbs r4, r4, #0\n\t"                                                                          \
+    "beq 8f\n\t"                                                                                   \
+    "stmia r2!, {r1, r4}\n"                                                                        \
+    "8:\n\t"                                                                                       \
+    "adds r1, r1, #2\n\t"
+static inline int32_t *fxp_list_of(const int16_t *x, int32_t *at, fxp_list *list)
+{
+    register const int16_t *r0 __asm__("r0") = x;
+    register int32_t r1 __asm__("r1") = *at;
+    register int32_t *r2 __asm__("r2") = list->entries;
+    register int32_t *r3 __asm__("r3") = list->entries + 2 * (FXP_LISTED - 4);
+    __asm__ volatile(".syntax unified\n\t"
+                     "b 2f\n"
+                     "1:\n\t" FXP_LIST_1
+                     "2:\n\t"
+                     "lsls r4, %[at], #29\n\t" /* they are no fours */
+                     "bne 1b\n\t"
+                     "cmp %[at], #0\n\t"
+                     "beq 4f\n"
+                     "3:\n\t" FXP_LIST_1 FXP_LIST_1 FXP_LIST_1 FXP_LIST_1
+                     "beq 4f\n\t"
+                     "cmp %[end], %[most]\n\t"
+                     "bls 3b\n"
+                     "4:"
+                     : [at] "+l"(r1), [end] "+l"(r2)
+                     : [x] "l"(r0), [most] "l"(r3)
+                     : "r4", "cc", "memory");
+    *at = r1;
+    return r2;
+}
+
+/* The products of two entries are subtracted from the sum in r6. */
+#define FXP_LISTED_2                                                                               \
+    "ldmia r0!, {r2, r3, r4, r5}\n\t"                                                              \
+    "ldrsh r2, [r1, r2]\n\t"                                                                       \
+    "muls r2, r3, r2\n\t"                                                                          \
+    "ldrsh r4, [r1, r4]\n\t"                                                                       \
+    "muls r4, r5, r4\n\t"                                                                          \
+    "adds r2, r2, r4\n\t"                                                                          \
+    "subs r6, r6, r2\n\t"                                                                          \
+    "bvc 9f\n\t"                                                                                   \
+    "asrs r2, r6, #31\n\t"                                                                         \
+    "adds r2, r2, r2\n\t"                                                                          \
+    "adds r2, r2, #1\n\t"                                                                          \
+    "ldr r3, [r7, " FXP_WRAPS "]\n\t"                                                              \
+    "adds r3, r3, r2\n\t"                                                                          \
+    "str r3, [r7, " FXP_WRAPS "]\n"                                                                \
+    "9:\n\t"
+#define FXP_LISTED_2_BYTES "#28" /* of its code */
+
+/* What sums of products with listed numbers need. Numbers lie from x + at bytes up to x; `down` is
+ * how many bytes are between their weights, the first of which is at w + place, or 0 for neighbours
+ * that end at w. The next sum has its weights `step` bytes further on. Where y is not NULL, sums
+ * are those where y > 0; `mask` is the next. They end at `end`. */
+typedef struct {
+    const int16_t *x;
+    int32_t at;
+    int32_t down;
+    int32_t place;
+    const int16_t *w;
+    int32_t step;
+    const int16_t *y;
+    const int16_t *mask;
+    int32_t *end;
+    fxp_raw sums;
+    fxp_list list;
+} fxp_products;
+#define FXP_SUMS_AT "#36"
+#define FXP_LIST_AT "#164"
+FXP_ASSERT(sums_and_list_are_there, sizeof(fxp_products) == 164 + sizeof(fxp_list));
+
+/* Adds products to sums that begin at 0: one list after the other. */
+static FXP_OUTLINE void fxp_add_products(fxp_products *products)
+{
+    register fxp_products *r0 __asm__("r0") = products;
+    /* Rows begin where lr points: at 1, if there is a mask, else at 2; the stack has `products`. */
+    __asm__ volatile(".syntax unified\n\t"
+                     "push {r0, r7}\n\t"
+                     "mov r7, r0\n"
+                     "10:\n\t"
+                     "ldmia r0!, {r1, r2, r3}\n\t"
+                     "mov r0, r1\n\t"
+                     "mov r1, r2\n\t"
+                     "mov r2, r7\n\t"
+                     "adds r2, r2, " FXP_LIST_AT "\n\t"
+                     "mov r8, r2\n\t"
+                     "mov r5, r2\n\t"
+                     "adds r5, r5, #144\n\t"
+                     "adds r5, r5, #144\n\t"
+                     "cmp r3, #0\n\t"
+                     "bne 14f\n\t"
+                     "mov r3, r5\n\t"
+                     "b 12f\n"
+                     "11:\n\t" FXP_LIST_1
+                     "12:\n\t"
+                     "lsls r4, r1, #29\n\t" /* they are no fours */
+                     "bne 11b\n\t"
+                     "cmp r1, #0\n\t"
+                     "beq 17f\n"
+                     "13:\n\t" FXP_LIST_1 FXP_LIST_1 FXP_LIST_1 FXP_LIST_1
+                     "beq 17f\n\t"
+                     "cmp r2, r3\n\t"
+                     "bls 13b\n\t"
+                     "b 17f\n"
+                     "14:\n\t"
+                     "mov r6, r3\n\t"
+                     "ldr r3, [r7, #12]\n"
+                     "15:\n\t"
+                     "ldrsh r4, [r0, r1]\n\t"
+                     "rsbs r4, r4, #0\n\t"
+                     "beq 16f\n\t"
+                     "stmia r2!, {r3, r4}\n"
+                     "16:\n\t"
+                     "adds r3, r3, r6\n\t"
+                     "adds r1, r1, #2\n\t"
+                     "beq 17f\n\t"
+                     "cmp r2, r5\n\t"
+                     "bls 15b\n\t"
+                     "str r3, [r7, #12]\n"
+                     "17:\n\t"
+                     "str r1, [r7, #4]\n\t"
+                     "mov r0, r8\n\t"
+                     "subs r0, r2, r0\n\t"
+                     "bne 18f\n\t"
+                     "b 4f\n"
+                     "18:\n\t"
+                     "lsls r3, r0, #28\n\t" /* an odd count */
+                     "bpl 18f\n\t"
+                     "subs r3, r2, #4\n\t"
+                     "subs r3, r3, #4\n\t"
+                     "ldr r3, [r3]\n\t"
+                     "movs r4, #0\n\t"
+                     "stmia r2!, {r3, r4}\n\t"
+                     "adds r0, r0, #8\n"
+                     "18:\n\t"
+                     "mov r12, r2\n\t"
+                     "rsbs r0, r0, #0\n\t"
+                     "lsls r0, r0, #25\n\t"
+                     "lsrs r0, r0, #29\n\t"
+                     "movs r1, " FXP_LISTED_2_BYTES "\n\t"
+                     "muls r0, r1, r0\n\t"
+                     "adr r1, 3f\n\t"
+                     "adds r0, r0, r1\n\t"
+                     "mov r10, r0\n\t"
+                     "mov r0, r7\n\t"
+                     "adds r0, r0, #16\n\t"
+                     "ldmia r0!, {r1, r2, r3, r4, r5}\n\t"
+                     "mov r9, r2\n\t"
+                     "mov r11, r5\n\t"
+                     "str r3, [r7, #28]\n\t"
+                     "adds r7, r7, " FXP_SUMS_AT "\n\t"
+                     "adr r0, 2f\n\t"
+                     "cmp r3, #0\n\t"
+                     "beq 0f\n\t"
+                     "adr r0, 1f\n"
+                     "0:\n\t"
+                     "mov lr, r0\n\t"
+                     "mov pc, r0\n\t"
+                     ".balign 4\n"
+                     "1:\n\t"
+                     "ldr r2, [sp]\n\t"
+                     "ldr r3, [r2, #28]\n\t"
+                     "movs r4, #0\n\t"
+                     "ldrsh r4, [r3, r4]\n\t"
+                     "adds r3, r3, #2\n\t"
+                     "str r3, [r2, #28]\n\t"
+                     "cmp r4, #0\n\t"
+                     "bgt 2f\n\t"
+                     "adds r7, r7, #4\n\t"
+                     "add r1, r9\n\t"
+                     "cmp r7, r11\n\t"
+                     "bne 1b\n\t"
+                     "b 4f\n\t"
+                     ".balign 4\n"
+                     "2:\n\t"
+                     "mov r0, r8\n\t"
+                     "ldr r6, [r7]\n\t"
+                     "mov pc, r10\n\t"
+                     ".balign 4\n"
+                     "3:\n\t" FXP_LISTED_2 FXP_LISTED_2 FXP_LISTED_2 FXP_LISTED_2
+                     FXP_LISTED_2 FXP_LISTED_2 FXP_LISTED_2 FXP_LISTED_2
+                     "cmp r0, r12\n\t"
+                     "bne 3b\n\t"
+                     "stmia r7!, {r6}\n\t"
+                     "add r1, r9\n\t"
+                     "cmp r7, r11\n\t"
+                     "beq 4f\n\t"
+                     "mov pc, lr\n"
+                     "4:\n\t"
+                     "ldr r0, [sp]\n\t"
+                     "mov r7, r0\n\t"
+                     "ldr r1, [r7, #4]\n\t"
+                     "cmp r1, #0\n\t"
+                     "beq 5f\n\t"
+                     "b 10b\n"
+                     "5:\n\t"
+                     "pop {r0, r7}"
+                     : "+r"(r0)
+                     :
+                     : "r1", "r2", "r3", "r4", "r5", "r6", "r8", "r9", "r10", "r11", "r12", "lr",
+                       "cc", "memory");
+}
+#undef FXP_SUMS_AT
+#undef FXP_LIST_AT
+#undef FXP_LIST_1
+#undef FXP_LISTED_2
+#undef FXP_LISTED_2_BYTES
 /* clang-format on */
 
 /* What sums of two columns need, in bytes: where they are, how far the next row of weights is, the
@@ -798,10 +1013,10 @@ typedef struct {
                                                                       "adds r3, r3, #2\n\t"
 
 /* Neither a run nor their number is 0. */
-static FXP_OUTLINE void fxp_two_columns16(fxp_two_columns *columns, fxp_two_sums *two)
+static FXP_OUTLINE void fxp_two_columns16(fxp_two_columns *columns, int32_t *low)
 {
     register fxp_two_columns *r0 __asm__("r0") = columns;
-    register fxp_two_sums *r1 __asm__("r1") = two;
+    register int32_t *r1 __asm__("r1") = low;
     __asm__ volatile(".syntax unified\n\t"
                      "push {r1, r4, r5, r6, r7}\n\t"
                      "mov lr, r0\n\t"
@@ -836,10 +1051,10 @@ static FXP_OUTLINE void fxp_two_columns16(fxp_two_columns *columns, fxp_two_sums
 
 /* Those of one column, whose rows are `step` apart, go to the first sum; n > 0. */
 static FXP_OUTLINE void fxp_one_column16(const int16_t *w, int step, const int16_t *e, int n,
-                                         fxp_two_sums *two)
+                                         fxp_raw *raw)
 {
     const int16_t *const end = e + n;
-    int32_t at = -2 * (int32_t)n, low = two->low[0], wraps = two->wraps[0], p, q;
+    int32_t at = -2 * (int32_t)n, low = raw->low[0], wraps = raw->wraps[0], p, q;
     __asm__ volatile(".syntax unified\n"
                      "1:\n\t"
                      "ldrsh %[q], [%[end], %[at]]\n\t"
@@ -853,12 +1068,11 @@ static FXP_OUTLINE void fxp_one_column16(const int16_t *w, int step, const int16
                        [p] "=&l"(p), [q] "=&l"(q)
                      : [end] "l"(end), [step] "hr"(2 * (int32_t)step)
                      : "cc", "memory");
-    two->low[0] = low;
-    two->wraps[0] = wraps;
+    raw->low[0] = low;
+    raw->wraps[0] = wraps;
 }
 #undef FXP_ADD_PRODUCT
 #undef FXP_TWO_PRODUCTS
-#undef FXP_SKIP_ZERO
 #undef FXP_TWO_PRODUCTS_DOWN
 #undef FXP_KEEP_TWO
 #endif
@@ -1020,6 +1234,109 @@ static inline int64_t fxp_dot8(const int8_t *a, const int8_t *b, int n)
 
 /* ---- sums of products along rows ------------------------------------------------------------ */
 
+#if FXP_SMALL_THUMB
+FXP_ASSERT(sums_fit_raw_ones, FXP_SUMS <= FXP_RAW);
+
+/* Whether so many of n numbers are 0, as far as four of them tell, that it pays to list the others
+ * for a few rows. */
+static inline int fxp_are_sparse(const int16_t *x, int n)
+{
+    const int step = n >> 2;
+    return step > 0 && (x[0] == 0) + (x[step] == 0) + (x[2 * step] == 0) + (x[3 * step] == 0) > 1;
+}
+
+/* Products of x with at most FXP_RAW rows of n are summed, or those of rows where y > 0. */
+static FXP_INLINE void fxp_sum_rows16(const int16_t *w, const int16_t *x, int n, const int16_t *y,
+                                      int rows, fxp_products *products)
+{
+    int32_t *low = products->sums.low;
+    if (y == NULL && rows < 6 && !fxp_are_sparse(x, n)) {
+        for (; rows > 0; rows -= 2, w += 2 * n, low += 2) {
+            fxp_two_rows16(w, rows > 1 ? w + n : w, x, n, low);
+        }
+        return;
+    }
+    fxp_clear_raw(&products->sums);
+    products->x = x + n;
+    products->at = -2 * (int32_t)n;
+    products->down = 0;
+    products->w = w + n;
+    products->step = 2 * (int32_t)n;
+    products->y = y;
+    products->end = low + rows;
+    if (n > 0) {
+        fxp_add_products(products);
+    }
+}
+
+/* clang-format off */
+/* A sum shorter by r3, where r4 is 32 less r3, plus a bias shorter by r9: the bit that a shift
+ * loses last is its carry, which rounds. */
+#define FXP_SHORTEN(bias)                                                                          \
+    "ldmia r0!, {r5}\n\t"                                                                          \
+    "ldr r6, [r0, " FXP_WRAPS " - 4]\n\t"                                                          \
+    "asrs r7, r5, #31\n\t"                                                                         \
+    "subs r7, r7, r6\n\t"                                                                          \
+    "lsls r7, r4\n\t"                                                                              \
+    "lsrs r5, r3\n\t"                                                                              \
+    "adcs r5, r7\n\t" bias                                                                         \
+    "stmia r2!, {r5}\n\t"                                                                          \
+    "cmp r0, r8\n\t"                                                                               \
+    "bne 1b\n"
+#define FXP_SHORTEN_BIAS                                                                           \
+    "ldmia r1!, {r7}\n\t"                                                                          \
+    "mov r6, r9\n\t"                                                                               \
+    "adds r6, r6, #0\n\t" /* which carries nothing */                                              \
+    "asrs r7, r6\n\t"                                                                              \
+    "adcs r5, r7\n\t"                                                                              \
+    "bvc 3f\n\t"                                                                                   \
+    "asrs r5, r5, #31\n\t" /* its sign is wrong */                                                 \
+    "movs r6, #1\n\t"                                                                              \
+    "lsls r6, r6, #31\n\t"                                                                         \
+    "eors r5, r6\n"                                                                                \
+    "3:\n\t"
+
+/* Sums as 32 bits, rounded to `shift` bits less, and with their biases saturated. */
+static FXP_INLINE void fxp_shorten_raw(const fxp_raw *raw, int count, const int32_t *b, int f,
+                                        int shift, int32_t *sums)
+{
+    const int down = FXP_BIAS_FRACTION - f;
+    if (shift < 1 || down < 0) {
+        for (int j = 0; j < count; j++) {
+            const int32_t sum = fxp_sum32(fxp_whole_of(raw, j), shift);
+            sums[j] = b == NULL ? sum : fxp_add32(sum, fxp_bias32(b[j], f));
+        }
+        return;
+    }
+    register const int32_t *r0 __asm__("r0") = raw->low;
+    register const int32_t *r1 __asm__("r1") = b;
+    register int32_t *r2 __asm__("r2") = sums;
+    register int r3 __asm__("r3") = shift;
+    register int r4 __asm__("r4") = down < 32 ? down : 32;
+    register const int32_t *r5 __asm__("r5") = raw->low + count;
+    __asm__ volatile(".syntax unified\n\t"
+                     "push {r7}\n\t"
+                     "mov r8, r5\n\t"
+                     "mov r9, r4\n\t"
+                     "movs r4, #32\n\t"
+                     "subs r4, r4, r3\n\t"
+                     "cmp r1, #0\n\t"
+                     "bne 2f\n"
+                     "1:\n\t" FXP_SHORTEN("")
+                     "b 4f\n"
+                     "2:\n"
+                     "1:\n\t" FXP_SHORTEN(FXP_SHORTEN_BIAS)
+                     "4:\n\t"
+                     "pop {r7}"
+                     : "+r"(r0), "+r"(r1), "+r"(r2), "+r"(r4), "+r"(r5)
+                     : "r"(r3)
+                     : "r6", "r8", "r9", "cc", "memory");
+}
+/* clang-format on */
+#undef FXP_SHORTEN
+#undef FXP_SHORTEN_BIAS
+#endif
+
 #define FXP_SUM_ROWS(dot)                                                                          \
     do {                                                                                           \
         for (int j = 0; j < rows; j++, w += n) {                                                   \
@@ -1028,12 +1345,6 @@ static inline int64_t fxp_dot8(const int8_t *a, const int8_t *b, int n)
     } while (0)
 
 #if FXP_DSP && !FXP_MVE
-/* Biases of rows that have none. */
-static const FXP_FLASH int32_t fxp_no_biases[8] = {
-    0, 0, 0, 0, 0, 0, 0, 0,
-};
-FXP_ASSERT(a_bias_for_every_row, sizeof fxp_no_biases == FXP_ROWS * sizeof(int32_t));
-
 /* A row begins with its bias times r4, and ends with its sum stored. All registers are needed: the
  * stack has x, n, the place of the bias, its factor, the end of the sums; r7 has the place of
  * the next sum, r12 and lr are the sum. */
@@ -1282,7 +1593,7 @@ static FXP_OUTLINE void fxp_rows16(const int16_t *w, const int16_t *x, int n, co
     }
 #elif FXP_DSP
     int up = b == NULL ? 0 : f - FXP_BIAS_FRACTION;
-    const int32_t *first = b == NULL ? fxp_no_biases : b;
+    const int32_t *first = b == NULL ? (const int32_t *)(const void *)sums : b; /* times 0 */
     if (rows == 0) {
         return;
     }
@@ -1294,8 +1605,9 @@ static FXP_OUTLINE void fxp_rows16(const int16_t *w, const int16_t *x, int n, co
         first = place;
         up = 0;
     }
+    const int32_t factor = b == NULL ? 0 : (int32_t)1 << up;
     if ((n & 1) != 0 && n < 10) {
-        fxp_rows16_in_registers(w, x, n, first, (int32_t)1 << up, sums, sums + rows);
+        fxp_rows16_in_registers(w, x, n, first, factor, sums, sums + rows);
         return;
     }
     /* The loop of rows that begin at words takes four times eight products and is entered where the
@@ -1305,7 +1617,7 @@ static FXP_OUTLINE void fxp_rows16(const int16_t *w, const int16_t *x, int n, co
     register const int16_t *r1 __asm__("r1") = x;
     register int r2 __asm__("r2") = ((eights - 1) >> 2) * 16 + ((n & 7) >> 1);
     register const int32_t *r3 __asm__("r3") = first;
-    register int32_t r4 __asm__("r4") = (int32_t)1 << up;
+    register int32_t r4 __asm__("r4") = factor;
     register int r5 __asm__("r5") = FXP_ROW_8_BYTES * (-eights & 3);
     register int64_t *r6 __asm__("r6") = sums + rows;
     register int64_t *r8 __asm__("r8") = sums;
@@ -1367,13 +1679,15 @@ static FXP_OUTLINE void fxp_rows16(const int16_t *w, const int16_t *x, int n, co
     rows -= done;
     FXP_SUM_ROWS(fxp_dot16(w, x, n));
 #elif FXP_SMALL_THUMB
-    fxp_two_sums two;
-    const int is_sparse = fxp_are_sparse(x, n);
-    for (int j = 0; j < rows; j++, w += n) {
-        if (j % 2 == 0) {
-            fxp_two_rows16(w, j + 1 < rows ? w + n : w, x, n, is_sparse, &two);
+    for (; rows > 0; rows -= FXP_RAW, w += FXP_RAW * n) {
+        fxp_products products;
+        fxp_sum_rows16(w, x, n, NULL, fxp_part(rows, FXP_RAW), &products);
+        for (int j = 0; j < FXP_RAW && j < rows; j++, sums++) {
+            *sums = fxp_whole_of(&products.sums, j);
+            if (b != NULL) {
+                *sums += fxp_bias(*b++, f);
+            }
         }
-        sums[j] = fxp_whole_of(&two, j % 2) + (b == NULL ? 0 : fxp_bias(b[j], f));
     }
 #else
 #ifdef FXP_AT_ONCE
@@ -1433,20 +1747,42 @@ static FXP_OUTLINE void fxp_rows8(const int8_t *w, const int8_t *x, int n, const
         }                                                                                          \
     } while (0)
 
+#if FXP_SMALL_THUMB
+/* The same as 32 bits for at most FXP_RAW rows, or for those of them where y > 0. */
+static FXP_OUTLINE void fxp_few_rows16_short(const int16_t *w, const int16_t *x, int n,
+                                             const int16_t *y, const int32_t *b, int f, int rows,
+                                             int shift, int32_t *sums)
+{
+    fxp_products products;
+    fxp_sum_rows16(w, x, n, y, rows, &products);
+    fxp_shorten_raw(&products.sums, rows, b, f, shift, sums);
+}
+
+/* The same for any rows. */
+static FXP_OUTLINE void fxp_many_rows16_short(const int16_t *w, const int16_t *x, int n,
+                                              const int32_t *b, int f, int rows, int shift,
+                                              int32_t *sums)
+{
+    for (; rows > 0; rows -= FXP_RAW, w += FXP_RAW * n, sums += FXP_RAW) {
+        fxp_few_rows16_short(w, x, n, NULL, b, f, fxp_part(rows, FXP_RAW), shift, sums);
+        b = b == NULL ? NULL : b + FXP_RAW;
+    }
+}
+
+#define FXP_SHORT_ROWS static inline
+#else
+#define FXP_SHORT_ROWS static FXP_OUTLINE
+#endif
+
 /* The same as 32 bits: every sum is rounded to `shift` bits less, and with its bias saturated. */
-static FXP_OUTLINE void fxp_rows16_short(const int16_t *w, const int16_t *x, int n,
-                                         const int32_t *b, int f, int rows, int shift,
-                                         int32_t *sums)
+FXP_SHORT_ROWS void fxp_rows16_short(const int16_t *w, const int16_t *x, int n, const int32_t *b,
+                                     int f, int rows, int shift, int32_t *sums)
 {
 #if FXP_SMALL_THUMB
-    fxp_two_sums two;
-    const int is_sparse = fxp_are_sparse(x, n);
-    for (; rows > 0; rows -= 2, w += 2 * n, sums += 2) {
-        fxp_two_rows16(w, rows > 1 ? w + n : w, x, n, is_sparse, &two);
-        for (int j = 0; j < 2 && j < rows; j++) {
-            const int32_t sum = fxp_short_of(&two, j, shift);
-            sums[j] = b == NULL ? sum : fxp_add32(sum, fxp_bias32(*b++, f));
-        }
+    if (rows >= 1 && rows <= FXP_RAW) { /* as the compiler knows of most calls */
+        fxp_few_rows16_short(w, x, n, NULL, b, f, rows, shift, sums);
+    } else {
+        fxp_many_rows16_short(w, x, n, b, f, rows, shift, sums);
     }
 #elif defined(__AVR__)
     for (; rows > 0; rows--, w += n, sums++) {
@@ -1473,6 +1809,22 @@ static FXP_OUTLINE void fxp_rows16_short(const int16_t *w, const int16_t *x, int
 #undef FXP_AT_ONCE
 #undef FXP_SOME_ROWS16
 #undef FXP_ARE_FEW
+
+/* The same without biases for at most FXP_SUMS rows where y > 0; others may be anything. */
+FXP_SHORT_ROWS void fxp_rows16_short_masked(const int16_t *w, const int16_t *x, int n,
+                                            const int16_t *y, int rows, int shift, int32_t *sums)
+{
+#if FXP_SMALL_THUMB
+    fxp_few_rows16_short(w, x, n, y, NULL, 0, rows, shift, sums);
+#elif defined(__AVR__)
+    for (; rows > 0; rows--, w += n, sums++) {
+        *sums = *y++ > 0 ? fxp_avr_dot16_short(w, 0, x, n, shift) : 0;
+    }
+#else
+    (void)y;
+    fxp_rows16_short(w, x, n, NULL, 0, rows, shift, sums);
+#endif
+}
 
 static FXP_OUTLINE void fxp_rows16x8_short(const int16_t *w, const int8_t *x, int n,
                                            const int32_t *b, int f, int rows, int shift,
@@ -1555,7 +1907,7 @@ static inline void fxp_clear(int64_t sums[FXP_COLUMNS], int columns)
 #if FXP_SMALL_THUMB
 /* Two columns of a walk that is not empty. */
 static inline void fxp_down_two_columns(const int16_t *w, const int16_t *e, const fxp_walk *walk,
-                                        fxp_two_sums *two)
+                                        int32_t *low)
 {
     fxp_two_columns both;
     both.w = w;
@@ -1565,7 +1917,7 @@ static inline void fxp_down_two_columns(const int16_t *w, const int16_t *e, cons
     both.e_next = 2 * (int32_t)walk->e_line;
     both.run = -2 * (int32_t)walk->n;
     both.rows = walk->rows;
-    fxp_two_columns16(&both, two);
+    fxp_two_columns16(&both, low);
 }
 #endif
 
@@ -1769,19 +2121,21 @@ static FXP_OUTLINE void fxp_columns16(const int16_t *w, const int16_t *e, const 
 #elif FXP_SMALL_THUMB
     int j = 0;
     for (; j + 2 <= columns && j + 2 <= FXP_COLUMNS && walk->n > 0 && walk->rows > 0; j += 2) {
-        fxp_two_sums two;
-        fxp_down_two_columns(&w[j], e, walk, &two);
-        sums[j] += fxp_whole_of(&two, 0);
-        sums[j + 1] += fxp_whole_of(&two, 1);
+        fxp_raw raw;
+        fxp_down_two_columns(&w[j], e, walk, raw.low);
+        sums[j] += fxp_whole_of(&raw, 0);
+        sums[j + 1] += fxp_whole_of(&raw, 1);
     }
     if (j < columns && j < FXP_COLUMNS) {
         const int16_t *line = &w[j], *run = e;
-        fxp_two_sums two = {{0, 0}, {0, 0}};
+        fxp_raw raw;
+        raw.low[0] = 0;
+        raw.wraps[0] = 0;
         for (int row = walk->n > 0 ? walk->rows : 0; row > 0;
              row--, line += walk->w_line, run += walk->e_line) {
-            fxp_one_column16(line, walk->step, run, walk->n, &two);
+            fxp_one_column16(line, walk->step, run, walk->n, &raw);
         }
-        sums[j] += fxp_whole_of(&two, 0);
+        sums[j] += fxp_whole_of(&raw, 0);
     }
 #elif defined(__AVR__)
     for (int row = walk->rows; row > 0; row--, w += walk->w_line, e += walk->e_line) {
@@ -1930,12 +2284,12 @@ static FXP_OUTLINE void fxp_columns16_short(const int16_t *w, const int16_t *e,
 {
 #if FXP_SMALL_THUMB
     if (columns % 2 == 0 && walk->n > 0 && walk->rows > 0) {
-        for (int j = 0; j < columns && j < FXP_COLUMNS; j += 2) {
-            fxp_two_sums two;
-            fxp_down_two_columns(&w[j], e, walk, &two);
-            sums[j] = fxp_short_of(&two, 0, shift);
-            sums[j + 1] = fxp_short_of(&two, 1, shift);
+        fxp_raw raw;
+        columns = columns < FXP_COLUMNS ? columns : FXP_COLUMNS;
+        for (int j = 0; j < columns; j += 2) {
+            fxp_down_two_columns(&w[j], e, walk, &raw.low[j]);
         }
+        fxp_shorten_raw(&raw, columns, NULL, 0, shift, sums);
         return;
     }
 #elif defined(__AVR__)
@@ -1952,6 +2306,36 @@ static FXP_OUTLINE void fxp_columns16_short(const int16_t *w, const int16_t *e,
     for (int j = 0; j < columns && j < FXP_COLUMNS; j++) {
         sums[j] = fxp_sum32(exact[j], shift);
     }
+}
+
+/* The same for at most FXP_SUMS columns where y > 0; others may be anything. */
+static FXP_OUTLINE void fxp_columns16_short_masked(const int16_t *w, const int16_t *e,
+                                                   const fxp_walk *walk, const int16_t *y,
+                                                   int columns, int shift, int32_t *sums)
+{
+#if FXP_SMALL_THUMB
+    fxp_products products;
+    fxp_clear_raw(&products.sums);
+    products.down = 2 * (int32_t)walk->step;
+    products.step = 2;
+    products.y = y;
+    products.end = products.sums.low + columns;
+    for (int row = walk->n > 0 ? walk->rows : 0; row > 0; row--) {
+        products.x = e + walk->n;
+        products.at = -2 * (int32_t)walk->n;
+        products.place = 0;
+        products.w = w;
+        fxp_add_products(&products);
+        w += walk->w_line;
+        e += walk->e_line;
+    }
+    fxp_shorten_raw(&products.sums, columns, NULL, 0, shift, sums);
+#else
+    (void)y;
+    for (; columns > 0; columns -= FXP_COLUMNS, w += FXP_COLUMNS, sums += FXP_COLUMNS) {
+        fxp_columns16_short(w, e, walk, fxp_part(columns, FXP_COLUMNS), shift, sums);
+    }
+#endif
 }
 
 #define FXP_SHORT_COLUMNS(short, exact_sums, weight, error)                                        \
@@ -2504,7 +2888,85 @@ static FXP_OUTLINE void fxp_settle_masked16(fxp_store *store, const int64_t *sum
 FXP_SETTLE(16, 16, fxp_store, int64_t, fxp_settle16_usual, FXP_UNUSUAL, FXP_FOURS);
 #endif
 FXP_SETTLE(8, 8, fxp_store, int64_t, fxp_settle8_usual, FXP_UNUSUAL, FXP_NO_FOURS);
+#if FXP_SMALL_THUMB
+FXP_SETTLE(16, 16_of32_any, fxp_store32, int32_t, fxp_settle16_of32, FXP_NEVER, FXP_NO_FOURS);
+/* clang-format off */
+/* The loop in assembly for shifts from 1 to 31, whose carry is the bit that rounds. `take` may
+ * leave for 2, where 0 is stored; `join` and `check` are what the others differ in. */
+#define FXP_SETTLE_16(y, take, join, check, others)                                                \
+    if (count < 1 || store->shift < 1 || store->shift > 31) {                                      \
+        others;                                                                                    \
+        return;                                                                                    \
+    }                                                                                              \
+    register const int32_t *r0 __asm__("r0") = sums;                                               \
+    register int16_t *r1 __asm__("r1") = out + count;                                              \
+    register const int16_t *r2 __asm__("r2") = y + count;                                          \
+    register int r3 __asm__("r3") = store->shift;                                                  \
+    register uint32_t r4 __asm__("r4") = store->peak;                                              \
+    register int32_t r5 __asm__("r5") = -2 * (int32_t)count;                                       \
+    __asm__ volatile(".syntax unified\n\t"                                                         \
+                     "push {r7}\n"                                                                 \
+                     "1:\n\t"                                                                      \
+                     "ldmia r0!, {r6}\n\t" take join                                               \
+                     "asrs r6, r3\n\t"                                                             \
+                     "bcc 3f\n\t"                                                                  \
+                     "adds r6, r6, #1\n"                                                           \
+                     "3:\n\t" check                                                                \
+                     "sxth r7, r6\n\t"                                                             \
+                     "cmp r7, r6\n\t"                                                              \
+                     "bne 5f\n"                                                                    \
+                     "4:\n\t"                                                                      \
+                     "strh r6, [r1, r5]\n\t"                                                       \
+                     "adds r5, r5, #2\n\t"                                                         \
+                     "bne 1b\n\t"                                                                  \
+                     "b 6f\n"                                                                      \
+                     "2:\n\t"                                                                      \
+                     "movs r6, #0\n\t"                                                             \
+                     "strh r6, [r1, r5]\n\t"                                                       \
+                     "adds r5, r5, #2\n\t"                                                         \
+                     "bne 1b\n\t"                                                                  \
+                     "b 6f\n"                                                                      \
+                     "5:\n\t"                                                                      \
+                     "asrs r6, r6, #31\n\t"                                                        \
+                     "movs r7, #1\n\t"                                                             \
+                     "lsls r7, r7, #15\n\t"                                                        \
+                     "subs r7, r7, #1\n\t"                                                         \
+                     "eors r6, r7\n\t"                                                             \
+                     "b 4b\n"                                                                      \
+                     "6:\n\t"                                                                      \
+                     "pop {r7}"                                                                    \
+                     : "+r"(r0), "+r"(r4), "+r"(r5)                                                \
+                     : "r"(r1), "r"(r2), "r"(r3)                                                   \
+                     : "r6", "cc", "memory");                                                      \
+    store->peak = r4
+#define FXP_JOIN "asrs r7, r6, #31\n\teors r7, r6\n\torrs r4, r7\n\t"
+
+static FXP_OUTLINE void fxp_settle_sums16_of32(fxp_store32 *store, const int32_t *sums, int count,
+                                               int16_t *out)
+{
+    FXP_SETTLE_16(out, "", FXP_JOIN, "", fxp_settle_sums16_of32_any(store, sums, count, out));
+}
+
+static FXP_OUTLINE void fxp_settle_positive16_of32(fxp_store32 *store, const int32_t *sums,
+                                                   int count, int16_t *out)
+{
+    FXP_SETTLE_16(out, "cmp r6, #0\n\tble 2f\n\t", "orrs r4, r6\n\t",
+                  "bne 3f\n\tadds r6, r6, #1\n3:\n\t",
+                  fxp_settle_positive16_of32_any(store, sums, count, out));
+}
+
+static FXP_OUTLINE void fxp_settle_masked16_of32(fxp_store32 *store, const int32_t *sums,
+                                                 int count, int16_t *out, const int16_t *y)
+{
+    FXP_SETTLE_16(y, "ldrsh r7, [r2, r5]\n\tcmp r7, #0\n\tble 2f\n\t", FXP_JOIN, "",
+                  fxp_settle_masked16_of32_any(store, sums, count, out, y));
+}
+/* clang-format on */
+#undef FXP_SETTLE_16
+#undef FXP_JOIN
+#else
 FXP_SETTLE(16, 16_of32, fxp_store32, int32_t, fxp_settle16_of32, FXP_NEVER, FXP_NO_FOURS);
+#endif
 FXP_SETTLE(8, 8_of32, fxp_store32, int32_t, fxp_settle8_of32, FXP_NEVER, FXP_NO_FOURS);
 #undef FXP_SETTLE
 #undef FXP_NO_FOURS
@@ -2720,6 +3182,33 @@ static FXP_OUTLINE void fxp_zero(void *out, int bytes)
                      : [out] "+r"(out), [n] "+r"(bytes)
                      :
                      : "r3", "cc", "memory");
+#elif FXP_SMALL_THUMB
+    uint8_t *at = (uint8_t *)out;
+    if (((uintptr_t)at & 3u) == 0) {
+        __asm__ volatile(".syntax unified\n\t"
+                         "movs r3, #0\n\t"
+                         "movs r4, #0\n\t"
+                         "movs r5, #0\n\t"
+                         "movs r6, #0\n\t"
+                         "subs %[n], %[n], #16\n\t"
+                         "blt 2f\n"
+                         "1:\n\t"
+                         "stmia %[at]!, {r3, r4, r5, r6}\n\t"
+                         "subs %[n], %[n], #16\n\t"
+                         "bge 1b\n"
+                         "2:\n\t"
+                         "adds %[n], %[n], #16"
+                         : [at] "+l"(at), [n] "+l"(bytes)
+                         :
+                         : "r3", "r4", "r5", "r6", "cc", "memory");
+    }
+    for (; bytes >= 2 && ((uintptr_t)at & 1u) == 0; bytes -= 2, at += 2) {
+        const int16_t zero = 0;
+        memcpy(__builtin_assume_aligned(at, 2), &zero, 2);
+    }
+    for (; bytes > 0; bytes--) {
+        *at++ = 0;
+    }
 #else
     memset(out, 0, (size_t)bytes);
 #endif
@@ -2770,19 +3259,38 @@ static FXP_OUTLINE void fxp_copy(void *out, const void *from, int bytes)
 #elif FXP_SMALL_THUMB
     uint8_t *to = (uint8_t *)out;
     const uint8_t *at = (const uint8_t *)from;
-    if ((((uintptr_t)to | (uintptr_t)at) & 3u) == 0) {
-        for (; bytes >= 8; bytes -= 8) {
-            __asm__ volatile("ldmia %[from]!, {r3, r4}\n\t"
-                             "stmia %[out]!, {r3, r4}"
-                             : [out] "+l"(to), [from] "+l"(at)
-                             :
-                             : "r3", "r4", "memory");
+    const uintptr_t places = (uintptr_t)to | (uintptr_t)at;
+    if (bytes >= 16 && (places & 3u) == 0) {
+        __asm__ volatile(".syntax unified\n\t"
+                         "subs %[n], %[n], #16\n"
+                         "1:\n\t"
+                         "ldmia %[from]!, {r3, r4, r5, r6}\n\t"
+                         "stmia %[out]!, {r3, r4, r5, r6}\n\t"
+                         "subs %[n], %[n], #16\n\t"
+                         "bge 1b\n\t"
+                         "adds %[n], %[n], #16"
+                         : [out] "+l"(to), [from] "+l"(at), [n] "+l"(bytes)
+                         :
+                         : "r3", "r4", "r5", "r6", "cc", "memory");
+        if (bytes == 0) {
+            return;
         }
     }
-    if ((((uintptr_t)to | (uintptr_t)at) & 1u) == 0) {
-        for (; bytes >= 2; bytes -= 2, to += 2, at += 2) {
-            memcpy(__builtin_assume_aligned(to, 2), __builtin_assume_aligned(at, 2), 2);
-        }
+    if (bytes >= 2 && (places & 1u) == 0) {
+        const int odd = bytes & 1;
+        int32_t left = odd - bytes;
+        to -= left;
+        at -= left;
+        bytes = odd;
+        __asm__ volatile(".syntax unified\n"
+                         "1:\n\t"
+                         "ldrh r3, [%[from], %[left]]\n\t"
+                         "strh r3, [%[out], %[left]]\n\t"
+                         "adds %[left], %[left], #2\n\t"
+                         "bne 1b"
+                         : [left] "+l"(left)
+                         : [out] "l"(to), [from] "l"(at)
+                         : "r3", "cc", "memory");
     }
     for (; bytes > 0; bytes--) {
         *to++ = *at++;
@@ -2955,7 +3463,6 @@ static FXP_OUTLINE void fxp_update16(int16_t *w, const int16_t *x, int n, int32_
                          : "cc", "memory");
     }
 #undef FXP_UPDATE_1
-#undef FXP_SATURATE
 #else
 #if !FXP_DSP
     for (; n >= 4; n -= 4, w += 4, x += 4) {
@@ -3061,12 +3568,12 @@ static FXP_INLINE uint32_t fxp_learn_eights(int16_t *w, const int16_t *x, int n,
 #undef FXP_EACH
 #endif
 
-#if FXP_SSE2 || FXP_DSP
+#if FXP_SSE2 || FXP_DSP || FXP_SMALL_THUMB
 FXP_LEARN(fxp_learn16_any, int16_t, fxp_update16, (int32_t)(fxp_draw(random) >> 16));
 FXP_LEARN(fxp_learn16_nearest_any, int16_t, fxp_update16, fxp_nearest());
 #endif
 
-#if FXP_SSE2 || (FXP_DSP && !FXP_MVE)
+#if FXP_SSE2 || FXP_SMALL_THUMB || (FXP_DSP && !FXP_MVE)
 #if FXP_DSP
 /* clang-format off */
 #define FXP_DRAW(v)                                                                                \
@@ -3142,6 +3649,134 @@ FXP_LEARN(fxp_learn16_nearest_any, int16_t, fxp_update16, fxp_nearest());
                      :                                                                             \
                      : "r12", "lr", "cc", "memory")
 /* clang-format on */
+#elif FXP_SMALL_THUMB
+/* clang-format off */
+/* The next row that changes, from `dy` and `w` on, of so many that are left, `step` bytes apart:
+ * its factor, 0 without one. w is behind it. */
+static FXP_INLINE int32_t fxp_next_row(const int16_t **dy, int16_t **w, int32_t step, int *rows,
+                                       int32_t m, int k, uint32_t *random, int is_nearest)
+{
+#define FXP_DRAW                                                                                   \
+    "lsls r6, r2, #13\n\t"                                                                         \
+    "eors r2, r6\n\t"                                                                              \
+    "lsrs r6, r2, #17\n\t"                                                                         \
+    "eors r2, r6\n\t"                                                                              \
+    "lsls r6, r2, #5\n\t"                                                                          \
+    "eors r2, r6\n\t"
+#define FXP_NEXT(second)                                                                           \
+    __asm__ volatile(".syntax unified\n\t"                                                         \
+                     "mov r8, r5\n"                                                                \
+                     "1:\n\t"                                                                      \
+                     "movs r5, #0\n\t"                                                             \
+                     "subs r1, r1, #1\n\t"                                                         \
+                     "blt 2f\n\t"                                                                  \
+                     "ldrsh r5, [r0, r5]\n\t"                                                      \
+                     "adds r0, r0, #2\n\t"                                                         \
+                     "add r9, r10\n\t"                                                             \
+                     "cmp r5, #0\n\t"                                                              \
+                     "beq 1b\n\t" FXP_DRAW                                                         \
+                     "mov r6, r8\n\t"                                                              \
+                     "muls r5, r6, r5\n\t"                                                         \
+                     "movs r6, r2\n\t"                                                             \
+                     "lsrs r6, r3\n\t"                                                             \
+                     "subs r5, r6, r5\n\t"                                                         \
+                     "asrs r5, r4\n\t"                                                             \
+                     "beq 1b\n\t" second                                                           \
+                     "sxth r6, r5\n\t"                                                             \
+                     "cmp r6, r5\n\t"                                                              \
+                     "beq 2f\n\t"                                                                  \
+                     "asrs r5, r5, #31\n\t"                                                        \
+                     "movs r6, #1\n\t"                                                             \
+                     "lsls r6, r6, #15\n\t"                                                        \
+                     "subs r6, r6, #1\n\t"                                                         \
+                     "eors r5, r6\n"                                                               \
+                     "2:"                                                                          \
+                     : "+r"(r0), "+r"(r1), "+r"(r2), "+r"(r5), "+r"(r9)                            \
+                     : "r"(r3), "r"(r4), "r"(r10)                                                  \
+                     : "r6", "r8", "cc", "memory")
+    register const int16_t *r0 __asm__("r0") = *dy;
+    register int r1 __asm__("r1") = *rows;
+    register uint32_t r2 __asm__("r2") = *random;
+    register int r3 __asm__("r3") = 32 - k;
+    register int r4 __asm__("r4") = k;
+    register int32_t r5 __asm__("r5") = m;
+    register int16_t *r9 __asm__("r9") = *w;
+    register int32_t r10 __asm__("r10") = step;
+    if (is_nearest) {
+        FXP_NEXT("");
+    } else {
+        FXP_NEXT(FXP_DRAW);
+    }
+#undef FXP_NEXT
+#undef FXP_DRAW
+    *dy = r0;
+    *w = r9;
+    *rows = r1;
+    *random = r2;
+    return r5;
+}
+
+/* What a row that changes takes. */
+typedef struct {
+    int16_t *end;
+    int32_t m;
+    int32_t dither;
+} fxp_row_change;
+
+/* As fxp_update16, where x is a list and w its base. */
+static inline void fxp_update_listed(fxp_list *list, const int32_t *end, int16_t *w, int32_t m,
+                                     int32_t dither)
+{
+#define FXP_UPDATE_1                                                                               \
+    "ldmia r0!, {r3, r4}\n\t"                                                                      \
+    "muls r4, r2, r4\n\t"                                                                          \
+    "add r4, r8\n\t"                                                                               \
+    "ldrh r5, [r1, r3]\n\t"                                                                        \
+    "lsls r5, r5, #16\n\t"                                                                         \
+    "adds r5, r5, r4\n\t" FXP_SATURATE("r5", "r4")                                                 \
+    "lsrs r5, r5, #16\n\t"                                                                         \
+    "strh r5, [r1, r3]\n\t"
+#define FXP_UPDATE_1_BYTES 26 /* of its code */
+    register const int32_t *r0 __asm__("r0") = list->entries;
+    register int16_t *r1 __asm__("r1") = w;
+    register int32_t r2 __asm__("r2") = -m;
+    register int32_t r3 __asm__("r3") = dither;
+    register const int32_t *r4 __asm__("r4") = end;
+    register int32_t r5 __asm__("r5") = FXP_UPDATE_1_BYTES * (-((end - list->entries) >> 1) & 3);
+    if (r0 == end) {
+        return;
+    }
+    __asm__ volatile(".syntax unified\n\t"
+                     "mov r8, r3\n\t"
+                     "mov r9, r4\n\t"
+                     "adr r4, 1f\n\t"
+                     "adds r5, r5, r4\n\t"
+                     "mov pc, r5\n\t"
+                     ".balign 4\n"
+                     "1:\n\t" FXP_UPDATE_1 FXP_UPDATE_1 FXP_UPDATE_1 FXP_UPDATE_1
+                     "cmp r0, r9\n\t"
+                     "bne 1b"
+                     : "+r"(r0), "+r"(r3), "+r"(r4), "+r"(r5)
+                     : "r"(r1), "r"(r2)
+                     : "r8", "r9", "cc", "memory");
+#undef FXP_UPDATE_1
+#undef FXP_UPDATE_1_BYTES
+}
+/* clang-format on */
+
+/* Changes rows of n that share a list of the numbers that are not 0. */
+#define FXP_CHANGES 8
+static inline void fxp_change_rows(const fxp_row_change *changes, int count, const int16_t *x,
+                                   int n)
+{
+    fxp_list list;
+    for (int32_t at = -2 * (int32_t)n; at < 0;) {
+        const int32_t *const end = fxp_list_of(x + n, &at, &list);
+        for (int j = 0; j < count; j++) {
+            fxp_update_listed(&list, end, changes[j].end, changes[j].m, changes[j].dither);
+        }
+    }
+}
 #endif
 
 /* For shifts from 1 to 30 and rows whose length fits 16 bits. */
@@ -3156,6 +3791,33 @@ static FXP_INLINE void fxp_learn_rows16(int16_t *w, const int16_t *x, int n, con
     } else {
         *random = fxp_learn_eights(w, x, n, dy, rows, scale, *random, is_nearest, 0);
     }
+#elif FXP_SMALL_THUMB
+    const int is_sparse = fxp_are_sparse(x, n);
+    const int32_t step = 2 * (int32_t)n;
+    fxp_row_change changes[FXP_CHANGES];
+    int count = 0;
+    uint32_t draw = *random;
+    while (rows > 0) {
+        const int32_t m = fxp_next_row(&dy, &w, step, &rows, rate.m, k, &draw, is_nearest);
+        const int32_t dither = is_nearest ? 0x8000 : (int32_t)(draw >> 16);
+        if (!is_sparse) {
+            if (m != 0) {
+                fxp_update16(w - n, x, n, m, dither);
+            }
+            continue;
+        }
+        if (m != 0) {
+            changes[count].end = w;
+            changes[count].m = m;
+            changes[count++].dither = dither;
+        }
+        if (count == FXP_CHANGES || rows <= 0) {
+            fxp_change_rows(changes, count, x, n);
+            count = 0;
+        }
+    }
+    *random = draw;
+#undef FXP_CHANGES
 #else
     /* What a row begins with lies on the stack. Its loop takes four times eight weights and is
      * entered where the eights that are left over begin; the count lies above the row's factor. */
@@ -3459,7 +4121,7 @@ static FXP_OUTLINE int32_t fxp_updated_bias(int32_t b, int32_t sum, uint8_t m, i
                                                        int count, uint8_t m, int shift)            \
     {                                                                                              \
         int c = 0;                                                                                 \
-        FXP_TWO_CHANNELS##bits;                                                                    \
+        FXP_SUM_CHANNELS##bits;                                                                    \
         for (; c < count; c++) {                                                                   \
             int32_t sum = 0;                                                                       \
             for (int i = c; i < n; i += count) {                                                   \
@@ -3470,7 +4132,7 @@ static FXP_OUTLINE int32_t fxp_updated_bias(int32_t b, int32_t sum, uint8_t m, i
     }                                                                                              \
     FXP_ASSERT(fxp_update_biases_of##bits##_is_a_function, 1)
 #if FXP_DSP
-#define FXP_TWO_CHANNELS16                                                                         \
+#define FXP_SUM_CHANNELS16                                                                         \
     for (; c + 2 <= count; c += 2) {                                                               \
         int32_t even = 0, odd = 0;                                                                 \
         for (int i = c; i < n; i += count) {                                                       \
@@ -3482,15 +4144,87 @@ static FXP_OUTLINE int32_t fxp_updated_bias(int32_t b, int32_t sum, uint8_t m, i
         b[c + 1] = fxp_updated_bias(b[c + 1], odd, m, shift);                                      \
     }                                                                                              \
     (void)0
+#elif FXP_SMALL_THUMB
+#define FXP_SUM_CHANNELS16                                                                         \
+    for (; c < count && n > 0; c++) {                                                              \
+        int32_t sum = 0, at = -2 * (int32_t)n, error;                                              \
+        __asm__ volatile(".syntax unified\n"                                                       \
+                         "1:\n\t"                                                                  \
+                         "ldrsh %[e], [%[dy], %[at]]\n\t"                                          \
+                         "adds %[sum], %[sum], %[e]\n\t"                                           \
+                         "adds %[at], %[at], %[step]\n\t"                                          \
+                         "bne 1b"                                                                  \
+                         : [sum] "+l"(sum), [at] "+l"(at), [e] "=&l"(error)                        \
+                         : [dy] "l"(dy + n + c), [step] "l"(2 * (int32_t)count)                    \
+                         : "cc", "memory");                                                        \
+        b[c] = fxp_updated_bias(b[c], sum, m, shift);                                              \
+    }                                                                                              \
+    (void)0
 #else
-#define FXP_TWO_CHANNELS16 (void)0
+#define FXP_SUM_CHANNELS16 (void)0
 #endif
-#define FXP_TWO_CHANNELS8 (void)0
+#define FXP_SUM_CHANNELS8 (void)0
 FXP_UPDATE_BIASES_OF(16);
 FXP_UPDATE_BIASES_OF(8);
 #undef FXP_UPDATE_BIASES_OF
-#undef FXP_TWO_CHANNELS16
-#undef FXP_TWO_CHANNELS8
+#undef FXP_SUM_CHANNELS16
+#undef FXP_SUM_CHANNELS8
+
+#if FXP_SMALL_THUMB
+/* clang-format off */
+/* The same as below for 1 <= k <= 30. */
+static FXP_OUTLINE void fxp_descend16_usual(int16_t *w, const int32_t *gradient, int n, int k,
+                                            int32_t m, int32_t dither)
+{
+    register const int32_t *r0 __asm__("r0") = gradient;
+    register int16_t *r1 __asm__("r1") = w + n;
+    register int32_t r2 __asm__("r2") = -2 * (int32_t)n;
+    register int r3 __asm__("r3") = k;
+    register int32_t r4 __asm__("r4") = m;
+    register int32_t r5 __asm__("r5") = (int32_t)1 << (k - 1);
+    register int32_t r6 __asm__("r6") = dither;
+    __asm__ volatile(".syntax unified\n\t"
+                     "mov r8, r5\n\t"
+                     "mov r9, r6\n"
+                     "1:\n\t"
+                     "ldmia r0!, {r6}\n\t"
+                     "mov r5, r8\n\t"
+                     "subs r5, r5, r6\n\t"
+                     "asrs r5, r3\n\t"
+                     "lsls r6, r5, #8\n\t"
+                     "asrs r6, r6, #8\n\t"
+                     "cmp r6, r5\n\t"
+                     "beq 2f\n\t"
+                     "asrs r5, r5, #31\n\t"
+                     "movs r6, #1\n\t"
+                     "lsls r6, r6, #23\n\t"
+                     "subs r6, r6, #1\n\t"
+                     "eors r5, r6\n"
+                     "2:\n\t"
+                     "muls r5, r4, r5\n\t"
+                     "add r5, r9\n\t"
+                     "ldrh r6, [r1, r2]\n\t"
+                     "lsls r6, r6, #16\n\t"
+                     "adds r6, r6, r5\n\t" FXP_SATURATE("r6", "r5")
+                     "lsrs r6, r6, #16\n\t"
+                     "strh r6, [r1, r2]\n\t"
+                     "adds r2, r2, #2\n\t"
+                     "bne 1b"
+                     : "+r"(r0), "+r"(r2), "+r"(r5), "+r"(r6)
+                     : "r"(r1), "r"(r3), "r"(r4)
+                     : "r8", "r9", "cc", "memory");
+}
+/* clang-format on */
+#define FXP_DESCEND_AT_ONCE16                                                                      \
+    if (n > 0) {                                                                                   \
+        fxp_descend16_usual(w, gradient, n, k, m, dither);                                         \
+        return;                                                                                    \
+    }                                                                                              \
+    (void)0
+#else
+#define FXP_DESCEND_AT_ONCE16 (void)0
+#endif
+#define FXP_DESCEND_AT_ONCE8 (void)0
 
 /* w[i] -= m * gradient[i], which is k + 16 bits shorter and rounded by the dither; |gradient| is at
  * most 2^30, and has 24 bits where it meets m. */
@@ -3502,6 +4236,7 @@ FXP_UPDATE_BIASES_OF(8);
             return; /* nothing is left of any */                                                   \
         }                                                                                          \
         if (FXP_ADDS_HALF(k)) {                                                                    \
+            FXP_DESCEND_AT_ONCE##bits;                                                             \
             const int32_t half = (int32_t)1 << (k - 1);                                            \
             for (; n > 0; n--, w++) {                                                              \
                 const int32_t step = fxp_sat24((half - *gradient++) >> k);                         \
@@ -3516,6 +4251,9 @@ FXP_UPDATE_BIASES_OF(8);
 FXP_DESCEND(16);
 FXP_DESCEND(8);
 #undef FXP_DESCEND
+#undef FXP_DESCEND_AT_ONCE16
+#undef FXP_DESCEND_AT_ONCE8
+#undef FXP_SATURATE
 #undef FXP_ADDS_HALF
 #undef FXP_RARE_CHANGE
 #endif
