@@ -580,6 +580,13 @@ class _StepView:
         last = self.step.finishes[-1:]
         return [f.op.settles[f.kernel] for f in last if f.kernel in f.op.settles]
 
+    @property
+    def masks_rows(self) -> bool:
+        """Rows in scratch are summed and stored at once, where they are not masked."""
+        is_long = self.acc_type == self.sums_type == "int64_t"
+        is_masked = len(self.finishes) == 1 and self.settles == ["masked"]
+        return is_long and is_masked and self.bits == self.scratch_bits == 16
+
     # gradients and updates
 
     @property

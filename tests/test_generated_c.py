@@ -520,7 +520,8 @@ def test_what_is_static_is_a_function_or_constant(spec: Spec) -> None:
     for text in emitted(spec).values():
         for line in re.findall(r"^ *(.*\bstatic\b.*)$", without_comments(text), re.MULTILINE):
             assert re.match(
-                r"static const FXP_FLASH \w+ \w+\[\d+\] = \{$|static (?:[\w *#]+)\(|#define FXP_RUN",
+                r"static const FXP_FLASH \w+ \w+(\[\d+\] = \{$| = \{[\d, ]+\};$)"
+                r"|static (?:[\w *#]+)\(|#define FXP_RUN",
                 line,
             )
 

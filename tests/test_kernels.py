@@ -26,6 +26,7 @@ from codegen.fixedpoint import (
     saturate,
     step24,
 )
+from codegen.ops.conv2d import Conv2d
 from codegen.ops.exponential import EXP2_TABLE, exp2
 from codegen.ops.probabilities import exponents, power_fraction, shares
 from codegen.ops.window import Axis
@@ -122,6 +123,7 @@ void t_columns_masked(const int16_t *w, const int16_t *e, const int16_t *y, cons
 }
 void t_copy(int8_t *out, const int8_t *from, int n);
 void t_copy_to(int8_t *out, const int8_t *from, int n, int at, int to);
+void t_copy_lines(int8_t *out, const int8_t *from, const int32_t *facts);
 void t_zero(int8_t *out, int n, int at);
 void t_widen(int16_t *out, const int8_t *from, int n);
 void t_update16(int16_t *w, const int16_t *x, int n, const int32_t *m);
@@ -129,7 +131,9 @@ void t_update16x8(int16_t *w, const int8_t *x, int n, const int32_t *m);
 void t_settle(const int64_t *acc, int n, int shift, int32_t *out, uint64_t *peak);
 int32_t t_near_rail(const int16_t *w, int n);
 int32_t t_most_columns(void);
+int32_t t_gradients(const int16_t *dy, const int16_t *x, const int32_t *facts, int16_t *scratch, int32_t *tile);
 void t_descend(int16_t *w, int8_t *v, const int32_t *gradient, const int32_t *facts);
+void t_masked_rows(const int16_t *w, const int16_t *x, const int32_t *shape, int16_t *out, uint64_t *peak);
 void t_reciprocal(const uint32_t *v, int n, uint64_t *out);
 void t_settle32(const int32_t *acc, int n, int shift, int32_t *out, uint32_t *peak);
 void t_narrow32(const int32_t *v, int n, int shift, int bits, int32_t *out);
@@ -185,6 +189,11 @@ void t_copy(int8_t *out, const int8_t *from, int n)
 void t_copy_to(int8_t *out, const int8_t *from, int n, int at, int to)
 {
     fxp_copy(out + to, from + at, n);
+}
+/* facts: bytes, lines, steps, where they begin */
+void t_copy_lines(int8_t *out, const int8_t *from, const int32_t *facts)
+{
+    fxp_copy_lines(out + facts[4], from + facts[5], facts[0], facts[1], facts[2], facts[3]);
 }
 void t_update16(int16_t *w, const int16_t *x, int n, const int32_t *m)
 {
@@ -246,6 +255,27 @@ void t_bias(const int32_t *b, int n, int f, int64_t *out)
     for (int i = 0; i < n; i++) {
         out[i] = fxp_bias(b[i], f);
     }
+}
+/* shape: n, rows, where rows begin, shift, bits of a sum; the mask is what lies in the output before */
+void t_masked_rows(const int16_t *w, const int16_t *x, const int32_t *shape, int16_t *out, uint64_t *peak)
+{
+    fxp_store store = fxp_store_of(shape[3], shape[4]);
+    store.peak = *peak;
+    fxp_masked_rows16(&store, w + shape[2], x, shape[0], shape[1], out, out);
+    *peak = store.peak;
+}
+/* facts: those of windows, filters that are left, narrowing, where x begins; then pieces */
+int32_t t_gradients(const int16_t *dy, const int16_t *x, const int32_t *facts, int16_t *scratch, int32_t *tile)
+{
+    const fxp_windows windows = {facts[0], facts[1], facts[2], facts[3], facts[4], facts[5], facts[6], facts[7]};
+    fxp_piece pieces[32];
+    for (int i = 0; i < facts[0]; i++) {
+        const int32_t *const p = &facts[11 + 7 * i];
+        const fxp_piece piece = {p[0], (int16_t)p[1], (int16_t)p[2], (int16_t)p[3], (int16_t)p[4], (int16_t)p[5],
+                                 (int16_t)p[6]};
+        pieces[i] = piece;
+    }
+    return fxp_gradients16(dy, x + facts[10], &windows, pieces, facts[8], facts[9], scratch, tile);
 }
 void t_descend(int16_t *w, int8_t *v, const int32_t *gradient, const int32_t *facts)
 {
@@ -474,6 +504,42 @@ def test_weights_descend_their_gradients(program: Program) -> None:
         assert (v == want[1]).all(), (n, k, m)
 
 
+CONVOLUTIONS = [
+    ((7, 6, 4), Conv2d(3, 3, 2, "same")),
+    ((5, 5, 8), Conv2d(9, 3, 1, "same")),
+    ((6, 7, 12), Conv2d(2, (2, 3), dilation=(1, 2))),
+    ((4, 9, 4), Conv2d(2, (1, 5), (1, 3), (0, 0, 4, 4))),  # windows begin behind the next row's
+    ((3, 3, 4), Conv2d(1, 3, 3, 2)),
+    ((6, 6, 1), Conv2d(10, 3, 2, "same")),
+    ((4, 5, 3), Conv2d(2, 2)),
+    ((5, 5, 16), Conv2d(1, 1)),
+]
+
+
+@pytest.mark.parametrize("zeros", [0.0, 0.6, 1.0])
+def test_gradients_of_filters_are_sums_over_positions(program: Program, zeros: float) -> None:
+    random = np.random.RandomState(18)
+    for (case, begin), narrowing in product(product(CONVOLUTIONS, (0, 1)), (0, 1, 7, 31)):
+        shape, op = case
+        g, out = op.geometry({"x": shape, "out": ()}), op.output_shape(shape)
+        x, dy = drawn(random, 16, begin + int(np.prod(shape))), drawn(random, 16, *out)
+        dy[random.random_sample(out) < zeros] = 0
+        used = x[begin:].reshape(shape)
+        want = rescale(op.grad_w_int(Q(integers(dy), 0), Q(integers(used), 0)).q, narrowing)
+        want = want.reshape(op.filters, -1).astype(np.uint64).astype(np.uint32)
+        first = 0
+        while first < op.filters:
+            scratch, tile = np.zeros(9 * g.pitch, np.int16), np.full(8 * g.taps + 1, 77, np.int32)
+            facts = [*g.windows, op.filters - first, narrowing, begin, *np.ravel(g.pieces)]
+            errors, place = dy.reshape(-1)[first:].copy(), np.array(facts, np.int32)
+            count = program.call("t_gradients", errors, x, place, scratch, tile)
+            assert 1 <= count <= min(8, op.filters - first)
+            found = tile[: count * g.taps].view(np.uint32).reshape(count, -1)
+            assert (found == want[first : first + count]).all(), (case, begin, narrowing)
+            assert (tile[count * g.taps :] == 77).all()
+            first += count
+
+
 def test_biases_learn(program: Program) -> None:
     random = np.random.RandomState(13)
     for n, shift, m in product((1, 2, 7), (-70, -9, 0, 1, 2, 9, 29, 30, 31, 32, 70), (0, 128, 255)):
@@ -654,6 +720,22 @@ def test_copy(program: Program) -> None:
             assert out.tolist() == [99] * to + source[at:].tolist() + [99], (n, at, to)
 
 
+def test_copies_of_lines(program: Program) -> None:
+    random = np.random.RandomState(20)
+    places = [(0, 0, 0, 0), (0, 0, 3, 5), (1, 0, 0, 4), (2, 2, 4, 0), (0, 4, 2, 2)]
+    for n, lines, place in product((0, *LENGTHS), (0, 1, 3), places):
+        to, at, gap, skip = place
+        steps = n + gap + (-n % 4), n + skip + (-n % 4)
+        source, out = drawn(random, 8, 400 * 4), np.full(400 * 4, 99, np.int8)
+        want = out.copy()
+        for line in range(lines):
+            begin = at + line * steps[1]
+            want[to + line * steps[0] :][:n] = source[begin : begin + n]
+        facts = np.array([n, lines, *steps, to, at], np.int32)
+        program.call("t_copy_lines", out, source, facts)
+        assert (out == want).all(), (n, lines, place)
+
+
 def test_settling_rounds_once_and_keeps_the_peak(program: Program) -> None:
     random = np.random.RandomState(5)
     sizes = random.randint(0, 45, 200)
@@ -687,6 +769,22 @@ def test_neighbouring_sums_settle_as_one_by_one(program: Program, how: str, widt
             assert (stored == want).all(), shift
         magnitudes = np.where(taken, magnitude(acc), 0)
         assert peak.tolist() == [int(np.bitwise_or.reduce(magnitudes))] * 2
+
+
+def test_rows_that_are_masked_are_not_stored(program: Program) -> None:
+    random = np.random.RandomState(19)
+    for n, first, shift in product(LENGTHS, (0, 1), (-3, 0, 1, 9, 17, 31, 34)):
+        rows = int(random.randint(0, 9))
+        w, x = drawn(random, 16, rows * n + first), drawn(random, 16, n)
+        sums = (integers(w[first:]).reshape(rows, n) * integers(x)).sum(axis=1)
+        mask = random.randint(-1, 2, rows + 1).astype(np.int16)
+        out, peak = mask.copy(), np.array([1 << 40], np.uint64)
+        shape = np.array([n, rows, first, shift, 31 + n.bit_length()], np.int32)
+        program.call("t_masked_rows", w, x, shape, out, peak)
+        want = np.where(mask[:rows] > 0, narrow(sums, shift, 16), 0)
+        assert out.tolist() == [*want, mask[rows]], (n, first, shift)
+        magnitudes = np.where(mask[:rows] > 0, magnitude(sums), 0)
+        assert peak.tolist() == [int(np.bitwise_or.reduce(magnitudes)) | 1 << 40]
 
 
 def test_narrowing_rounds_and_saturates_for_every_shift(program: Program) -> None:

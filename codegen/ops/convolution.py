@@ -87,6 +87,39 @@ class Geometry:
         return self.positions + self.positions % 2
 
     @property
+    def windows(self) -> tuple[int, ...]:
+        """As fxp_windows of the runtime."""
+        outputs = self.rows.outputs, self.columns.outputs
+        row_step = self.rows.stride * self.columns.size * self.channels
+        column_step = self.columns.stride * self.channels
+        in_order = (self.columns.outputs - 1) * column_step < row_step  # row after row
+        may_be_listed = (
+            self.channels % 4 == 0 and in_order and self.rows.outputs * row_step <= 1 << 15
+        )
+        steps = row_step, column_step
+        return len(self.pieces), *outputs, *steps, self.filters, self.taps, int(may_be_listed)
+
+    @property
+    def pieces(self) -> list[tuple[int, ...]]:
+        """Taps that lie in one piece and meet the same outputs, as fxp_piece of the runtime."""
+        rows, columns = self.rows.meetings(), self.columns.meetings()
+        runs: list[list[int]] = []  # neighbouring columns of a filter
+        for j, meeting in enumerate(columns):
+            if j > 0 and self.columns.dilation == 1 and columns[j - 1] == meeting:
+                runs[-1].append(j)
+            else:
+                runs.append([j])
+        found: list[tuple[int, ...]] = []
+        for run in runs:
+            for i in range(self.rows.kernel):
+                row = i * self.rows.dilation - self.rows.before
+                column = run[0] * self.columns.dilation - self.columns.before
+                place = (row * self.columns.size + column) * self.channels
+                tap = (i * self.columns.kernel + run[0]) * self.channels
+                found.append((place, tap, len(run) * self.channels, *rows[i], *columns[run[0]]))
+        return found
+
+    @property
     def turns_errors(self) -> bool:
         """Gradients of weights may come from copies in which a filter's errors at all positions
         are neighbours: these are not larger than errors and input.

@@ -41,6 +41,13 @@ class Axis:
         steps = [i * self.dilation % self.stride for i in range(self.kernel)]
         return max(steps.count(step) for step in steps)
 
+    def meetings(self) -> list[tuple[int, int]]:
+        """For each position of the kernel the outputs a <= o < b that read inside with it."""
+        first = np.arange(self.kernel) * self.dilation - self.before
+        reads = first[:, None] + np.arange(self.outputs) * self.stride
+        inside = [np.flatnonzero((row >= 0) & (row < self.size)) for row in reads]
+        return [(int(o[0]), int(o[-1]) + 1) if o.size else (0, 0) for o in inside]
+
     def first_inputs(self) -> Ints:
         """For each output position the first input that it reads, (outputs,)."""
         start = np.arange(self.outputs) * self.stride - self.before

@@ -1435,11 +1435,13 @@ static inline void fxp_by_four_rows16(const int16_t *w, const int16_t *x, int n,
     sums[2] = -fxp_of_halves(s2);
     sums[3] = -fxp_of_halves(s3);
 }
-#elif FXP_SSE2
+#elif FXP_SSE2 || (FXP_DSP && !FXP_MVE)
 #define FXP_AT_ONCE 4
 #define FXP_SOME_ROWS16(w, x, n, sums) fxp_rows16(w, x, n, NULL, 0, FXP_AT_ONCE, sums)
 #define FXP_ARE_FEW(n) 1
+#endif
 
+#if FXP_SSE2
 /* Whether one of at least eight numbers is -2^15. */
 static FXP_OUTLINE int fxp_has_least(const int16_t *x, int n)
 {
@@ -1701,14 +1703,6 @@ static FXP_OUTLINE void fxp_rows16(const int16_t *w, const int16_t *x, int n, co
     FXP_SUM_ROWS(fxp_dot16(w, x, n));
 #endif
 }
-#if FXP_DSP && !FXP_MVE
-#undef FXP_ROW_BEGIN
-#undef FXP_ROW_END
-#undef FXP_ROW_2
-#undef FXP_ROW_8
-#undef FXP_ROW_8_BYTES
-#endif
-
 static FXP_OUTLINE void fxp_rows16x8(const int16_t *w, const int8_t *x, int n, const int32_t *b,
                                      int f, int rows, int64_t *sums)
 {
@@ -3155,6 +3149,108 @@ static inline void fxp_store_errors8(int8_t *out, const int8_t *errors, int n, i
     }
 }
 
+/* ---- rows whose sums are stored at once ------------------------------------------------------ */
+
+#if FXP_DSP && !FXP_MVE
+#define FXP_MASKED_ROWS FXP_OUTLINE
+#else
+#define FXP_MASKED_ROWS inline
+#endif
+
+/* As fxp_rows16 without biases, then fxp_settle_masked16; rows <= FXP_ROWS. */
+static FXP_MASKED_ROWS void fxp_masked_rows16(fxp_store *store, const int16_t *w, const int16_t *x,
+                                              int n, int rows, int16_t *out, const int16_t *y)
+{
+#if FXP_DSP && !FXP_MVE
+    if (fxp_are_words(w, x) && (n & 1) == 0 && n >= 8 && rows > 0 && store->half != 0) {
+        /* Sums of rows that are masked are not computed. The others are as in fxp_rows16; the stack
+         * has what they begin with, then what they are stored with. */
+        const int eights = n >> 3;
+        register const int16_t *r0 __asm__("r0") = w;
+        register const int16_t *r1 __asm__("r1") = x;
+        register int r2 __asm__("r2") = ((eights - 1) >> 2) * 16 + ((n & 7) >> 1);
+        register int r3 __asm__("r3") = FXP_ROW_8_BYTES * (-eights & 3);
+        register uint32_t r4 __asm__("r4") = store->half;
+        register int r5 __asm__("r5") = store->shift;
+        register int r6 __asm__("r6") = 32 - store->shift;
+        register uint32_t r8 __asm__("r8") = (uint32_t)store->peak;
+        register uint32_t r9 __asm__("r9") = (uint32_t)(store->peak >> 32);
+        register int32_t r10 __asm__("r10") = (int32_t)((uintptr_t)out - (uintptr_t)y);
+        register const int16_t *r11 __asm__("r11") = y + rows;
+        register int r12 __asm__("r12") = 2 * n;
+        register const int16_t *place __asm__("lr") = y;
+        /* clang-format off */
+        __asm__ volatile("push {r7}\n\t"
+                         "push {r1, r2, r3, r4, r5, r6, r8, r9, r10, r11, r12}\n\t"
+                         "mov r7, lr\n"
+                         "1:\n\t"
+                         "ldrsh r3, [r7]\n\t"
+                         "cmp r3, #0\n\t"
+                         "ble 6f\n\t"
+                         "ldm sp, {r1, r2, r5}\n\t"
+                         "mov r12, #0\n\t"
+                         "mov lr, #0\n\t"
+                         "add pc, r5\n\t"
+                         "nop\n"
+                         "2:\n\t" FXP_ROW_8 FXP_ROW_8 FXP_ROW_8 FXP_ROW_8
+                         "subs r2, r2, #16\n\t"
+                         "bge 2b\n\t"
+                         "adds r2, r2, #15\n\t"
+                         "bmi 4f\n"
+                         "3:\n\t" FXP_ROW_2
+                         "subs r2, r2, #1\n\t"
+                         "bpl 3b\n"
+                         "4:\n\t"
+                         "add r1, sp, #12\n\t"
+                         "ldm r1, {r2, r3, r4, r5, r6, r8, r9}\n\t"
+                         "eor r10, r12, lr, asr #31\n\t"
+                         "orr r5, r5, r10\n\t"
+                         "eor r10, lr, lr, asr #31\n\t"
+                         "orr r6, r6, r10\n\t"
+                         "strd r5, r6, [sp, #24]\n\t"
+                         "adds r12, r12, r2\n\t"
+                         "adc lr, lr, #0\n\t"
+                         "lsr r12, r12, r3\n\t"
+                         "lsl lr, lr, r4\n\t"
+                         "orr r12, r12, lr\n\t"
+                         "ssat r12, #16, r12\n"
+                         "5:\n\t"
+                         "strh r12, [r7, r8]\n\t"
+                         "adds r7, r7, #2\n\t"
+                         "cmp r7, r9\n\t"
+                         "bne 1b\n\t"
+                         "b 7f\n"
+                         "6:\n\t" /* masked */
+                         "add r1, sp, #32\n\t"
+                         "ldm r1, {r8, r9, r10}\n\t"
+                         "add r0, r0, r10\n\t"
+                         "mov r12, #0\n\t"
+                         "b 5b\n"
+                         "7:\n\t"
+                         "ldrd r8, r9, [sp, #24]\n\t"
+                         "add sp, sp, #44\n\t"
+                         "pop {r7}"
+                         : "+r"(r0), "+r"(r1), "+r"(r2), "+r"(r3), "+r"(r4), "+r"(r5), "+r"(r6),
+                           "+r"(r8), "+r"(r9), "+r"(r10), "+r"(r11), "+r"(r12), "+r"(place)
+                         :
+                         : "cc", "memory");
+        /* clang-format on */
+        store->peak = ((uint64_t)r9 << 32) | r8;
+        return;
+    }
+#endif
+    int64_t sums[FXP_ROWS];
+    fxp_rows16(w, x, n, NULL, 0, rows, sums);
+    fxp_settle_masked16(store, sums, rows, out, y);
+}
+#if FXP_DSP && !FXP_MVE
+#undef FXP_ROW_BEGIN
+#undef FXP_ROW_END
+#undef FXP_ROW_2
+#undef FXP_ROW_8
+#undef FXP_ROW_8_BYTES
+#endif
+
 /* ---- copies --------------------------------------------------------------------------------- */
 
 /* A library's memset and memcpy may go byte by byte. */
@@ -3300,6 +3396,85 @@ static FXP_OUTLINE void fxp_copy(void *out, const void *from, int bytes)
 #endif
 }
 
+/* A call costs more than it saves where there is no assembly. */
+#if FXP_DSP
+#define FXP_COPIES FXP_OUTLINE
+#else
+#define FXP_COPIES inline
+#endif
+
+/* Lines of so many bytes; steps from line to line in bytes. */
+static FXP_COPIES void fxp_copy_lines(void *out, const void *from, int bytes, int lines,
+                                      int out_step, int from_step)
+{
+    uint8_t *to = (uint8_t *)out;
+    const uint8_t *at = (const uint8_t *)from;
+#if FXP_DSP && !FXP_MVE
+    const uintptr_t places = (uintptr_t)out | (uintptr_t)from;
+    const int odd = ((int)places | out_step | from_step) & 3;
+    int left;
+    /* clang-format off */
+    if (lines > 0) {
+        __asm__ volatile("1:\n\t"
+                         "subs %[left], %[bytes], #16\n\t"
+                         "blt 4f\n\t"
+                         "cmp %[odd], #0\n\t"
+                         "bne 3f\n"
+                         "2:\n\t"
+                         "ldmia.w %[at]!, {r3, r4, r5, r6}\n\t"
+                         "stmia.w %[to]!, {r3, r4, r5, r6}\n\t"
+                         "subs %[left], %[left], #16\n\t"
+                         "bge 2b\n\t"
+                         "b 4f\n"
+                         "3:\n\t"
+                         "ldr r3, [%[at]], #4\n\t"
+                         "ldr r4, [%[at]], #4\n\t"
+                         "ldr r5, [%[at]], #4\n\t"
+                         "ldr r6, [%[at]], #4\n\t"
+                         "str r3, [%[to]], #4\n\t"
+                         "str r4, [%[to]], #4\n\t"
+                         "str r5, [%[to]], #4\n\t"
+                         "str r6, [%[to]], #4\n\t"
+                         "subs %[left], %[left], #16\n\t"
+                         "bge 3b\n"
+                         "4:\n\t" /* carry and sign are bits of what is left */
+                         "lsls r3, %[left], #29\n\t"
+                         "bcc 5f\n\t"
+                         "ldr r4, [%[at]], #4\n\t"
+                         "ldr r5, [%[at]], #4\n\t"
+                         "str r4, [%[to]], #4\n\t"
+                         "str r5, [%[to]], #4\n"
+                         "5:\n\t"
+                         "bpl 6f\n\t"
+                         "ldr r4, [%[at]], #4\n\t"
+                         "str r4, [%[to]], #4\n"
+                         "6:\n\t"
+                         "lsls r3, %[left], #31\n\t"
+                         "bcc 7f\n\t"
+                         "ldrh r4, [%[at]], #2\n\t"
+                         "strh r4, [%[to]], #2\n"
+                         "7:\n\t"
+                         "bpl 8f\n\t"
+                         "ldrb r4, [%[at]], #1\n\t"
+                         "strb r4, [%[to]], #1\n"
+                         "8:\n\t"
+                         "add %[to], %[to], %[gap]\n\t"
+                         "add %[at], %[at], %[skip]\n\t"
+                         "subs %[lines], %[lines], #1\n\t"
+                         "bgt 1b"
+                         : [to] "+r"(to), [at] "+r"(at), [lines] "+r"(lines), [left] "=&r"(left)
+                         : [bytes] "r"(bytes), [odd] "r"(odd), [gap] "r"(out_step - bytes),
+                           [skip] "r"(from_step - bytes)
+                         : "r3", "r4", "r5", "r6", "cc", "memory");
+    }
+    /* clang-format on */
+#else
+    for (; lines > 0; lines--, to += out_step, at += from_step) {
+        fxp_copy(to, at, bytes);
+    }
+#endif
+}
+
 /* n numbers of 8 bits as 16 bits */
 static FXP_OUTLINE void fxp_widen(int16_t *out, const int8_t *from, int n)
 {
@@ -3315,6 +3490,270 @@ static FXP_OUTLINE void fxp_widen(int16_t *out, const int8_t *from, int n)
     for (; n > 0; n--) {
         *out++ = *from++;
     }
+}
+
+/* n elements that are `step` apart */
+static FXP_COPIES void fxp_gather16(int16_t *out, const int16_t *from, int step, int n)
+{
+    /* clang-format off */
+#if FXP_MVE
+    if (step <= FXP_FAR && n > 0) {
+        __asm__ volatile("mov r12, #0\n\t"
+                         "vidup.u16 q0, r12, #1\n\t"
+                         "vmul.i16 q0, q0, %[step]\n\t"
+                         "dlstp.16 lr, %[n]\n"
+                         "1:\n\t"
+                         "vldrh.u16 q1, [%[from], q0, uxtw #1]\n\t"
+                         "add %[from], %[from], %[step], lsl #4\n\t"
+                         "vstrh.16 q1, [%[out]], #16\n\t"
+                         "letp lr, 1b"
+                         : [out] "+l"(out), [from] "+r"(from)
+                         : [step] "r"(step), [n] "r"(n)
+                         : "r12", "lr", "q0", "q1", "cc", "memory");
+        return;
+    }
+#endif
+#if FXP_DSP && !FXP_MVE
+    int u, v;
+    __asm__ volatile("subs %[n], %[n], #2\n\t"
+                     "blt 2f\n"
+                     "1:\n\t"
+                     "ldrh %[u], [%[from]]\n\t"
+                     "ldrh %[v], [%[from], %[step]]\n\t"
+                     "add %[from], %[from], %[step], lsl #1\n\t"
+                     "orr %[u], %[u], %[v], lsl #16\n\t"
+                     "str %[u], [%[out]], #4\n\t"
+                     "subs %[n], %[n], #2\n\t"
+                     "bge 1b\n"
+                     "2:\n\t"
+                     "adds %[n], %[n], #1\n\t"
+                     "blt 3f\n\t"
+                     "ldrh %[u], [%[from]]\n\t"
+                     "strh %[u], [%[out]]\n"
+                     "3:"
+                     : [out] "+r"(out), [from] "+r"(from), [n] "+r"(n), [u] "=&r"(u), [v] "=&r"(v)
+                     : [step] "r"(2 * step)
+                     : "cc", "memory");
+    /* clang-format on */
+#else
+    for (const int16_t *const end = out + n; out < end; from += step) {
+        *out++ = *from;
+    }
+#endif
+}
+
+/* ---- gradients of convolutions -------------------------------------------------------------- */
+
+/* Taps of a filter that lie in one piece and meet the same outputs: those of rows r0 <= r < r1 and
+ * columns c0 <= c < c1; the others read outside of the input with them. Output (0, 0) reads `place`
+ * with the first one. */
+typedef struct {
+    int32_t place;
+    int16_t tap;
+    int16_t taps;
+    int16_t r0;
+    int16_t r1;
+    int16_t c0;
+    int16_t c1;
+} fxp_piece;
+
+/* Windows of `rows` times `columns` outputs, whose inputs lie so many elements apart, and pieces of
+ * filters that see all channels. May they be listed, all places are those of words, and offsets in
+ * bytes have 16 bits and rise from output to output. */
+typedef struct {
+    int pieces;
+    int rows;
+    int columns;
+    int row_step;
+    int column_step;
+    int filters;
+    int taps;
+    int may_be_listed;
+} fxp_windows;
+
+#if FXP_DSP && !FXP_MVE
+/* sums[j] = sum of x[offset + j] * error over a list, `narrowing` bits shorter, for 4 * quads sums.
+ * The list has an error in the upper half of a word and its offset in bytes in the lower one; x and
+ * all offsets are those of words. */
+static inline void fxp_listed16(const uint32_t *list, const uint32_t *end, const int16_t *x,
+                                int quads, int narrowing, int32_t *sums)
+{
+    register const uint32_t *r0 __asm__("r0") = list;
+    register const int16_t *r1 __asm__("r1") = x;
+    register const uint32_t *r2 __asm__("r2") = end;
+    register int32_t *r3 __asm__("r3") = sums;
+    register int r4 __asm__("r4") = quads;
+    register int32_t r5 __asm__("r5") = narrowing > 0 ? (int32_t)1 << (narrowing - 1) : 0;
+    register int r6 __asm__("r6") = narrowing;
+    register int r8 __asm__("r8") = 32 - narrowing;
+    /* clang-format off */
+#define FXP_ENTRY(e)                                                                               \
+    "uxtah r2, r1, " e "\n\t"                                                                      \
+    "ldm r2, {r2, r3}\n\t"                                                                         \
+    "smlalbt r4, r5, r2, " e "\n\t"                                                                \
+    "smlaltt r6, r7, r2, " e "\n\t"                                                                \
+    "smlalbt r8, r9, r3, " e "\n\t"                                                                \
+    "smlaltt r10, r11, r3, " e "\n\t"
+#define FXP_TWO_ENTRIES "ldm r0!, {r12, lr}\n\t" FXP_ENTRY("r12") FXP_ENTRY("lr")
+#define FXP_NARROW(low, high)                                                                      \
+    "adds " low ", " low ", r2\n\t"                                                                \
+    "adc " high ", " high ", #0\n\t"                                                               \
+    "lsr " low ", " low ", r3\n\t"                                                                 \
+    "lsl " high ", " high ", r12\n\t"                                                              \
+    "orr " low ", " low ", " high "\n\t"
+    /* All registers are needed; what they began with lies on the stack. */
+    __asm__ volatile("push {r7}\n\t"
+                     "push {r0, r1, r2, r3, r4, r5, r6, r8}\n"
+                     "1:\n\t"
+                     "ldm sp, {r0, r1, r2}\n\t"
+                     "movs r4, #0\n\t"
+                     "movs r5, #0\n\t"
+                     "movs r6, #0\n\t"
+                     "movs r7, #0\n\t"
+                     "mov r8, #0\n\t"
+                     "mov r9, #0\n\t"
+                     "mov r10, #0\n\t"
+                     "mov r11, #0\n\t"
+                     "subs r2, r2, r0\n\t"
+                     "lsls r2, r2, #29\n\t" /* an odd one; two more than a multiple of four */
+                     "bpl 2f\n\t"
+                     "ldr lr, [r0], #4\n\t" FXP_ENTRY("lr")
+                     "2:\n\t"
+                     "bcs 4f\n\t"
+                     "b 5f\n"
+                     "3:\n\t" FXP_TWO_ENTRIES "4:\n\t" FXP_TWO_ENTRIES
+                     "5:\n\t"
+                     "ldr r2, [sp, #8]\n\t"
+                     "cmp r0, r2\n\t"
+                     "bne 3b\n\t"
+                     "add r0, sp, #12\n\t"
+                     "ldm r0, {r0, r1, r2, r3, r12}\n\t"
+                     FXP_NARROW("r4", "r5") FXP_NARROW("r6", "r7") FXP_NARROW("r8", "r9")
+                     FXP_NARROW("r10", "r11")
+                     "stmia.w r0!, {r4, r6, r8, r10}\n\t"
+                     "ldr r2, [sp, #4]\n\t"
+                     "adds r2, r2, #8\n\t"
+                     "str r2, [sp, #4]\n\t"
+                     "subs r1, r1, #1\n\t"
+                     "strd r0, r1, [sp, #12]\n\t"
+                     "bne 1b\n\t"
+                     "add sp, sp, #32\n\t"
+                     "pop {r7}"
+                     : "+r"(r0), "+r"(r1), "+r"(r2), "+r"(r3), "+r"(r4), "+r"(r5), "+r"(r6),
+                       "+r"(r8)
+                     :
+                     : "r9", "r10", "r11", "r12", "lr", "cc", "memory");
+    /* clang-format on */
+#undef FXP_ENTRY
+#undef FXP_TWO_ENTRIES
+#undef FXP_NARROW
+}
+
+/* Errors of a filter other than 0, in columns c0 <= c < c1; returns the end of the list. */
+static FXP_OUTLINE uint32_t *fxp_list16(const int16_t *dy, const fxp_windows *windows, int c0,
+                                        int c1, uint32_t *list)
+{
+    const int n = c1 - c0, next = 2 * windows->filters, step = 2 * windows->column_step;
+    const int16_t *error = &dy[c0 * windows->filters];
+    int rows = windows->rows, offset = c0 * step, left, e;
+    /* clang-format off */
+    if (n > 0) {
+        __asm__ volatile("1:\n\t"
+                         "mov %[left], %[n]\n"
+                         "2:\n\t"
+                         "ldrh %[e], [%[error]]\n\t"
+                         "add %[error], %[error], %[next]\n\t"
+                         "cmp %[e], #0\n\t"
+                         "beq 3f\n\t"
+                         "orr %[e], %[offset], %[e], lsl #16\n\t"
+                         "str %[e], [%[list]], #4\n"
+                         "3:\n\t"
+                         "add %[offset], %[offset], %[step]\n\t"
+                         "subs %[left], %[left], #1\n\t"
+                         "bgt 2b\n\t"
+                         "add %[error], %[error], %[gap]\n\t"
+                         "add %[offset], %[offset], %[line]\n\t"
+                         "subs %[rows], %[rows], #1\n\t"
+                         "bgt 1b"
+                         : [error] "+r"(error), [list] "+r"(list), [offset] "+r"(offset),
+                           [rows] "+r"(rows), [left] "=&r"(left), [e] "=&r"(e)
+                         : [n] "r"(n), [next] "r"(next), [step] "r"(step),
+                           [gap] "r"((windows->columns - n) * next),
+                           [line] "r"(2 * windows->row_step - n * step)
+                         : "cc", "memory");
+    }
+    /* clang-format on */
+    return list;
+}
+
+/* Gradients of a filter from lists. */
+static inline void fxp_gradient_of_lists16(const int16_t *dy, const int16_t *x,
+                                           const fxp_windows *windows, const fxp_piece *piece,
+                                           int narrowing, uint32_t *list, int32_t *tile)
+{
+    const uint32_t *end = list;
+    for (int n = 0; n < windows->pieces; n++, piece++) {
+        if (n == 0 || piece->c0 != piece[-1].c0 || piece->c1 != piece[-1].c1) {
+            end = fxp_list16(dy, windows, piece->c0, piece->c1, list);
+        }
+        const uint32_t *first = list, *last = end;
+        const int low = 2 * piece->r0 * windows->row_step, high = 2 * piece->r1 * windows->row_step;
+        while (first < last && (int)(*first & 0xFFFF) < low) {
+            first++;
+        }
+        while (first < last && (int)(last[-1] & 0xFFFF) >= high) {
+            last--;
+        }
+        fxp_listed16(first, last, &x[piece->place], piece->taps >> 2, narrowing, &tile[piece->tap]);
+    }
+}
+#endif
+
+/* Gradients of the weights of some filters, `left` at the most, `narrowing` bits shorter; dy begins
+ * with the first one's errors. Returns how many they are. Rows of errors, [filter][position], meet
+ * what a tap reads at all positions: both are copied to scratch. Or what a filter's errors that are
+ * not 0 meet is summed where it lies. */
+static FXP_OUTLINE int fxp_gradients16(const int16_t *dy, const int16_t *x,
+                                       const FXP_FLASH fxp_windows *windows,
+                                       const FXP_FLASH fxp_piece *piece, int left, int narrowing,
+                                       int16_t *scratch, int32_t *tile)
+{
+#if FXP_DSP && !FXP_MVE
+    if (windows->may_be_listed && fxp_are_words(x, scratch)) {
+        uint32_t *const list = (uint32_t *)(void *)scratch;
+        fxp_gradient_of_lists16(dy, x, windows, piece, narrowing, list, tile);
+        return 1;
+    }
+#endif
+    const int count = fxp_part(left, FXP_ROWS), columns = windows->columns;
+    const int positions = windows->rows * columns, pitch = positions + (positions & 1);
+    int16_t *const inputs = &scratch[FXP_ROWS * pitch];
+    int32_t sums[FXP_ROWS];
+    for (int o = 0; o < count; o++) {
+        int16_t *const copy = &scratch[o * pitch];
+        copy[pitch - 1] = 0;
+        fxp_gather16(copy, &dy[o], windows->filters, positions);
+    }
+    for (int p = windows->pieces; p > 0; p--, piece++) {
+        const int height = piece->r1 - piece->r0, width = piece->c1 - piece->c0;
+        const int above = piece->r0 * windows->row_step, before = piece->c0 * windows->column_step;
+        const int16_t *const first = &x[piece->place + above + before];
+        if (height * width < positions) {
+            fxp_zero(inputs, 2 * pitch);
+        }
+        for (int n = 0; n < piece->taps; n++) {
+            const int16_t *from = &first[n];
+            int16_t *to = &inputs[piece->r0 * columns + piece->c0];
+            for (int r = height; r > 0; r--, from += windows->row_step, to += columns) {
+                fxp_gather16(to, from, windows->column_step, width);
+            }
+            fxp_rows16_short(scratch, inputs, pitch, NULL, 0, count, narrowing, sums);
+            for (int o = 0, at = piece->tap + n; o < count; o++, at += windows->taps) {
+                tile[at] = sums[o];
+            }
+        }
+    }
+    return count;
 }
 
 /* ---- updates -------------------------------------------------------------------------------- */
@@ -4238,6 +4677,7 @@ static FXP_OUTLINE void fxp_descend16_usual(int16_t *w, const int32_t *gradient,
         if (FXP_ADDS_HALF(k)) {                                                                    \
             FXP_DESCEND_AT_ONCE##bits;                                                             \
             const int32_t half = (int32_t)1 << (k - 1);                                            \
+            FXP_TWO_WEIGHTS##bits;                                                                 \
             for (; n > 0; n--, w++) {                                                              \
                 const int32_t step = fxp_sat24((half - *gradient++) >> k);                         \
                 *w = fxp_sat##bits(*w + ((step * m + dither) >> 16));                              \
@@ -4248,12 +4688,27 @@ static FXP_OUTLINE void fxp_descend16_usual(int16_t *w, const int32_t *gradient,
         }                                                                                          \
     }                                                                                              \
     FXP_ASSERT(fxp_descend##bits##_is_a_function, 1)
+#if FXP_DSP
+#define FXP_TWO_WEIGHTS16                                                                          \
+    for (; n >= 2; n -= 2, w += 2, gradient += 2) {                                                \
+        const int32_t first = fxp_sat24((half - gradient[0]) >> k) * m + dither;                   \
+        const int32_t second = fxp_sat24((half - gradient[1]) >> k) * m + dither;                  \
+        const int16x2_t sum = __qadd16(fxp_pair(w), fxp_upper(first, second));                     \
+        memcpy(w, &sum, 4);                                                                        \
+    }                                                                                              \
+    (void)0
+#else
+#define FXP_TWO_WEIGHTS16 (void)0
+#endif
+#define FXP_TWO_WEIGHTS8 (void)0
 FXP_DESCEND(16);
 FXP_DESCEND(8);
 #undef FXP_DESCEND
 #undef FXP_DESCEND_AT_ONCE16
 #undef FXP_DESCEND_AT_ONCE8
 #undef FXP_SATURATE
+#undef FXP_TWO_WEIGHTS16
+#undef FXP_TWO_WEIGHTS8
 #undef FXP_ADDS_HALF
 #undef FXP_RARE_CHANGE
 #endif
