@@ -276,35 +276,49 @@ FXP_FOUR_ROWS(int8_t, FXP_EIGHT8, int16_t, FXP_EIGHT16, "16", "vmladava.s16", FX
 static inline void fxp_four_rows8(const int8_t *w, const int8_t *x, int n, int64_t sums[4])
 FXP_FOUR_ROWS(int8_t, FXP_SIXTEEN8, int8_t, FXP_SIXTEEN8, "8", "vmladava.s8", 16384)
 
+/* The rest of sums of rows: w, x, the places of the next biases and sums; sums begin with a bias
+ * times the factor. */
+typedef struct {
+    const int16_t *w;
+    const int16_t *x;
+    const int32_t *b;
+    int32_t factor;
+    int64_t *sums;
+} fxp_rest;
+
 /* The same for products of 16 by 16 bits, whose sums need pairs of registers: four times `fours`
- * rows, whose sums begin with first[j] * factor. Where rows begin at words, one instruction loads
- * 32 numbers. What four rows begin with lies on the stack: the weights, the bytes of a row, the
- * place of the biases, their factor, x, how many times 32 products there are and how many more,
- * then the places of the next sum and of the last, and how far the end of the last row lies behind
- * what was loaded. */
+ * rows. Where rows begin at words, one instruction loads 32 numbers. What four rows begin with lies
+ * on the stack: the weights, the bytes of a row, the place of the biases, their factor, x, how many
+ * times 32 products there are and how many more, then the places of the next sum and of the last,
+ * and how many numbers are loaded beyond the end of the last row. */
 #define FXP_32_PRODUCTS(w, sum)                                                                    \
     "vldmia " w "!, {d8-d15}\n\t"                                                                  \
     "vmlaldava.s16 " sum ", q0, q4\n\t"                                                            \
     "vmlaldava.s16 " sum ", q1, q5\n\t"                                                            \
     "vmlaldava.s16 " sum ", q2, q6\n\t"                                                            \
     "vmlaldava.s16 " sum ", q3, q7\n\t"
-static inline void fxp_rows_by_four16(const int16_t *w, const int16_t *x, int n,
-                                      const int32_t *first, int32_t factor, int fours,
-                                      int64_t *sums)
+static inline void fxp_rows_by_four16(fxp_rest *rest, int n, int fours)
 {
-    const int are_words = (((uintptr_t)w | (uintptr_t)x | (uintptr_t)n << 1) & 3u) == 0;
-    register const int16_t *r8 __asm__("r8") = w;
-    register int r9 __asm__("r9") = 2 * n;
-    register const int32_t *r10 __asm__("r10") = first;
-    register int32_t r11 __asm__("r11") = factor;
-    register const int16_t *r12 __asm__("r12") = x;
-    register int r2 __asm__("r2") = are_words ? n >> 5 : 0;
-    register int r3 __asm__("r3") = are_words ? n & 31 : n;
-    register int64_t *r4 __asm__("r4") = sums;
-    register int64_t *r5 __asm__("r5") = sums + 4 * fours;
-    register int r6 __asm__("r6") = 2 * (n - ((n + 7) & ~7));
-    __asm__ volatile("push {r2, r3, r4, r5, r6, r7}\n\t"
-                     "push {r8, r9, r10, r11, r12}\n"
+    register const int16_t *r0 __asm__("r0") = rest->w;
+    register const int32_t *r2 __asm__("r2") = rest->b;
+    register int32_t r3 __asm__("r3") = rest->factor;
+    register const int16_t *r4 __asm__("r4") = rest->x;
+    register int r6 __asm__("r6") = n;
+    register int64_t *r8 __asm__("r8") = rest->sums;
+    register int r9 __asm__("r9") = fours;
+    __asm__ volatile("push {r7}\n\t"
+                     "lsl r1, r6, #1\n\t"
+                     "add r9, r8, r9, lsl #5\n\t"
+                     "rsb r10, r6, #0\n\t"
+                     "and r10, r10, #7\n\t"
+                     "orr r5, r0, r4\n\t"
+                     "orr r5, r5, r1\n\t"
+                     "lsls r5, r5, #30\n\t"
+                     "mov r5, #0\n\t"
+                     "itt eq\n\t"
+                     "lsreq r5, r6, #5\n\t"
+                     "andeq r6, r6, #31\n\t"
+                     "push {r0, r1, r2, r3, r4, r5, r6, r8, r9, r10}\n"
                      "1:\n\t"
                      "ldm sp, {r8, r9, r10, r11, r12, lr}\n\t"
                      "ldm r10!, {r0, r2, r4, r6}\n\t"
@@ -336,17 +350,21 @@ static inline void fxp_rows_by_four16(const int16_t *w, const int16_t *x, int n,
                      "stm r12!, {r0, r1, r2, r3, r4, r5, r6, r7}\n\t"
                      "str r12, [sp, #28]\n\t"
                      "ldrd r0, r1, [sp, #32]\n\t"
-                     "add r11, r11, r1\n\t"
+                     "sub r11, r11, r1, lsl #1\n\t"
                      "str r11, [sp]\n\t"
                      "cmp r12, r0\n\t"
                      "bne 1b\n\t"
-                     "add sp, sp, #40\n\t"
+                     "pop {r0, r1, r2, r3, r4, r5, r6, r8, r9, r10}\n\t"
                      "pop {r7}"
-                     : "+r"(r8), "+r"(r9), "+r"(r10), "+r"(r11), "+r"(r12), "+r"(r2), "+r"(r3),
-                       "+r"(r4), "+r"(r5), "+r"(r6)
+                     : "+r"(r0), "+r"(r2), "+r"(r3), "+r"(r4), "+r"(r6), "+r"(r8), "+r"(r9)
                      :
-                     : "r0", "r1", "lr", "q0", "q1", "q2", "q3", "q4", "q5", "q6", "q7", "cc",
-                       "memory");
+                     : "r1", "r5", "r10", "r11", "r12", "lr", "q0", "q1", "q2", "q3", "q4", "q5",
+                       "q6", "q7", "cc", "memory");
+    rest->w = r0;
+    rest->x = r4;
+    rest->b = r2;
+    rest->factor = r3;
+    rest->sums = r8;
 }
 #undef FXP_32_PRODUCTS
 
@@ -1574,24 +1592,26 @@ static FXP_OUTLINE void fxp_rows16(const int16_t *w, const int16_t *x, int n, co
                                    int f, int rows, int64_t *sums)
 {
 #if FXP_MVE
-    /* Biases that are shortened lie where sums have not been stored yet. */
+    /* Biases that are shortened lie where sums have not been stored yet. Without any, 0 times what
+     * lies there does. */
     const int up = f - FXP_BIAS_FRACTION;
-    const int32_t *first = b;
-    int32_t factor = b == NULL ? 0 : 1;
+    fxp_rest rest = {w, x, b, 1, sums};
     if (b == NULL) {
-        first = (const int32_t *)(const void *)sums;
+        rest.b = (const int32_t *)(const void *)sums;
+        rest.factor = 0;
     } else if (up >= 0) {
-        factor <<= up;
+        rest.factor <<= up;
     } else {
         int32_t *const place = (int32_t *)(void *)sums + rows;
         fxp_shorten_biases(b, up, rows, place);
-        first = place;
+        rest.b = place;
     }
     if (rows >= 4) {
-        fxp_rows_by_four16(w, x, n, first, factor, rows >> 2, sums);
+        fxp_rows_by_four16(&rest, n, rows >> 2);
     }
-    for (int j = rows & ~3; j < rows; j++) {
-        sums[j] = fxp_dot16(w + j * n, x, n) + (b == NULL ? 0 : (int64_t)first[j] * factor);
+    for (rows &= 3; rows > 0; rows--, rest.w += n) {
+        const int64_t bias = b == NULL ? 0 : (int64_t)*rest.b++ * rest.factor;
+        *rest.sums++ = fxp_dot16(rest.w, rest.x, n) + bias;
     }
 #elif FXP_DSP
     int up = b == NULL ? 0 : f - FXP_BIAS_FRACTION;
@@ -4667,6 +4687,38 @@ static FXP_OUTLINE void fxp_descend16_usual(int16_t *w, const int32_t *gradient,
 
 /* w[i] -= m * gradient[i], which is k + 16 bits shorter and rounded by the dither; |gradient| is at
  * most 2^30, and has 24 bits where it meets m. */
+#if FXP_MVE
+/* clang-format off */
+#define FXP_DESCEND(bits, load_w, store_w)                                                         \
+    static FXP_OUTLINE void fxp_descend##bits(int##bits##_t *w, const int32_t *gradient, int n,    \
+                                              int k, int32_t m, int32_t dither)                    \
+    {                                                                                              \
+        if (k > 30) {                                                                              \
+            return; /* nothing is left of any */                                                   \
+        }                                                                                          \
+        __asm__ volatile("dlstp.32 lr, %[n]\n"                                                     \
+                         "1:\n\t"                                                                  \
+                         "vldrw.u32 q0, [%[gradient]], #16\n\t"                                    \
+                         "vneg.s32 q0, q0\n\t"                                                     \
+                         "vqrshl.s32 q0, %[up]\n\t"                                                \
+                         "vqshl.s32 q0, q0, #8\n\t" /* 24 bits */                                  \
+                         "vshr.s32 q0, q0, #8\n\t"                                                 \
+                         "vmul.i32 q0, q0, %[m]\n\t"                                               \
+                         "vadd.i32 q0, q0, %[dither]\n\t"                                          \
+                         "vshr.s32 q0, q0, #16\n\t" load_w                                         \
+                         "vadd.i32 q0, q0, q1\n\t"                                                 \
+                         "vqmovnb.s32 q0, q0\n\t" store_w                                          \
+                         "letp lr, 1b"                                                             \
+                         : [w] "+l"(w), [gradient] "+r"(gradient)                                  \
+                         : [n] "r"(n), [up] "r"(fxp_near_shift(-k)), [m] "r"(m),                   \
+                           [dither] "r"(dither)                                                    \
+                         : "lr", "q0", "q1", "memory");                                            \
+    }                                                                                              \
+    FXP_ASSERT(fxp_descend##bits##_is_a_function, 1)
+FXP_DESCEND(16, "vldrh.s32 q1, [%[w]]\n\t", "vstrh.32 q0, [%[w]], #8\n\t");
+FXP_DESCEND(8, "vldrb.s32 q1, [%[w]]\n\t", "vqmovnb.s16 q0, q0\n\tvstrb.32 q0, [%[w]], #4\n\t");
+/* clang-format on */
+#else
 #define FXP_DESCEND(bits)                                                                          \
     static FXP_OUTLINE void fxp_descend##bits(int##bits##_t *w, const int32_t *gradient, int n,    \
                                               int k, int32_t m, int32_t dither)                    \
@@ -4703,6 +4755,7 @@ static FXP_OUTLINE void fxp_descend16_usual(int16_t *w, const int32_t *gradient,
 #define FXP_TWO_WEIGHTS8 (void)0
 FXP_DESCEND(16);
 FXP_DESCEND(8);
+#endif
 #undef FXP_DESCEND
 #undef FXP_DESCEND_AT_ONCE16
 #undef FXP_DESCEND_AT_ONCE8
