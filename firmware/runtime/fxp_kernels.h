@@ -2790,25 +2790,21 @@ FXP_SETTLE(8, 8_any, fxp_store, int64_t, fxp_settle8_any, FXP_NEVER, FXP_NO_FOUR
     FXP_SETTLE_16(store, "ldrsh r12, [%3], #2\n\tcmp r12, #0\n\tble 2f\n\t", FXP_JOIN, "")
 /* clang-format on */
 #elif FXP_MVE
-/* Four accumulators at once: q0 has their lower words, q1 the upper ones, q3 and q4 join their
- * magnitudes. What is rounded fits 32 bits, so that both words are shifted apart and added. `take`
- * precedes their loads, `join` follows them, `check` follows the sum. */
+/* Four accumulators at once: q5 has where they lie, q0 their lower words, q1 the upper ones, q3 and
+ * q4 join their magnitudes. What is rounded fits 32 bits, so that both words are shifted apart and
+ * added. `begin` comes first, `take` before the loads, `join` after them, `check` after the sum. */
 /* clang-format off */
-#define FXP_SETTLE_16(take, t, join, check)                                                        \
+#define FXP_SETTLE_16(begin, take, t, join, check)                                                 \
     uint32_t low = (uint32_t)store->peak, high = (uint32_t)(store->peak >> 32);                    \
     if (count > 0) {                                                                               \
-        __asm__ volatile("mov r4, #0\n\t"                                                          \
+        __asm__ volatile(begin "sub r4, %[sums], #32\n\t"                                          \
                          "vidup.u32 q5, r4, #8\n\t"                                                \
-                         "mov r4, #4\n\t"                                                          \
-                         "vadd.i32 q6, q5, r4\n\t"                                                 \
                          "vmov.i32 q3, #0\n\t"                                                     \
                          "vmov.i32 q4, #0\n\t"                                                     \
-                         "vmov.i32 q7, #1\n\t"                                                     \
                          "dlstp.32 lr, %[n]\n"                                                     \
                          "1:\n\t" take                                                             \
-                         "vldrw" t ".u32 q0, [%[sums], q5]\n\t"                                    \
-                         "vldrw" t ".u32 q1, [%[sums], q6]\n\t"                                    \
-                         "add %[sums], %[sums], #32\n\t"                                           \
+                         "vldrw" t ".u32 q0, [q5, #32]!\n\t"                                       \
+                         "vldrw" t ".u32 q1, [q5, #4]\n\t"                                         \
                          "vshr.s32 q2, q1, #31\n\t" join                                           \
                          "vrshl.u32 q0, %[down]\n\t"                                               \
                          "vshl.u32 q1, %[up]\n\t"                                                  \
@@ -2828,26 +2824,25 @@ FXP_SETTLE(8, 8_any, fxp_store, int64_t, fxp_settle8_any, FXP_NEVER, FXP_NO_FOUR
                          "vmov r4, r5, q4[3], q4[1]\n\t"                                           \
                          "orr %[high], %[high], r4\n\t"                                            \
                          "orr %[high], %[high], r5"                                                \
-                         : [sums] "+&r"(sums), [out] "+&l"(out), [y] "+&l"(y), [low] "+&r"(low),   \
-                           [high] "+&r"(high)                                                      \
-                         : [n] "r"(count), [down] "r"(-store->shift), [up] "r"(32 - store->shift)  \
+                         : [out] "+&l"(out), [y] "+&l"(y), [low] "+&r"(low), [high] "+&r"(high)    \
+                         : [n] "r"(count), [down] "r"(-store->shift), [up] "r"(32 - store->shift), \
+                           [sums] "r"(sums)                                                        \
                          : "r4", "r5", "lr", "q0", "q1", "q2", "q3", "q4", "q5", "q6", "q7",       \
                            "cc", "memory");                                                        \
     }                                                                                              \
     store->peak = ((uint64_t)high << 32) | low
 #define FXP_JOIN                                                                                   \
-    "veor q2, q2, q0\n\t"                                                                          \
-    "vorr q3, q3, q2\n\t"                                                                          \
-    "vshr.s32 q2, q1, #31\n\t"                                                                     \
-    "veor q2, q2, q1\n\t"                                                                          \
-    "vorr q4, q4, q2\n\t"
+    "veor q6, q2, q0\n\t"                                                                          \
+    "vorr q3, q3, q6\n\t"                                                                          \
+    "veor q6, q2, q1\n\t"                                                                          \
+    "vorr q4, q4, q6\n\t"
 
 #define FXP_SETTLE_SUMS                                                                            \
     const int16_t *y = out;                                                                        \
-    FXP_SETTLE_16("", "", FXP_JOIN, "")
+    FXP_SETTLE_16("", "", "", FXP_JOIN, "")
 #define FXP_SETTLE_POSITIVE                                                                        \
     const int16_t *y = out;                                                                        \
-    FXP_SETTLE_16("", "",                                                                          \
+    FXP_SETTLE_16("vmov.i32 q7, #1\n\t", "", "",                                                   \
                   "vbic q0, q0, q2\n\t"                                                            \
                   "vbic q1, q1, q2\n\t"                                                            \
                   "vorr q3, q3, q0\n\t"                                                            \
@@ -2857,7 +2852,8 @@ FXP_SETTLE(8, 8_any, fxp_store, int64_t, fxp_settle8_any, FXP_NEVER, FXP_NO_FOUR
                   "vmaxt.s32 q0, q0, q7\n\t")
 /* What y masks is loaded as 0. */
 #define FXP_SETTLE_MASKED                                                                          \
-    FXP_SETTLE_16("vldrh.s32 q2, [%[y]], #8\n\t"                                                   \
+    FXP_SETTLE_16("",                                                                              \
+                  "vldrh.s32 q2, [%[y]], #8\n\t"                                                   \
                   "vptt.s32 gt, q2, zr\n\t",                                                       \
                   "t", FXP_JOIN, "")
 /* clang-format on */
