@@ -4586,7 +4586,30 @@ static FXP_OUTLINE int32_t fxp_updated_bias(int32_t b, int32_t sum, uint8_t m, i
         }                                                                                          \
     }                                                                                              \
     FXP_ASSERT(fxp_update_biases_of##bits##_is_a_function, 1)
-#if FXP_DSP
+#if FXP_MVE
+/* Four channels at once. */
+#define FXP_SUM_CHANNELS(four, bytes)                                                              \
+    for (; c + 4 <= count && n >= count; c += 4) {                                                 \
+        int32_t sums[4];                                                                           \
+        const void *at = &dy[c];                                                                   \
+        __asm__ volatile("vmov.i32 q0, #0\n\t"                                                     \
+                         "dls lr, %[positions]\n"                                                  \
+                         "1:\n\t" four " q1, [%[at]]\n\t"                                          \
+                         "vadd.i32 q0, q0, q1\n\t"                                                 \
+                         "add %[at], %[at], %[step]\n\t"                                           \
+                         "le lr, 1b\n\t"                                                           \
+                         "vstrw.32 q0, [%[sums]]"                                                  \
+                         : [at] "+l"(at)                                                           \
+                         : [sums] "r"(sums), [positions] "r"(n / count), [step] "r"(bytes * count) \
+                         : "lr", "q0", "q1", "memory");                                            \
+        for (int j = 0; j < 4; j++) {                                                              \
+            b[c + j] = fxp_updated_bias(b[c + j], sums[j], m, shift);                              \
+        }                                                                                          \
+    }                                                                                              \
+    (void)0
+#define FXP_SUM_CHANNELS16 FXP_SUM_CHANNELS("vldrh.s32", 2)
+#define FXP_SUM_CHANNELS8 FXP_SUM_CHANNELS("vldrb.s32", 1)
+#elif FXP_DSP
 #define FXP_SUM_CHANNELS16                                                                         \
     for (; c + 2 <= count; c += 2) {                                                               \
         int32_t even = 0, odd = 0;                                                                 \
@@ -4618,10 +4641,13 @@ static FXP_OUTLINE int32_t fxp_updated_bias(int32_t b, int32_t sum, uint8_t m, i
 #else
 #define FXP_SUM_CHANNELS16 (void)0
 #endif
+#if !FXP_MVE
 #define FXP_SUM_CHANNELS8 (void)0
+#endif
 FXP_UPDATE_BIASES_OF(16);
 FXP_UPDATE_BIASES_OF(8);
 #undef FXP_UPDATE_BIASES_OF
+#undef FXP_SUM_CHANNELS
 #undef FXP_SUM_CHANNELS16
 #undef FXP_SUM_CHANNELS8
 
