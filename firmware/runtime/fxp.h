@@ -81,6 +81,13 @@
 #define FXP_UNROLL(n)
 #endif
 
+/* What is called for each sum is part of its caller where registers are plenty. */
+#if defined(__riscv)
+#define FXP_ROOMY inline
+#else
+#define FXP_ROOMY FXP_OUTLINE
+#endif
+
 /* What is a few instructions on most cores is a function of its own where shifts are loops. */
 #ifdef __AVR__
 #define FXP_SHORT FXP_OUTLINE
@@ -589,7 +596,7 @@ static FXP_SHORT int32_t fxp_round32(int32_t v, int shift)
 }
 
 /* The same of an exact sum, when 32 bits hold it. */
-static FXP_OUTLINE int32_t fxp_sum32(int64_t v, int shift)
+static FXP_ROOMY int32_t fxp_sum32(int64_t v, int shift)
 {
 #ifdef __AVR__ /* of at most 48 bits; the last one that is lost rounds */
     register int64_t sum __asm__("r18") = v;
