@@ -1783,14 +1783,15 @@ static FXP_OUTLINE void fxp_many_rows16_short(const int16_t *w, const int16_t *x
     }
 }
 
-#define FXP_SHORT_ROWS static inline
+#define FXP_SHORT_ROWS inline
 #else
-#define FXP_SHORT_ROWS static FXP_OUTLINE
+#define FXP_SHORT_ROWS FXP_OUTLINE
 #endif
 
 /* The same as 32 bits: every sum is rounded to `shift` bits less, and with its bias saturated. */
-FXP_SHORT_ROWS void fxp_rows16_short(const int16_t *w, const int16_t *x, int n, const int32_t *b,
-                                     int f, int rows, int shift, int32_t *sums)
+static FXP_SHORT_ROWS void fxp_rows16_short(const int16_t *w, const int16_t *x, int n,
+                                            const int32_t *b, int f, int rows, int shift,
+                                            int32_t *sums)
 {
 #if FXP_SMALL_THUMB
     if (rows >= 1 && rows <= FXP_RAW) { /* as the compiler knows of most calls */
@@ -1825,8 +1826,9 @@ FXP_SHORT_ROWS void fxp_rows16_short(const int16_t *w, const int16_t *x, int n, 
 #undef FXP_ARE_FEW
 
 /* The same without biases for at most FXP_SUMS rows where y > 0; others may be anything. */
-FXP_SHORT_ROWS void fxp_rows16_short_masked(const int16_t *w, const int16_t *x, int n,
-                                            const int16_t *y, int rows, int shift, int32_t *sums)
+static FXP_SHORT_ROWS void fxp_rows16_short_masked(const int16_t *w, const int16_t *x, int n,
+                                                   const int16_t *y, int rows, int shift,
+                                                   int32_t *sums)
 {
 #if FXP_SMALL_THUMB
     fxp_few_rows16_short(w, x, n, y, NULL, 0, rows, shift, sums);
