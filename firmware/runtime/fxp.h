@@ -44,8 +44,11 @@
 #define FXP_MVE 0
 #endif
 
-/* What is rare, or large, stays a function of its own. */
-#if defined(__GNUC__)
+/* What is rare, or large, stays a function of its own. Where memory is not short that is up to gcc,
+ * which finds what is called once; clang would copy all. */
+#if defined(__GNUC__) && !defined(__clang__) && UINTPTR_MAX > 0xFFFFFFFFu
+#define FXP_OUTLINE __attribute__((unused))
+#elif defined(__GNUC__)
 #define FXP_OUTLINE __attribute__((noinline, unused))
 #else
 #define FXP_OUTLINE
