@@ -774,7 +774,7 @@ def test_neighbouring_sums_settle_as_one_by_one(program: Program, how: str, widt
 def test_rows_that_are_masked_are_not_stored(program: Program) -> None:
     random = np.random.RandomState(19)
     for n, first, shift in product(LENGTHS, (0, 1), (-3, 0, 1, 9, 17, 31, 34)):
-        rows = int(random.randint(0, 9))
+        rows = int(random.randint(0, 20))
         w, x = drawn(random, 16, rows * n + first), drawn(random, 16, n)
         sums = (integers(w[first:]).reshape(rows, n) * integers(x)).sum(axis=1)
         mask = random.randint(-1, 2, rows + 1).astype(np.int16)

@@ -3175,7 +3175,7 @@ static inline void fxp_store_errors8(int8_t *out, const int8_t *errors, int n, i
 #define FXP_MASKED_ROWS inline
 #endif
 
-/* As fxp_rows16 without biases, then fxp_settle_masked16; rows <= FXP_ROWS. */
+/* As fxp_rows16 without biases, then fxp_settle_masked16, for any number of rows. */
 static FXP_MASKED_ROWS void fxp_masked_rows16(fxp_store *store, const int16_t *w, const int16_t *x,
                                               int n, int rows, int16_t *out, const int16_t *y)
 {
@@ -3258,8 +3258,11 @@ static FXP_MASKED_ROWS void fxp_masked_rows16(fxp_store *store, const int16_t *w
     }
 #endif
     int64_t sums[FXP_ROWS];
-    fxp_rows16(w, x, n, NULL, 0, rows, sums);
-    fxp_settle_masked16(store, sums, rows, out, y);
+    for (int first = 0; first < rows; first += FXP_ROWS) {
+        const int count = fxp_part(rows - first, FXP_ROWS);
+        fxp_rows16(&w[first * n], x, n, NULL, 0, count, sums);
+        fxp_settle_masked16(store, sums, count, &out[first], &y[first]);
+    }
 }
 #if FXP_DSP && !FXP_MVE
 #undef FXP_ROW_BEGIN
