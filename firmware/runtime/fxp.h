@@ -44,14 +44,19 @@
 #define FXP_MVE 0
 #endif
 
-/* What is rare, or large, stays a function of its own. Where memory is not short that is up to gcc,
- * which finds what is called once; clang would copy all. */
+/* What is rare, or large, stays a function of its own. */
+#if defined(__GNUC__)
+#define FXP_APART __attribute__((noinline, unused))
+#else
+#define FXP_APART
+#endif
+
+/* Where memory is not short that is up to gcc, which finds what is called once; clang would copy
+ * all. */
 #if defined(__GNUC__) && !defined(__clang__) && UINTPTR_MAX > 0xFFFFFFFFu
 #define FXP_OUTLINE __attribute__((unused))
-#elif defined(__GNUC__)
-#define FXP_OUTLINE __attribute__((noinline, unused))
 #else
-#define FXP_OUTLINE
+#define FXP_OUTLINE FXP_APART
 #endif
 
 /* What is called for each element is a function of its own where registers are scarce. */

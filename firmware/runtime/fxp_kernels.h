@@ -4309,8 +4309,8 @@ static FXP_INLINE void fxp_learn_rows16(int16_t *w, const int16_t *x, int n, con
 #undef FXP_LEARN_ROWS
 
 #define FXP_LEARN_BY_ROWS(name, is_nearest)                                                        \
-    static FXP_OUTLINE void name(int16_t *w, const int16_t *x, int n, const int16_t *dy, int rows, \
-                                 fxp_rate rate, int k, uint32_t *random)                           \
+    static FXP_APART void name(int16_t *w, const int16_t *x, int n, const int16_t *dy, int rows,   \
+                               fxp_rate rate, int k, uint32_t *random)                             \
     {                                                                                              \
         if (k < 1 || k > 30 || n > INT16_MAX - 32) {                                               \
             name##_any(w, x, n, dy, rows, rate, k, random);                                        \
