@@ -1143,3 +1143,14 @@ def test_r2_is_a_number_where_targets_do_not_vary(
 ) -> None:
     column = np.array(targets)[:, None]
     assert SquaredError().score(np.array(scores)[:, None], column) == score
+
+
+@pytest.mark.parametrize("steps", [32_767, 32_770])
+def test_gradients_from_copies_count_no_more_than_16_bits(steps: int) -> None:
+    """As the table has them that the C reads; longer signals have the other way only."""
+    op = Conv1d(filters=16, kernel=3)
+    shapes = {"dy": (steps - 2, 16), "x": (steps, 1), "out": (16, 3, 1)}
+    fits = steps - 2 < 1 << 15
+    assert op.walks_rows("grad_w", shapes) == ("walk" in op.choices("grad_w", shapes)) == fits
+    numbers = [number for piece in op.geometry(shapes).pieces for number in piece[1:]]
+    assert (max(numbers) < 1 << 15) == fits

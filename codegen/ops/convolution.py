@@ -87,6 +87,11 @@ class Geometry:
         return self.positions + self.positions % 2
 
     @property
+    def has_pieces(self) -> bool:
+        """Filters see all channels, and what fxp_piece counts has 16 bits."""
+        return self.groups == 1 and max(self.positions, self.taps) < 1 << 15
+
+    @property
     def windows(self) -> tuple[int, ...]:
         """As fxp_windows of the runtime."""
         outputs = self.rows.outputs, self.columns.outputs
@@ -125,7 +130,7 @@ class Geometry:
         are neighbours: these are not larger than errors and input.
         """
         copies = (ROWS + 1) * self.pitch + 2 * ROWS * self.taps
-        return self.groups == 1 and copies <= self.inputs + self.positions * self.filters
+        return self.has_pieces and copies <= self.inputs + self.positions * self.filters
 
     @property
     def turns_weights(self) -> bool:
@@ -208,7 +213,7 @@ class Convolution(LayerOp):
             knobs["sums"] = sums_at_once(g.filters)
         if kernel == "grad_x" and g.is_undilated:
             knobs["walk"] = ("rows", "columns") if g.turns_weights else ("columns", "rows")
-        if kernel == "grad_w" and g.groups == 1:
+        if kernel == "grad_w" and g.has_pieces:
             knobs["walk"] = ("rows", "columns") if g.turns_errors else ("columns", "rows")
         return knobs
 
