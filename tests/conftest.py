@@ -116,6 +116,12 @@ def system_compiler(request: pytest.FixtureRequest) -> Compiler:
 
 
 @pytest.fixture(scope="session")
+def system_compilers() -> list[Compiler]:
+    """All of them, for tests that take one in turn."""
+    return list(SYSTEM.values())
+
+
+@pytest.fixture(scope="session")
 def need() -> Callable[..., None]:
     """Where one of these commands is missing the test is skipped, in CI it fails."""
 

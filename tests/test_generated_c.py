@@ -430,11 +430,16 @@ def run_program(files: dict[str, str], compiler: Compiler) -> subprocess.Complet
 
 
 def test_sanitizers_have_nothing_to_say(
-    spec: Spec, system_compiler: Compiler, sanitizers: Callable[[Compiler], tuple[str, ...]]
+    spec: Spec,
+    system_compilers: list[Compiler],
+    sanitizers: Callable[[Compiler], tuple[str, ...]],
 ) -> None:
-    flags = ("-std=c99", "-O0", *sanitizers(system_compiler))
+    """Compilers take turns; in its three modes a network meets all."""
+    turn = len(spec.name) + MODES.index(spec.mode)
+    compiler = system_compilers[turn % len(system_compilers)]
+    flags = ("-std=c99", "-O0", *sanitizers(compiler))
     files = emitted(spec) | {"main.c": program(spec)}
-    done = run_program(files, replace(system_compiler, flags=flags))
+    done = run_program(files, replace(compiler, flags=flags))
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -589,10 +594,10 @@ def test_the_longest_name_still_fits(options: Options) -> None:
 def test_headers_have_the_format_of_the_repository(
     spec: Spec, clang_format: str, tmp_path: Path
 ) -> None:
-    headers = [name for name in emitted(spec) if name.endswith(".h")]
-    write(emitted(spec), tmp_path)
+    """Of networks; those of the runtime are the same for all, and formatted in .ci/run."""
+    write({f"{spec.name}.h": emitted(spec)[f"{spec.name}.h"]}, tmp_path)
     shutil.copy(HERE.parent / ".clang-format", tmp_path)
-    command = [clang_format, "--dry-run", "-Werror", *headers]
+    command = [clang_format, "--dry-run", "-Werror", f"{spec.name}.h"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
