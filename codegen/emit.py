@@ -173,7 +173,9 @@ def _line(start: str, arguments: list[str], end: str, indent: int) -> str:
 
 
 def _unrolled(text: str, times: int) -> str:
-    """The same C, whose compiler writes out so many rounds of each loop that has none within it."""
+    """The same C, whose compiler writes out so many rounds of each loop that has none within it and
+    one condition: gcc warns of others that it ignores what is said of them.
+    """
     if times == 1:
         return text
     lines = []
@@ -181,7 +183,7 @@ def _unrolled(text: str, times: int) -> str:
     while after:
         line, *after = after
         margin = line[: len(line) - len(line.lstrip())]
-        if line.startswith(f"{margin}for ("):
+        if line.startswith(f"{margin}for (") and "&&" not in line:
             body = after[: after.index(f"{margin}}}")]
             if not any(inner.lstrip().startswith("for (") for inner in body):
                 lines.append(f"{margin}FXP_UNROLL({times})")
