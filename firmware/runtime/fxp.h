@@ -1298,6 +1298,29 @@ static inline const int16_t *fxp_past_small16(const int16_t *w, int32_t *n)
 }
 #endif
 
+/* The largest of n >= 1 numbers. */
+static inline int16_t fxp_largest(const int16_t *x, int n)
+{
+#if FXP_MVE
+    int32_t largest = INT16_MIN;
+    __asm__ volatile("dlstp.16 lr, %[n]\n"
+                     "1:\n\t"
+                     "vldrh.u16 q0, [%[x]], #16\n\t"
+                     "vmaxv.s16 %[largest], q0\n\t"
+                     "letp lr, 1b"
+                     : [x] "+r"(x), [largest] "+r"(largest)
+                     : [n] "r"(n)
+                     : "lr", "q0", "memory");
+    return (int16_t)largest;
+#else
+    int16_t largest = x[0];
+    for (int i = 1; i < n; i++) {
+        largest = x[i] > largest ? x[i] : largest;
+    }
+    return largest;
+#endif
+}
+
 /* Whether a weight is within 2^-6 of its rail. */
 static FXP_OUTLINE int fxp_near_rail16(const int16_t *w, int32_t n)
 {
@@ -1306,7 +1329,7 @@ static FXP_OUTLINE int fxp_near_rail16(const int16_t *w, int32_t n)
      * nothing: then the largest weight does. */
     const int16_t *at = w;
     uint32_t size = 0;
-    int32_t most = 0, sixtyfours = ((uintptr_t)w & 3u) == 0 ? n >> 6 : 0;
+    const int32_t sixtyfours = ((uintptr_t)w & 3u) == 0 ? n >> 6 : 0;
     __asm__ volatile("wls lr, %[blocks], 2f\n"
                      "1:\n\t"
                      "vldmia %[at]!, {d0-d15}\n\t"
@@ -1332,15 +1355,7 @@ static FXP_OUTLINE int fxp_near_rail16(const int16_t *w, int32_t n)
     if ((uint16_t)size != 32768 - 512) {
         return (uint16_t)size > 32768 - 512;
     }
-    __asm__ volatile("dlstp.16 lr, %[n]\n"
-                     "1:\n\t"
-                     "vldrh.u16 q0, [%[w]], #16\n\t"
-                     "vmaxv.s16 %[most], q0\n\t"
-                     "letp lr, 1b"
-                     : [w] "+r"(w), [most] "+r"(most)
-                     : [n] "r"(n)
-                     : "lr", "q0", "memory");
-    return (int16_t)most == 32768 - 512;
+    return fxp_largest(w, n) == 32768 - 512;
 #elif FXP_DSP
     /* Most weights have 15 bits; the flag Q tells of the others. Only then: w + 0x8200, as numbers
      * without a sign, are below 0x400 where w is near; the rest reach 0xFFFF with 0xFBFF. */

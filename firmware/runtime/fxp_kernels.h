@@ -284,7 +284,7 @@ typedef struct {
     const int32_t *b;
     int32_t factor;
     int64_t *sums;
-} fxp_rest;
+} fxp_rows_left;
 
 /* The same for products of 16 by 16 bits, whose sums need pairs of registers: four times `fours`
  * rows. Where rows begin at words, one instruction loads 32 numbers. What four rows begin with lies
@@ -297,7 +297,7 @@ typedef struct {
     "vmlaldava.s16 " sum ", q1, q5\n\t"                                                            \
     "vmlaldava.s16 " sum ", q2, q6\n\t"                                                            \
     "vmlaldava.s16 " sum ", q3, q7\n\t"
-static inline void fxp_rows_by_four16(fxp_rest *rest, int n, int fours)
+static inline void fxp_rows_by_four16(fxp_rows_left *rest, int n, int fours)
 {
     register const int16_t *r0 __asm__("r0") = rest->w;
     register const int32_t *r2 __asm__("r2") = rest->b;
@@ -868,6 +868,7 @@ typedef struct {
 #define FXP_SUMS_AT "#36"
 #define FXP_LIST_AT "#164"
 FXP_ASSERT(sums_and_list_are_there, sizeof(fxp_products) == 164 + sizeof(fxp_list));
+FXP_ASSERT(a_list_has_room_for_four_entries_there, 8 * (FXP_LISTED - 4) == 2 * 144);
 
 /* Adds products to sums that begin at 0: one list after the other. */
 static FXP_OUTLINE void fxp_add_products(fxp_products *products)
@@ -1387,6 +1388,33 @@ static FXP_INLINE void fxp_shorten_raw(const fxp_raw *raw, int count, const int3
     "smlald r12, lr, r5, r10\n\t"                                                                  \
     "smlald r12, lr, r6, r11\n\t"
 #define FXP_ROW_8_BYTES 24 /* of its code: instructions of four bytes each */
+/* clang-format off */
+/* The products of a row that begins at words and has eight or more: the loop takes four times eight
+ * of them and is entered where the eights that are left over begin, at r5; r2 counts. */
+#define FXP_ROW_AT_WORDS                                                                           \
+    "add pc, r5\n\t"                                                                               \
+    "nop\n"                                                                                        \
+    "2:\n\t" FXP_ROW_8 FXP_ROW_8 FXP_ROW_8 FXP_ROW_8                                               \
+    "subs r2, r2, #16\n\t"                                                                         \
+    "bge 2b\n\t"                                                                                   \
+    "adds r2, r2, #15\n\t"                                                                         \
+    "bmi 4f\n"                                                                                     \
+    "3:\n\t" FXP_ROW_2                                                                             \
+    "subs r2, r2, #1\n\t"                                                                          \
+    "bpl 3b\n"                                                                                     \
+    "4:\n\t"
+/* clang-format on */
+
+/* What r2 and r5 begin with. */
+static inline int fxp_row_count(int n)
+{
+    return (((n >> 3) - 1) >> 2) * 16 + ((n & 7) >> 1);
+}
+
+static inline int fxp_row_entry(int n)
+{
+    return FXP_ROW_8_BYTES * (-(n >> 3) & 3);
+}
 #endif
 
 #if FXP_LONG_THUMB
@@ -1595,7 +1623,7 @@ static FXP_OUTLINE void fxp_rows16(const int16_t *w, const int16_t *x, int n, co
     /* Biases that are shortened lie where sums have not been stored yet. Without any, 0 times what
      * lies there does. */
     const int up = f - FXP_BIAS_FRACTION;
-    fxp_rest rest = {w, x, b, 1, sums};
+    fxp_rows_left rest = {w, x, b, 1, sums};
     if (b == NULL) {
         rest.b = (const int32_t *)(const void *)sums;
         rest.factor = 0;
@@ -1632,15 +1660,13 @@ static FXP_OUTLINE void fxp_rows16(const int16_t *w, const int16_t *x, int n, co
         fxp_rows16_in_registers(w, x, n, first, factor, sums, sums + rows);
         return;
     }
-    /* The loop of rows that begin at words takes four times eight products and is entered where the
-     * eights that are left over begin. What a row begins with lies on the stack. */
-    const int eights = n >> 3;
+    /* What a row begins with lies on the stack. */
     register const int16_t *r0 __asm__("r0") = w;
     register const int16_t *r1 __asm__("r1") = x;
-    register int r2 __asm__("r2") = ((eights - 1) >> 2) * 16 + ((n & 7) >> 1);
+    register int r2 __asm__("r2") = fxp_row_count(n);
     register const int32_t *r3 __asm__("r3") = first;
     register int32_t r4 __asm__("r4") = factor;
-    register int r5 __asm__("r5") = FXP_ROW_8_BYTES * (-eights & 3);
+    register int r5 __asm__("r5") = fxp_row_entry(n);
     register int64_t *r6 __asm__("r6") = sums + rows;
     register int64_t *r8 __asm__("r8") = sums;
     /* 0 where rows begin at words and have eight products */
@@ -1652,18 +1678,7 @@ static FXP_OUTLINE void fxp_rows16(const int16_t *w, const int16_t *x, int n, co
                      "mov r7, r8\n\t"
                      "cmp r9, #0\n\t"
                      "bne 5f\n"
-                     "1:\n\t" FXP_ROW_BEGIN
-                     "add pc, r5\n\t"
-                     "nop\n"
-                     "2:\n\t" FXP_ROW_8 FXP_ROW_8 FXP_ROW_8 FXP_ROW_8
-                     "subs r2, r2, #16\n\t"
-                     "bge 2b\n\t"
-                     "adds r2, r2, #15\n\t"
-                     "bmi 4f\n"
-                     "3:\n\t" FXP_ROW_2
-                     "subs r2, r2, #1\n\t"
-                     "bpl 3b\n"
-                     "4:\n\t" FXP_ROW_END
+                     "1:\n\t" FXP_ROW_BEGIN FXP_ROW_AT_WORDS FXP_ROW_END
                      "bne 1b\n\t"
                      "b 9f\n"
                      "5:\n\t" /* rows that begin anywhere */
@@ -2988,28 +3003,6 @@ FXP_SETTLE(8, 8_of32, fxp_store32, int32_t, fxp_settle8_of32, FXP_NEVER, FXP_NO_
 
 /* ---- powers of scores ----------------------------------------------------------------------- */
 
-static inline int16_t fxp_largest(const int16_t *x, int n)
-{
-#if FXP_MVE
-    int32_t largest = INT16_MIN;
-    __asm__ volatile("dlstp.16 lr, %[n]\n"
-                     "1:\n\t"
-                     "vldrh.u16 q0, [%[x]], #16\n\t"
-                     "vmaxv.s16 %[largest], q0\n\t"
-                     "letp lr, 1b"
-                     : [x] "+r"(x), [largest] "+r"(largest)
-                     : [n] "r"(n)
-                     : "lr", "q0", "memory");
-    return (int16_t)largest;
-#else
-    int16_t largest = x[0];
-    for (int i = 1; i < n; i++) {
-        largest = x[i] > largest ? x[i] : largest;
-    }
-    return largest;
-#endif
-}
-
 /* 2^-t of each score with `fraction` fraction bits, at most 28, and their sum; t is how far a score
  * with f fraction bits is below the largest, as fxp_exponent tells. */
 static inline uint32_t fxp_powers(const FXP_FLASH uint32_t table[32], const int16_t *x, int n,
@@ -3136,6 +3129,13 @@ static inline uint32_t fxp_errors_of_powers(int8_t *powers, int n, uint64_t reci
 }
 
 /* Errors of 32 bits as a tensor has them, by a shift that fits the largest exactly. */
+#define FXP_STORE_ERRORS(bits)                                                                     \
+    for (int i = 0; i < n; i++) {                                                                  \
+        int32_t acc;                                                                               \
+        memcpy(&acc, &errors[4 * i], 4);                                                           \
+        out[i] = (int##bits##_t)fxp_exact32(acc, shift, bits);                                     \
+    }                                                                                              \
+    (void)0
 static inline void fxp_store_errors16(int16_t *out, const int8_t *errors, int n, int shift)
 {
 #if FXP_MVE
@@ -3150,22 +3150,15 @@ static inline void fxp_store_errors16(int16_t *out, const int8_t *errors, int n,
                      : [n] "r"(n), [up] "r"(-shift)
                      : "lr", "q0", "memory");
 #else
-    for (int i = 0; i < n; i++) {
-        int32_t acc;
-        memcpy(&acc, &errors[4 * i], 4);
-        out[i] = (int16_t)fxp_exact32(acc, shift, 16);
-    }
+    FXP_STORE_ERRORS(16);
 #endif
 }
 
 static inline void fxp_store_errors8(int8_t *out, const int8_t *errors, int n, int shift)
 {
-    for (int i = 0; i < n; i++) {
-        int32_t acc;
-        memcpy(&acc, &errors[4 * i], 4);
-        out[i] = (int8_t)fxp_exact32(acc, shift, 8);
-    }
+    FXP_STORE_ERRORS(8);
 }
+#undef FXP_STORE_ERRORS
 
 /* ---- rows whose sums are stored at once ------------------------------------------------------ */
 
@@ -3183,11 +3176,10 @@ static FXP_MASKED_ROWS void fxp_masked_rows16(fxp_store *store, const int16_t *w
     if (fxp_are_words(w, x) && (n & 1) == 0 && n >= 8 && rows > 0 && store->half != 0) {
         /* Sums of rows that are masked are not computed. The others are as in fxp_rows16; the stack
          * has what they begin with, then what they are stored with. */
-        const int eights = n >> 3;
         register const int16_t *r0 __asm__("r0") = w;
         register const int16_t *r1 __asm__("r1") = x;
-        register int r2 __asm__("r2") = ((eights - 1) >> 2) * 16 + ((n & 7) >> 1);
-        register int r3 __asm__("r3") = FXP_ROW_8_BYTES * (-eights & 3);
+        register int r2 __asm__("r2") = fxp_row_count(n);
+        register int r3 __asm__("r3") = fxp_row_entry(n);
         register uint32_t r4 __asm__("r4") = store->half;
         register int r5 __asm__("r5") = store->shift;
         register int r6 __asm__("r6") = 32 - store->shift;
@@ -3208,17 +3200,7 @@ static FXP_MASKED_ROWS void fxp_masked_rows16(fxp_store *store, const int16_t *w
                          "ldm sp, {r1, r2, r5}\n\t"
                          "mov r12, #0\n\t"
                          "mov lr, #0\n\t"
-                         "add pc, r5\n\t"
-                         "nop\n"
-                         "2:\n\t" FXP_ROW_8 FXP_ROW_8 FXP_ROW_8 FXP_ROW_8
-                         "subs r2, r2, #16\n\t"
-                         "bge 2b\n\t"
-                         "adds r2, r2, #15\n\t"
-                         "bmi 4f\n"
-                         "3:\n\t" FXP_ROW_2
-                         "subs r2, r2, #1\n\t"
-                         "bpl 3b\n"
-                         "4:\n\t"
+                         FXP_ROW_AT_WORDS
                          "add r1, sp, #12\n\t"
                          "ldm r1, {r2, r3, r4, r5, r6, r8, r9}\n\t"
                          "eor r10, r12, lr, asr #31\n\t"
@@ -3270,6 +3252,7 @@ static FXP_MASKED_ROWS void fxp_masked_rows16(fxp_store *store, const int16_t *w
 #undef FXP_ROW_2
 #undef FXP_ROW_8
 #undef FXP_ROW_8_BYTES
+#undef FXP_ROW_AT_WORDS
 #endif
 
 /* ---- copies --------------------------------------------------------------------------------- */
@@ -4028,6 +4011,16 @@ static FXP_INLINE uint32_t fxp_learn_eights(int16_t *w, const int16_t *x, int n,
 #undef FXP_EACH
 #endif
 
+#if FXP_DSP
+/* clang-format off */
+/* As fxp_draw. */
+#define FXP_DRAW(v)                                                                                \
+    "eor " v ", " v ", " v ", lsl #13\n\t"                                                        \
+    "eor " v ", " v ", " v ", lsr #17\n\t"                                                        \
+    "eor " v ", " v ", " v ", lsl #5\n\t"
+/* clang-format on */
+#endif
+
 #if FXP_SSE2 || FXP_DSP || FXP_SMALL_THUMB
 FXP_LEARN(fxp_learn16_any, int16_t, fxp_update16, (int32_t)(fxp_draw(random) >> 16));
 FXP_LEARN(fxp_learn16_nearest_any, int16_t, fxp_update16, fxp_nearest());
@@ -4036,10 +4029,6 @@ FXP_LEARN(fxp_learn16_nearest_any, int16_t, fxp_update16, fxp_nearest());
 #if FXP_SSE2 || FXP_SMALL_THUMB || (FXP_DSP && !FXP_MVE)
 #if FXP_DSP
 /* clang-format off */
-#define FXP_DRAW(v)                                                                                \
-    "eor " v ", " v ", " v ", lsl #13\n\t"                                                        \
-    "eor " v ", " v ", " v ", lsr #17\n\t"                                                        \
-    "eor " v ", " v ", " v ", lsl #5\n\t"
 #define FXP_UPDATE_2(w, x)                                                                         \
     "smlabb r12, " x ", r2, lr\n\t"                                                               \
     "smlatb " x ", " x ", r2, lr\n\t"                                                             \
@@ -4302,7 +4291,6 @@ static FXP_INLINE void fxp_learn_rows16(int16_t *w, const int16_t *x, int n, con
     *random = r5;
 #endif
 }
-#undef FXP_DRAW
 #undef FXP_UPDATE_2
 #undef FXP_UPDATE_8
 #undef FXP_EIGHT_BYTES
@@ -4337,10 +4325,6 @@ FXP_LEARN(fxp_learn16x8_nearest_any, int8_t, fxp_update16x8, fxp_nearest());
  * no sixteen. */
 /* clang-format off */
 #define FXP_FOLDED 32
-#define FXP_DRAW(v)                                                                                \
-    "eor " v ", " v ", " v ", lsl #13\n\t"                                                        \
-    "eor " v ", " v ", " v ", lsr #17\n\t"                                                        \
-    "eor " v ", " v ", " v ", lsl #5\n\t"
 #define FXP_CHANGE(x, y, pairs, change)                                                            \
     "vqdmladh.s16 " change ", " x ", " pairs "\n\t"                                                \
     "vqdmladhx.s16 " change ", " y ", " pairs "\n\t"
@@ -4495,7 +4479,6 @@ FXP_LEARN_MVE(fxp_learn16x8, int8_t, FXP_ONE8, FXP_EIGHT8_HIGH, FXP_STOCHASTIC);
 FXP_LEARN_MVE(fxp_learn16x8_nearest, int8_t, FXP_ONE8, FXP_EIGHT8_HIGH, FXP_NEAREST);
 /* clang-format on */
 #undef FXP_FOLDED
-#undef FXP_DRAW
 #undef FXP_CHANGE
 #undef FXP_LEARN_8
 #undef FXP_LEARN_16
@@ -4516,6 +4499,7 @@ FXP_LEARN(fxp_learn16x8, int8_t, fxp_update16x8, (int32_t)(fxp_draw(random) >> 1
 FXP_LEARN(fxp_learn16x8_nearest, int8_t, fxp_update16x8, fxp_nearest());
 #endif
 #undef FXP_LEARN
+#undef FXP_DRAW
 
 /* Where a half unit fits the numbers that are shortened; AVR has a shorter way for all. */
 #ifdef __AVR__
