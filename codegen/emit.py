@@ -582,12 +582,25 @@ class _StepView:
         last = self.step.finishes[-1:]
         return [f.op.settles[f.kernel] for f in last if f.kernel in f.op.settles]
 
-    @property
-    def masks_rows(self) -> bool:
-        """Rows in scratch are summed and stored at once, where they are not masked."""
+    def stores_rows(self, *bits: int) -> bool:
+        """Rows of products of numbers so wide are summed and stored by one kernel of the runtime."""
         is_long = self.acc_type == self.sums_type == "int64_t"
-        is_masked = len(self.finishes) == 1 and self.settles == ["masked"]
-        return is_long and is_masked and self.bits == self.scratch_bits == 16
+        is_stored = len(self.settles) == len(self.finishes) and self.bits == 16
+        return is_long and is_stored and {*bits} == {16}
+
+    def layer(self, rows: int) -> str:
+        """What such rows have in common."""
+        biases = "b, f0" if "b" in self.step.reads else "NULL, 0"
+        return f"const fxp_layer layer = fxp_layer_of({biases}, {rows});"
+
+    def stored_rows(
+        self, indent: int, place: str, other: str, n: Any, out: str, y: str, sums: str
+    ) -> str:
+        """Does that with a `layer` of rows of n; where they are masked, y tells by what."""
+        how = self.settles[0] if self.settles else "sums"
+        start = "fxp_stored_rows16("
+        words = ["&store", "&layer", place, other, str(n), f"FXP_AS_{how.upper()}", out]
+        return _line(start, [*words, y if how == "masked" else "NULL", "sums", sums], ");", indent)
 
     # gradients and updates
 

@@ -34,6 +34,7 @@ from host_sim.compiler import Program, find_compiler
 from host_sim.emulator import core_names, find_core
 
 LENGTHS = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 40, 63, 64, 71, 300)
+STORED = {"sums": 0, "positive": 1, "masked": 2}
 TYPES = {"16": (16, 16), "16x8": (16, 8), "8x16": (8, 16), "8": (8, 8)}
 
 # Wrappers with arguments of one kind: pointers, and words.
@@ -133,7 +134,7 @@ int32_t t_near_rail(const int16_t *w, int n);
 int32_t t_most_columns(void);
 int32_t t_gradients(const int16_t *dy, const int16_t *x, const int32_t *facts, int16_t *scratch, int32_t *tile);
 void t_descend(int16_t *w, int8_t *v, const int32_t *gradient, const int32_t *facts);
-void t_masked_rows(const int16_t *w, const int16_t *x, const int32_t *shape, int16_t *out, uint64_t *peak);
+void t_stored_rows(const int16_t *w, const int16_t *x, const int32_t *facts, int16_t *out, uint64_t *peak);
 void t_reciprocal(const uint32_t *v, int n, uint64_t *out);
 void t_settle32(const int32_t *acc, int n, int shift, int32_t *out, uint32_t *peak);
 void t_narrow32(const int32_t *v, int n, int shift, int bits, int32_t *out);
@@ -256,12 +257,16 @@ void t_bias(const int32_t *b, int n, int f, int64_t *out)
         out[i] = fxp_bias(b[i], f);
     }
 }
-/* shape: n, rows, where rows begin, shift, bits of a sum; the mask is what lies in the output before */
-void t_masked_rows(const int16_t *w, const int16_t *x, const int32_t *shape, int16_t *out, uint64_t *peak)
+/* facts: n, rows, where rows and numbers begin, shift, bits of a sum, how, f, which is less than 0 without biases, and
+   biases; the mask is what lies in the output before */
+void t_stored_rows(const int16_t *w, const int16_t *x, const int32_t *facts, int16_t *out, uint64_t *peak)
 {
-    fxp_store store = fxp_store_of(shape[3], shape[4]);
+    const fxp_layer layer = fxp_layer_of(facts[7] < 0 ? NULL : &facts[8], facts[7], facts[1]);
+    const int bits = facts[7] < 0 ? facts[5] : fxp_bits_with_bias(facts[5], facts[7]);
+    fxp_store store = fxp_store_of(facts[4], bits);
+    int64_t sums[FXP_SUMS];
     store.peak = *peak;
-    fxp_masked_rows16(&store, w + shape[2], x, shape[0], shape[1], out, out);
+    fxp_stored_rows16(&store, &layer, w + facts[2], x + facts[3], facts[0], facts[6], out, out, sums, FXP_SUMS);
     *peak = store.peak;
 }
 /* facts: those of windows, filters that are left, narrowing, where x begins; then pieces */
@@ -771,20 +776,44 @@ def test_neighbouring_sums_settle_as_one_by_one(program: Program, how: str, widt
         assert peak.tolist() == [int(np.bitwise_or.reduce(magnitudes))] * 2
 
 
-def test_rows_that_are_masked_are_not_stored(program: Program) -> None:
+@pytest.mark.parametrize("how", ["sums", "positive", "masked"])
+def test_rows_are_stored_as_their_sums_are(program: Program, how: str) -> None:
     random = np.random.RandomState(19)
-    for n, first, shift in product(LENGTHS, (0, 1), (-3, 0, 1, 9, 17, 31, 34)):
-        rows = int(random.randint(0, 20))
-        w, x = drawn(random, 16, rows * n + first), drawn(random, 16, n)
-        sums = (integers(w[first:]).reshape(rows, n) * integers(x)).sum(axis=1)
+    fs = [-1] if how == "masked" else [-1, 0, *(BIAS_FRACTION + up for up in (-9, -1, 0, 1, 30))]
+    shifts = (-3, 0, 1, 9, 17, 31, 34)
+    for i, (n, begins, shift) in enumerate(product(LENGTHS, ((0, 0), (1, 0), (0, 1)), shifts)):
+        rows, f = int(random.randint(1, 20)), fs[i % len(fs)]
+        w, x = drawn(random, 16, rows * n + begins[0]), drawn(random, 16, n + begins[1])
+        x >>= 8 * (i % 3)  # biases weigh
+        b = drawn(random, 32, rows)
+        b[0] = -(2**31)
+        b[1:] >>= random.randint(0, 31, rows - 1)
+        sums = (integers(w[begins[0] :]).reshape(rows, n) * integers(x[begins[1] :])).sum(axis=1)
+        sums += 0 if f < 0 else rescale(integers(b), BIAS_FRACTION - f)
         mask = random.randint(-1, 2, rows + 1).astype(np.int16)
-        out, peak = mask.copy(), np.array([1 << 40], np.uint64)
-        shape = np.array([n, rows, first, shift, 31 + n.bit_length()], np.int32)
-        program.call("t_masked_rows", w, x, shape, out, peak)
-        want = np.where(mask[:rows] > 0, narrow(sums, shift, 16), 0)
-        assert out.tolist() == [*want, mask[rows]], (n, first, shift)
-        magnitudes = np.where(mask[:rows] > 0, magnitude(sums), 0)
-        assert peak.tolist() == [int(np.bitwise_or.reduce(magnitudes)) | 1 << 40]
+        out, peak = mask.copy(), np.array([1 << 55], np.uint64)
+        facts = [n, rows, *begins, shift, 31 + n.bit_length(), STORED[how], f, *b]
+        program.call("t_stored_rows", w, x, np.array(facts, np.int32), out, peak)
+        taken = {"sums": sums == sums, "positive": sums > 0, "masked": mask[:rows] > 0}[how]
+        want = np.where(taken, narrow(sums, shift, 16), 0)
+        want = np.where((want == 0) & taken, 1, want) if how == "positive" else want
+        assert out.tolist() == [*want, mask[rows]], (n, begins, shift, f)
+        magnitudes = np.where(taken, magnitude(sums), 0)
+        assert peak.tolist() == [int(np.bitwise_or.reduce(magnitudes)) | 1 << 55]
+
+
+@pytest.mark.parametrize("n", [1, 5, 8, 12, 40])
+def test_rows_of_small_sums_stay_positive(program: Program, n: int) -> None:
+    """What rounds to 0 and is more becomes 1, the sum 0 does not; without biases too."""
+    w, x = np.zeros((5, n), np.int16), np.ones(n, np.int16)
+    w[:, 0] = [0, 1, -1, 300, 2]
+    for how, want in (("positive", [0, 1, 0, 1, 1]), ("sums", [0, 0, 0, 0, 0])):
+        for f in (-1, BIAS_FRACTION):
+            out, peak = np.full(5, 99, np.int16), np.zeros(1, np.uint64)
+            facts = [n, 5, 0, 0, 12, 31 + n.bit_length(), STORED[how], f, *[0] * 5]
+            program.call("t_stored_rows", w, x, np.array(facts, np.int32), out, peak)
+            assert out.tolist() == want
+            assert peak.tolist() == [303]
 
 
 def test_narrowing_rounds_and_saturates_for_every_shift(program: Program) -> None:

@@ -1390,10 +1390,8 @@ static FXP_INLINE void fxp_shorten_raw(const fxp_raw *raw, int count, const int3
 #define FXP_ROW_8_BYTES 24 /* of its code: instructions of four bytes each */
 /* clang-format off */
 /* The products of a row that begins at words and has eight or more: the loop takes four times eight
- * of them and is entered where the eights that are left over begin, at r5; r2 counts. */
+ * of them and is entered where the eights that are left over begin; r2 counts. */
 #define FXP_ROW_AT_WORDS                                                                           \
-    "add pc, r5\n\t"                                                                               \
-    "nop\n"                                                                                        \
     "2:\n\t" FXP_ROW_8 FXP_ROW_8 FXP_ROW_8 FXP_ROW_8                                               \
     "subs r2, r2, #16\n\t"                                                                         \
     "bge 2b\n\t"                                                                                   \
@@ -1403,15 +1401,43 @@ static FXP_INLINE void fxp_shorten_raw(const fxp_raw *raw, int count, const int3
     "subs r2, r2, #1\n\t"                                                                          \
     "bpl 3b\n"                                                                                     \
     "4:\n\t"
+/* Those of a row that begins anywhere; r2 counts down from n. */
+#define FXP_ROW_ANYWHERE                                                                           \
+    "subs r2, r2, #8\n\t"                                                                          \
+    "blt 11f\n"                                                                                    \
+    "10:\n\t" FXP_ROW_2 FXP_ROW_2 FXP_ROW_2 FXP_ROW_2                                              \
+    "subs r2, r2, #8\n\t"                                                                          \
+    "bge 10b\n"                                                                                    \
+    "11:\n\t"                                                                                      \
+    "adds r2, r2, #6\n\t"                                                                          \
+    "blt 13f\n"                                                                                    \
+    "12:\n\t" FXP_ROW_2                                                                            \
+    "subs r2, r2, #2\n\t"                                                                          \
+    "bge 12b\n"                                                                                    \
+    "13:\n\t"                                                                                      \
+    "adds r2, r2, #1\n\t"                                                                          \
+    "blt 14f\n\t"                                                                                  \
+    "ldrsh r3, [r1]\n\t"                                                                           \
+    "ldrsh r4, [r0], #2\n\t"                                                                       \
+    "smlalbb r12, lr, r3, r4\n"                                                                    \
+    "14:\n\t"
+/* Those with at most nine numbers in r1, r2, r3, r5, r6. */
+#define FXP_FEW_PRODUCTS(skipped, t)                                                               \
+    "add pc, " skipped "\n\t"                                                                      \
+    "nop\n\t"                                                                                      \
+    FXP_FEW_2(t, "r1") FXP_FEW_2(t, "r2") FXP_FEW_2(t, "r3") FXP_FEW_2(t, "r5")                    \
+    "ldrsh " t ", [r0], #2\n\t"                                                                    \
+    "smlald r12, lr, " t ", r6\n\t"
+#define FXP_FEW_2(t, x) "ldr " t ", [r0], #4\n\tsmlald r12, lr, " t ", " x "\n\t"
 /* clang-format on */
 
 /* What r2 and r5 begin with. */
-static inline int fxp_row_count(int n)
+static FXP_INLINE int fxp_row_count(int n)
 {
     return (((n >> 3) - 1) >> 2) * 16 + ((n & 7) >> 1);
 }
 
-static inline int fxp_row_entry(int n)
+static FXP_INLINE int fxp_row_entry(int n)
 {
     return FXP_ROW_8_BYTES * (-(n >> 3) & 3);
 }
@@ -1580,28 +1606,23 @@ static inline void fxp_rows16_in_registers(const int16_t *w, const int16_t *x, i
                                            const int32_t *b, int32_t factor, int64_t *sums,
                                            const int64_t *end)
 {
-    const int16_t *const last = x + n - 1;
     register const int16_t *r0 __asm__("r0") = w;
-    register int32_t r1 __asm__("r1") = n > 7 ? fxp_pair(last - 8) : 0;
-    register int32_t r2 __asm__("r2") = n > 5 ? fxp_pair(last - 6) : 0;
-    register int32_t r3 __asm__("r3") = n > 3 ? fxp_pair(last - 4) : 0;
+    register int32_t r1 __asm__("r1") = n > 7 ? fxp_pair(x + n - 9) : 0;
+    register int32_t r2 __asm__("r2") = n > 5 ? fxp_pair(x + n - 7) : 0;
+    register int32_t r3 __asm__("r3") = n > 3 ? fxp_pair(x + n - 5) : 0;
     register int32_t r4 __asm__("r4") = factor;
-    register int32_t r5 __asm__("r5") = n > 1 ? fxp_pair(last - 2) : 0;
-    register int32_t r6 __asm__("r6") = (uint16_t)*last;
+    register int32_t r5 __asm__("r5") = n > 1 ? fxp_pair(x + n - 3) : 0;
+    register int32_t r6 __asm__("r6") = (uint16_t)x[n - 1];
     register const int32_t *r8 __asm__("r8") = b;
     register int64_t *r9 __asm__("r9") = sums;
     register const int64_t *r10 __asm__("r10") = end;
     register int r11 __asm__("r11") = 36 - 4 * n; /* bytes of the products that n has not */
     /* clang-format off */
-#define FXP_PAIR(x) "ldr r7, [r0], #4\n\tsmlald r12, lr, r7, " x "\n\t"
     __asm__ volatile("push {r7}\n"
                      "1:\n\t"
                      "ldr r7, [r8], #4\n\t"
                      "smull r12, lr, r7, r4\n\t"
-                     "add pc, r11\n\t"
-                     "nop\n\t" FXP_PAIR("r1") FXP_PAIR("r2") FXP_PAIR("r3") FXP_PAIR("r5")
-                     "ldrsh r7, [r0], #2\n\t"
-                     "smlald r12, lr, r7, r6\n\t"
+                     FXP_FEW_PRODUCTS("r11", "r7")
                      "strd r12, lr, [r9], #8\n\t"
                      "cmp r9, r10\n\t"
                      "bne 1b\n\t"
@@ -1609,7 +1630,6 @@ static inline void fxp_rows16_in_registers(const int16_t *w, const int16_t *x, i
                      : "+r"(r0), "+r"(r8), "+r"(r9)
                      : "r"(r1), "r"(r2), "r"(r3), "r"(r4), "r"(r5), "r"(r6), "r"(r10), "r"(r11)
                      : "r12", "lr", "cc", "memory");
-#undef FXP_PAIR
     /* clang-format on */
 }
 #endif
@@ -1678,28 +1698,12 @@ static FXP_OUTLINE void fxp_rows16(const int16_t *w, const int16_t *x, int n, co
                      "mov r7, r8\n\t"
                      "cmp r9, #0\n\t"
                      "bne 5f\n"
-                     "1:\n\t" FXP_ROW_BEGIN FXP_ROW_AT_WORDS FXP_ROW_END
+                     "1:\n\t" FXP_ROW_BEGIN "add pc, r5\n\tnop\n" FXP_ROW_AT_WORDS FXP_ROW_END
                      "bne 1b\n\t"
                      "b 9f\n"
                      "5:\n\t" /* rows that begin anywhere */
                      "str r10, [sp, #4]\n"
-                     "5:\n\t" FXP_ROW_BEGIN
-                     "subs r2, r2, #8\n\t"
-                     "blt 7f\n"
-                     "6:\n\t" FXP_ROW_2 FXP_ROW_2 FXP_ROW_2 FXP_ROW_2 "subs r2, r2, #8\n\t"
-                     "bge 6b\n"
-                     "7:\n\t"
-                     "adds r2, r2, #6\n\t"
-                     "blt 7f\n"
-                     "6:\n\t" FXP_ROW_2 "subs r2, r2, #2\n\t"
-                     "bge 6b\n"
-                     "7:\n\t"
-                     "adds r2, r2, #1\n\t"
-                     "blt 8f\n\t"
-                     "ldrsh r3, [r1]\n\t"
-                     "ldrsh r4, [r0], #2\n\t"
-                     "smlalbb r12, lr, r3, r4\n"
-                     "8:\n\t" FXP_ROW_END "bne 5b\n"
+                     "5:\n\t" FXP_ROW_BEGIN FXP_ROW_ANYWHERE FXP_ROW_END "bne 5b\n"
                      "9:\n\t"
                      "add sp, sp, #24\n\t"
                      "pop {r7}"
@@ -3162,98 +3166,355 @@ static inline void fxp_store_errors8(int8_t *out, const int8_t *errors, int n, i
 
 /* ---- rows whose sums are stored at once ------------------------------------------------------ */
 
-#if FXP_DSP && !FXP_MVE
-#define FXP_MASKED_ROWS FXP_OUTLINE
-#else
-#define FXP_MASKED_ROWS inline
-#endif
+/* How sums are stored: as fxp_settle_sums, fxp_settle_positive or fxp_settle_masked does. */
+#define FXP_AS_SUMS 0
+#define FXP_AS_POSITIVE 1
+#define FXP_AS_MASKED 2
 
-/* As fxp_rows16 without biases, then fxp_settle_masked16, for any number of rows. */
-static FXP_MASKED_ROWS void fxp_masked_rows16(fxp_store *store, const int16_t *w, const int16_t *x,
-                                              int n, int rows, int16_t *out, const int16_t *y)
+/* Biases of rows, which get f fraction bits, or NULL, and how many rows there are; a bias times
+ * `factor` has those bits, or 32 more and the wrong sign where it is shortened. */
+typedef struct {
+    const int32_t *b;
+    int f;
+    int rows;
+    int32_t factor;
+} fxp_layer;
+
+static inline fxp_layer fxp_layer_of(const int32_t *b, int f, int rows)
 {
+    const int up = f - FXP_BIAS_FRACTION;
+    const int32_t longer = (int32_t)1 << (up & 31);
+    const int32_t shorter = up < -31 ? 0 : INT32_MIN >> (-1 - up);
+    const fxp_layer layer = {b, f, rows, b == NULL ? 0 : (up < 0 ? shorter : longer)};
+    return layer;
+}
+
 #if FXP_DSP && !FXP_MVE
-    if (fxp_are_words(w, x) && (n & 1) == 0 && n >= 8 && rows > 0 && store->half != 0) {
-        /* Sums of rows that are masked are not computed. The others are as in fxp_rows16; the stack
-         * has what they begin with, then what they are stored with. */
-        register const int16_t *r0 __asm__("r0") = w;
-        register const int16_t *r1 __asm__("r1") = x;
-        register int r2 __asm__("r2") = fxp_row_count(n);
-        register int r3 __asm__("r3") = fxp_row_entry(n);
-        register uint32_t r4 __asm__("r4") = store->half;
-        register int r5 __asm__("r5") = store->shift;
-        register int r6 __asm__("r6") = 32 - store->shift;
-        register uint32_t r8 __asm__("r8") = (uint32_t)store->peak;
-        register uint32_t r9 __asm__("r9") = (uint32_t)(store->peak >> 32);
-        register int32_t r10 __asm__("r10") = (int32_t)((uintptr_t)out - (uintptr_t)y);
-        register const int16_t *r11 __asm__("r11") = y + rows;
-        register int r12 __asm__("r12") = 2 * n;
-        register const int16_t *place __asm__("lr") = y;
-        /* clang-format off */
-        __asm__ volatile("push {r7}\n\t"
-                         "push {r1, r2, r3, r4, r5, r6, r8, r9, r10, r11, r12}\n\t"
-                         "mov r7, lr\n"
-                         "1:\n\t"
-                         "ldrsh r3, [r7]\n\t"
-                         "cmp r3, #0\n\t"
-                         "ble 6f\n\t"
-                         "ldm sp, {r1, r2, r5}\n\t"
-                         "mov r12, #0\n\t"
-                         "mov lr, #0\n\t"
-                         FXP_ROW_AT_WORDS
-                         "add r1, sp, #12\n\t"
-                         "ldm r1, {r2, r3, r4, r5, r6, r8, r9}\n\t"
-                         "eor r10, r12, lr, asr #31\n\t"
-                         "orr r5, r5, r10\n\t"
-                         "eor r10, lr, lr, asr #31\n\t"
-                         "orr r6, r6, r10\n\t"
-                         "strd r5, r6, [sp, #24]\n\t"
-                         "adds r12, r12, r2\n\t"
-                         "adc lr, lr, #0\n\t"
-                         "lsr r12, r12, r3\n\t"
-                         "lsl lr, lr, r4\n\t"
-                         "orr r12, r12, lr\n\t"
-                         "ssat r12, #16, r12\n"
-                         "5:\n\t"
-                         "strh r12, [r7, r8]\n\t"
-                         "adds r7, r7, #2\n\t"
-                         "cmp r7, r9\n\t"
-                         "bne 1b\n\t"
-                         "b 7f\n"
-                         "6:\n\t" /* masked */
-                         "add r1, sp, #32\n\t"
-                         "ldm r1, {r8, r9, r10}\n\t"
-                         "add r0, r0, r10\n\t"
-                         "mov r12, #0\n\t"
-                         "b 5b\n"
-                         "7:\n\t"
-                         "ldrd r8, r9, [sp, #24]\n\t"
-                         "add sp, sp, #44\n\t"
-                         "pop {r7}"
-                         : "+r"(r0), "+r"(r1), "+r"(r2), "+r"(r3), "+r"(r4), "+r"(r5), "+r"(r6),
-                           "+r"(r8), "+r"(r9), "+r"(r10), "+r"(r11), "+r"(r12), "+r"(place)
-                         :
-                         : "cc", "memory");
-        /* clang-format on */
-        store->peak = ((uint64_t)r9 << 32) | r8;
-        return;
-    }
-#endif
-    int64_t sums[FXP_ROWS];
-    for (int first = 0; first < rows; first += FXP_ROWS) {
-        const int count = fxp_part(rows - first, FXP_ROWS);
-        fxp_rows16(&w[first * n], x, n, NULL, 0, count, sums);
-        fxp_settle_masked16(store, sums, count, &out[first], &y[first]);
+/* Such rows by a store whose shift is not usual. */
+static FXP_OUTLINE void fxp_stored_rows16_any(fxp_store *store, const fxp_layer *layer,
+                                              const int16_t *w, const int16_t *x, int n, int how,
+                                              int16_t *out, const int16_t *y)
+{
+    for (int j = 0; j < layer->rows; j++, w += n) {
+        int32_t q = 0;
+        if (how != FXP_AS_MASKED || y[j] > 0) {
+            const int64_t bias = layer->b == NULL ? 0 : fxp_bias(layer->b[j], layer->f);
+            const int64_t sum = fxp_dot16(w, x, n) + bias;
+            if (how != FXP_AS_POSITIVE || sum > 0) {
+                q = fxp_settle16_any(store, sum);
+                q = q == 0 && how == FXP_AS_POSITIVE ? 1 : q;
+            }
+        }
+        out[j] = (int16_t)q;
     }
 }
-#if FXP_DSP && !FXP_MVE
+
+/* clang-format off */
+/* From here on a sum in r12 and lr is stored. The bit that the shift loses last is its carry. */
+#define FXP_ROUND_ROW(q, shift, up, t)                                                             \
+    "lsrs " q ", r12, " shift "\n\t"                                                               \
+    "lsl " t ", lr, " up "\n\t"                                                                    \
+    "adcs " q ", " q ", " t "\n\t"
+#define FXP_JOIN_ROW(low, high, t, place)                                                          \
+    "eor " t ", r12, lr, asr #31\n\t"                                                              \
+    "orr " low ", " low ", " t "\n\t"                                                              \
+    "eor " t ", lr, lr, asr #31\n\t"                                                               \
+    "orr " high ", " high ", " t "\n\t"                                                            \
+    "strd " low ", " high ", [sp, " place "]\n\t"
+/* What became 0 and is more becomes 1, where bit 30 of the mode tells that sums are positive. */
+#define FXP_KEEP_ROW(q, mode, t)                                                                   \
+    "lsls " t ", " mode ", #1\n\t"                                                                 \
+    "bpl 5b\n\t"                                                                                   \
+    "orrs " t ", r12, lr\n\t"                                                                      \
+    "it ne\n\t"                                                                                    \
+    "movne " q ", #1\n\t"                                                                          \
+    "b 5b\n"
+/* clang-format on */
+
+/* A shift, which the lower byte of a word has, and in bit 30 whether sums below 0 become 0. */
+static FXP_INLINE uint32_t fxp_mode_of(const fxp_store *store, int how)
+{
+    return (uint32_t)how << 30 | (uint32_t)store->shift;
+}
+
+/* As fxp_stored_rows16 where nothing is masked. */
+static FXP_OUTLINE void fxp_stored_rows16_many(fxp_store *store, const fxp_layer *layer,
+                                               const int16_t *w, const int16_t *x, int n, int how,
+                                               int16_t *out)
+{
+    const int is_even = (((uintptr_t)w | (uintptr_t)x | (uintptr_t)n << 1) & 3u) == 0;
+    const int is_at_words = is_even && n >= 8 && layer->factor >= 0;
+    const int rows = layer->rows;
+    if (store->half == 0 || n < 2) {
+        fxp_stored_rows16_any(store, layer, w, x, n, how, out, out);
+        return;
+    }
+    /* Without biases, as many words of w are, times 0. What ends the rows lies where r7 becomes 0. */
+    const int32_t *const b = layer->b == NULL ? (const int32_t *)(const void *)w : layer->b;
+    const int count = is_at_words ? fxp_row_count(n) : n;
+    const int entry = is_at_words ? fxp_row_entry(n) : -1;
+    const uint32_t mode = fxp_mode_of(store, how);
+    register const int16_t *r0 __asm__("r0") = w;
+    register const int16_t *r1 __asm__("r1") = x;
+    register int r2 __asm__("r2") = count;
+    register int r3 __asm__("r3") = entry;
+    register const int32_t *r4 __asm__("r4") = b + rows;
+    register int32_t r5 __asm__("r5") = layer->factor;
+    register uint32_t r6 __asm__("r6") = mode;
+    register int16_t *r8 __asm__("r8") = out + rows;
+    register uint32_t r9 __asm__("r9") = (uint32_t)store->peak;
+    register uint32_t r10 __asm__("r10") = (uint32_t)(store->peak >> 32);
+    register int r11 __asm__("r11") = -2 * rows;
+    /* clang-format off */
+    /* The stack has r1 to r10; r3, where the products of a row begin, r7, 32 less the shift. */
+    __asm__ volatile("push {r7}\n\t"
+                     "adr.w r7, 2f\n\t"
+                     "adds r3, r3, r7\n\t"
+                     "cmp r3, r7\n\t"
+                     "bcs 1f\n\t"
+                     "adr.w r3, 7f\n"
+                     "1:\n\t"
+                     "uxtb r7, r6\n\t"
+                     "rsb r7, r7, #32\n\t"
+                     "push {r1, r2, r3, r4, r5, r6, r7, r8, r9, r10}\n\t"
+                     "mov r7, r11\n"
+                     "1:\n\t"
+                     "ldm sp, {r1, r2, r3, r4, r5}\n\t"
+                     "ldr r4, [r4, r7, lsl #1]\n\t"
+                     "smull r12, lr, r4, r5\n\t"
+                     "mov pc, r3\n"
+                     "2:\n\t"
+                     FXP_ROW_AT_WORDS
+                     "add r1, sp, #20\n\t"
+                     "ldm r1, {r2, r3, r4, r5, r8}\n\t"
+                     "tst lr, r2, lsl #1\n\t"
+                     "bmi 6f\n\t"
+                     FXP_JOIN_ROW("r5", "r8", "r10", "#32")
+                     FXP_ROUND_ROW("r10", "r2", "r3", "r11")
+                     "beq 8f\n\t"
+                     "ssat r10, #16, r10\n"
+                     "5:\n\t"
+                     "strh r10, [r4, r7]\n\t"
+                     "adds r7, r7, #2\n\t"
+                     "bne 1b\n\t"
+                     "b 9f\n"
+                     "6:\n\t"
+                     "mov r10, #0\n\t"
+                     "b 5b\n"
+                     "8:\n\t"
+                     FXP_KEEP_ROW("r10", "r2", "r11")
+                     "7:\n\t" /* a row that begins anywhere; its bias may have to be shortened */
+                     "cmp r5, #0\n\t"
+                     "bge 8f\n\t"
+                     "mov r3, #0x80000000\n\t"
+                     "subs r12, r3, r12\n\t"
+                     "sbc r12, r3, lr\n\t"
+                     "add r12, r12, r3\n\t"
+                     "asr lr, r12, #31\n"
+                     "8:\n\t"
+                     FXP_ROW_ANYWHERE
+                     "b 4b\n"
+                     "9:\n\t"
+                     "ldrd r9, r10, [sp, #32]\n\t"
+                     "add sp, sp, #40\n\t"
+                     "pop {r7}"
+                     : "+r"(r0), "+r"(r1), "+r"(r2), "+r"(r3), "+r"(r4), "+r"(r5), "+r"(r6),
+                       "+r"(r8), "+r"(r9), "+r"(r10), "+r"(r11)
+                     :
+                     : "r12", "lr", "cc", "memory");
+    /* clang-format on */
+    store->peak = ((uint64_t)r10 << 32) | r9;
+}
+
+/* The same for an odd n from 3 to 9, as first convolutions of one channel have it: x stays in
+ * registers. */
+static FXP_OUTLINE void fxp_stored_rows16_few(fxp_store *store, const fxp_layer *layer,
+                                              const int16_t *w, const int16_t *x, int n, int how,
+                                              int16_t *out)
+{
+    const uint32_t skipped = (uint32_t)(36 - 4 * n); /* bytes of the products that n has not */
+    const uint32_t mode = fxp_mode_of(store, how) | skipped << 8;
+    const int rows = layer->rows;
+    if (store->half == 0 || layer->factor < 0) {
+        fxp_stored_rows16_any(store, layer, w, x, n, how, out, out);
+        return;
+    }
+    const int32_t *const b = layer->b == NULL ? (const int32_t *)(const void *)w : layer->b;
+    const int32_t first = n > 7 ? fxp_pair(x + n - 9) : 0;
+    const int32_t second = n > 5 ? fxp_pair(x + n - 7) : 0;
+    const int32_t third = n > 3 ? fxp_pair(x + n - 5) : 0;
+    const int32_t fourth = fxp_pair(x + n - 3);
+    register const int16_t *r0 __asm__("r0") = w;
+    register int32_t r1 __asm__("r1") = first;
+    register int32_t r2 __asm__("r2") = second;
+    register int32_t r3 __asm__("r3") = third;
+    register int32_t r4 __asm__("r4") = layer->factor;
+    register int32_t r5 __asm__("r5") = fourth;
+    register int32_t r6 __asm__("r6") = (uint16_t)x[n - 1];
+    register const int32_t *r8 __asm__("r8") = b + rows;
+    register uint32_t r9 __asm__("r9") = mode;
+    register uint32_t r10 __asm__("r10") = (uint32_t)store->peak;
+    register uint32_t r11 __asm__("r11") = (uint32_t)(store->peak >> 32);
+    register int16_t *r12 __asm__("r12") = out + rows;
+    register int index __asm__("lr") = -2 * rows;
+    /* clang-format off */
+    /* The stack has: bytes skipped, r8, r9, 32 less the shift, r10, r11, r12. */
+    __asm__ volatile("push {r7}\n\t"
+                     "uxtb r7, r9\n\t"
+                     "rsb r7, r7, #32\n\t"
+                     "push {r7, r10, r11, r12}\n\t"
+                     "ubfx r7, r9, #8, #8\n\t"
+                     "push {r7, r8, r9}\n\t"
+                     "mov r7, lr\n"
+                     "1:\n\t"
+                     "ldm sp, {r8, r9}\n\t"
+                     "ldr r9, [r9, r7, lsl #1]\n\t"
+                     "smull r12, lr, r9, r4\n\t"
+                     FXP_FEW_PRODUCTS("r8", "r9")
+                     "ldrd r9, r11, [sp, #8]\n\t"
+                     "tst lr, r9, lsl #1\n\t"
+                     "bmi 6f\n\t"
+                     FXP_ROUND_ROW("r10", "r9", "r11", "r11")
+                     "beq 8f\n\t"
+                     "ssat r10, #16, r10\n"
+                     "5:\n\t"
+                     "ldrd r8, r9, [sp, #16]\n\t"
+                     FXP_JOIN_ROW("r8", "r9", "r11", "#16")
+                     "7:\n\t"
+                     "ldr r8, [sp, #24]\n\t"
+                     "strh r10, [r8, r7]\n\t"
+                     "adds r7, r7, #2\n\t"
+                     "bne 1b\n\t"
+                     "b 9f\n"
+                     "6:\n\t"
+                     "mov r10, #0\n\t"
+                     "b 7b\n"
+                     "8:\n\t"
+                     FXP_KEEP_ROW("r10", "r9", "r11")
+                     "9:\n\t"
+                     "ldrd r10, r11, [sp, #16]\n\t"
+                     "add sp, sp, #28\n\t"
+                     "pop {r7}"
+                     : "+r"(r0), "+r"(r8), "+r"(r9), "+r"(r10), "+r"(r11), "+r"(r12), "+r"(index)
+                     : "r"(r1), "r"(r2), "r"(r3), "r"(r4), "r"(r5), "r"(r6)
+                     : "cc", "memory");
+    /* clang-format on */
+    store->peak = ((uint64_t)r11 << 32) | r10;
+}
+
+/* The same where rows are masked: sums of those that are are not computed. There are no biases. */
+static FXP_OUTLINE void fxp_stored_rows16_masked(fxp_store *store, const fxp_layer *layer,
+                                                 const int16_t *w, const int16_t *x, int n,
+                                                 int16_t *out, const int16_t *y)
+{
+    const int rows = layer->rows;
+    if (store->half == 0 || !fxp_are_words(w, x) || (n & 1) != 0 || n < 8) {
+        fxp_stored_rows16_any(store, layer, w, x, n, FXP_AS_MASKED, out, y);
+        return;
+    }
+    const int count = fxp_row_count(n), entry = fxp_row_entry(n);
+    register const int16_t *r0 __asm__("r0") = w;
+    register const int16_t *r1 __asm__("r1") = x;
+    register int r2 __asm__("r2") = count;
+    register int r3 __asm__("r3") = store->shift;
+    register int r4 __asm__("r4") = 32 - store->shift;
+    register int16_t *r5 __asm__("r5") = out + rows;
+    register uint32_t r6 __asm__("r6") = (uint32_t)store->peak;
+    register uint32_t r8 __asm__("r8") = (uint32_t)(store->peak >> 32);
+    register const int16_t *r9 __asm__("r9") = y + rows;
+    register int r10 __asm__("r10") = 2 * n;
+    register int r11 __asm__("r11") = entry;
+    register int r12 __asm__("r12") = -2 * rows;
+    /* clang-format off */
+    /* The stack has r1, r2, where the products of a row begin, then r3 to r10. */
+    __asm__ volatile("push {r7}\n\t"
+                     "push {r3, r4, r5, r6, r8, r9, r10}\n\t"
+                     "adr.w r3, 2f\n\t"
+                     "add r3, r3, r11\n\t"
+                     "push {r1, r2, r3}\n\t"
+                     "mov r7, r12\n"
+                     "1:\n\t"
+                     "ldrd r4, r5, [sp, #32]\n\t"
+                     "ldrsh r3, [r4, r7]\n\t"
+                     "cmp r3, #0\n\t"
+                     "ble 6f\n\t"
+                     "ldm sp, {r1, r2, r3}\n\t"
+                     "mov r12, #0\n\t"
+                     "mov lr, #0\n\t"
+                     "mov pc, r3\n"
+                     "2:\n\t"
+                     FXP_ROW_AT_WORDS
+                     "add r1, sp, #12\n\t"
+                     "ldm r1, {r2, r3, r4, r5, r8}\n\t"
+                     FXP_JOIN_ROW("r5", "r8", "r10", "#24")
+                     FXP_ROUND_ROW("r10", "r2", "r3", "r11")
+                     "ssat r10, #16, r10\n"
+                     "5:\n\t"
+                     "strh r10, [r4, r7]\n\t"
+                     "adds r7, r7, #2\n\t"
+                     "bne 1b\n\t"
+                     "b 9f\n"
+                     "6:\n\t" /* masked */
+                     "ldr r4, [sp, #20]\n\t"
+                     "add r0, r0, r5\n\t"
+                     "mov r10, #0\n\t"
+                     "b 5b\n"
+                     "9:\n\t"
+                     "ldrd r6, r8, [sp, #24]\n\t"
+                     "add sp, sp, #40\n\t"
+                     "pop {r7}"
+                     : "+r"(r0), "+r"(r1), "+r"(r2), "+r"(r3), "+r"(r4), "+r"(r5), "+r"(r6),
+                       "+r"(r8), "+r"(r9), "+r"(r10), "+r"(r11), "+r"(r12)
+                     :
+                     : "lr", "cc", "memory");
+    /* clang-format on */
+    store->peak = ((uint64_t)r8 << 32) | r6;
+}
+#undef FXP_ROUND_ROW
+#undef FXP_JOIN_ROW
+#undef FXP_KEEP_ROW
+#undef FXP_FEW_PRODUCTS
+#undef FXP_FEW_2
 #undef FXP_ROW_BEGIN
 #undef FXP_ROW_END
 #undef FXP_ROW_2
 #undef FXP_ROW_8
 #undef FXP_ROW_8_BYTES
 #undef FXP_ROW_AT_WORDS
+#undef FXP_ROW_ANYWHERE
 #endif
+
+/* As fxp_rows16 for the rows of a layer, which has no biases where y masks, then as `how` tells.
+ * `sums` has room for `most`, which are computed at once. */
+static FXP_INLINE void fxp_stored_rows16(fxp_store *store, const fxp_layer *layer, const int16_t *w,
+                                         const int16_t *x, int n, int how, int16_t *out,
+                                         const int16_t *y, int64_t *sums, int most)
+{
+#if FXP_DSP && !FXP_MVE
+    (void)sums;
+    (void)most;
+    if (how == FXP_AS_MASKED) {
+        fxp_stored_rows16_masked(store, layer, w, x, n, out, y);
+    } else if ((n & 1) != 0 && n > 1 && n < 10) {
+        fxp_stored_rows16_few(store, layer, w, x, n, how, out);
+    } else {
+        fxp_stored_rows16_many(store, layer, w, x, n, how, out);
+    }
+#else
+    for (int j = 0; j < layer->rows; j += most) {
+        const int rows = fxp_part(layer->rows - j, most);
+        const int32_t *const b = layer->b == NULL ? NULL : &layer->b[j];
+        fxp_rows16(&w[j * n], x, n, b, layer->f, rows, sums);
+        if (how == FXP_AS_MASKED) {
+            fxp_settle_masked16(store, sums, rows, &out[j], &y[j]);
+        } else if (how == FXP_AS_POSITIVE) {
+            fxp_settle_positive16(store, sums, rows, &out[j]);
+        } else {
+            fxp_settle_sums16(store, sums, rows, &out[j]);
+        }
+    }
+#endif
+}
 
 /* ---- copies --------------------------------------------------------------------------------- */
 
