@@ -3501,17 +3501,21 @@ static FXP_INLINE void fxp_stored_rows16(fxp_store *store, const fxp_layer *laye
         fxp_stored_rows16_many(store, layer, w, x, n, how, out);
     }
 #else
-    for (int j = 0; j < layer->rows; j += most) {
-        const int rows = fxp_part(layer->rows - j, most);
-        const int32_t *const b = layer->b == NULL ? NULL : &layer->b[j];
-        fxp_rows16(&w[j * n], x, n, b, layer->f, rows, sums);
+    const int32_t *b = layer->b;
+    for (int left = layer->rows; left > 0; left -= most) {
+        const int rows = fxp_part(left, most);
+        fxp_rows16(w, x, n, b, layer->f, rows, sums);
         if (how == FXP_AS_MASKED) {
-            fxp_settle_masked16(store, sums, rows, &out[j], &y[j]);
+            fxp_settle_masked16(store, sums, rows, out, y);
+            y += most;
         } else if (how == FXP_AS_POSITIVE) {
-            fxp_settle_positive16(store, sums, rows, &out[j]);
+            fxp_settle_positive16(store, sums, rows, out);
         } else {
-            fxp_settle_sums16(store, sums, rows, &out[j]);
+            fxp_settle_sums16(store, sums, rows, out);
         }
+        w += most * n;
+        out += most;
+        b = b == NULL ? NULL : b + most;
     }
 #endif
 }
