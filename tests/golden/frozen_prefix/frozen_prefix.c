@@ -30,11 +30,8 @@ static FXP_STEP void step_dense2(const int16_t x[14], const int16_t w[42], int w
     const int f0 = w_f + 5;
     fxp_store store = fxp_store_of(f0 - 13, fxp_bits_with_bias(34, f0));
     int64_t sums[FXP_FEW_ROWS];
-    for (int first = 0; first < 3; first += FXP_FEW_ROWS) {
-        const int count = fxp_part(3 - first, FXP_FEW_ROWS);
-        fxp_rows16(&w[first * 14], x, 14, &b[first], f0, count, sums);
-        fxp_settle_sums16(&store, sums, count, &out[first]);
-    }
+    const fxp_layer layer = fxp_layer_of(b, f0, 3);
+    fxp_stored_rows16(&store, &layer, w, x, 14, FXP_AS_SUMS, out, NULL, sums, FXP_FEW_ROWS);
 }
 
 /* d_dense2: loss of squared_error */
