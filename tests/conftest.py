@@ -13,11 +13,11 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from given import PATHS, lacking
+from given import PATHS, lacking, modes_of
 
 from codegen import cli
 from codegen.errors import UserError
-from codegen.spec import MODES, Spec, load_spec
+from codegen.spec import Spec, load_spec
 from host_sim.compiler import ZIG_CPU, Compiler
 
 
@@ -47,10 +47,11 @@ def network(request: pytest.FixtureRequest) -> Path:
     return Path(request.param)
 
 
-@pytest.fixture(params=MODES)
-def spec(network: Path, request: pytest.FixtureRequest) -> Spec:
-    """Every network in every mode."""
-    return replace(load_spec(network), mode=request.param)
+@pytest.fixture(params=modes_of(PATHS), ids=lambda pair: f"{pair[1]}-{pair[0].stem}")
+def spec(request: pytest.FixtureRequest) -> Spec:
+    """Every network in every mode, or in one."""
+    path, mode = request.param
+    return replace(load_spec(path), mode=mode)
 
 
 def _newest(command: str) -> str | None:

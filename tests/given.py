@@ -12,14 +12,26 @@ from codegen.board import Board, load_board
 from codegen.graph import Plan
 from codegen.interpret import State
 from codegen.pipeline import make_plan, make_state
-from codegen.spec import Spec, load_spec
+from codegen.spec import MODES, Spec, load_spec
 from host_sim.emulator import core_names, missing_emulators
 
 NETWORKS = Path(__file__).parent / "networks"
 PATHS = sorted(NETWORKS.glob("*.toml"))
 SHORT = load_board("microbit")  # rounds complete sums to 32 bits
+# They take long to compile: each is met in one mode, and smaller ones have their layers in all.
+LONG = ("autoencoder", "ds_cnn", "gru_keywords", "mobilenet_v1", "mobilenet_v2", "resnet8")
 EVERYWHERE = ("xor_gate", "digits", "w4")  # meet every core, compiler and level in each mode
 NO_SKIP = os.environ.get("MCUGRAD_NO_SKIP") == "1"  # what is missing is a failure
+
+
+def modes_of(paths: list[Path]) -> list[tuple[Path, str]]:
+    """Networks and the modes that they are met in."""
+    return [
+        (path, mode)
+        for path in paths
+        for i, mode in enumerate(MODES)
+        if path.stem not in LONG or i == LONG.index(path.stem) % len(MODES)
+    ]
 
 
 def lacking(what: str) -> NoReturn:

@@ -35,6 +35,7 @@ from codegen.pipeline import (
 from codegen.report import make_report, multiplies
 from codegen.spec import MODES, Layer, Spec
 from host_sim.check import CheckResult, check
+from host_sim.compiler import Compiler
 from host_sim.device import Device
 from host_sim.training import train
 
@@ -64,8 +65,9 @@ def small(spec: Spec) -> bool:
     return multiplies(make_plan(spec))["total"] < 400_000
 
 
-def test_gradients_of_a_fresh_network(spec: Spec) -> None:
-    result = check(spec, count=32 if small(spec) else 2)
+def test_gradients_of_a_fresh_network(spec: Spec, any_compiler: Compiler) -> None:
+    unoptimised = replace(any_compiler, flags=("-std=c99", "-O0"))
+    result = check(spec, count=32 if small(spec) else 2, compiler=unoptimised)
     weights = [t for t in make_plan(spec).training.trained if t.role == "weight"]
     pinned = any(layer.format for layer in spec.layers)
     fine = spec.mode == "int16" and len(weights) <= 5 and not pinned

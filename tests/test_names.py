@@ -9,7 +9,7 @@ import pytest
 from codegen.emit import RUNTIME_HEADERS
 from codegen.errors import UserError
 from codegen.pipeline import generate
-from codegen.spec import Spec, parse_spec
+from codegen.spec import MAX_NAME, Spec, parse_spec
 from host_sim.compiler import STRICT, Compiler
 
 # A gradient that is summed, slots, a frozen parameter, a table, a schedule, scratch words, norms.
@@ -55,7 +55,7 @@ def network(names: list[str], optimizer: str) -> Spec:
 
 def identifiers(optimizer: str) -> list[str]:
     """Every name in the C of the network, every step's, and what the runtime's headers declare, not
-    what is within their functions; not those of its other layers.
+    what is within their functions; not those of its other layers, and none too long for a layer.
     """
     files = generate(network(["second"], optimizer))
     for name in RUNTIME_HEADERS:
@@ -63,7 +63,7 @@ def identifiers(optimizer: str) -> list[str]:
     text = re.sub(r"/\*.*?\*/", " ", "\n".join(files.values()), flags=re.DOTALL)
     words = set(re.findall(r"[A-Za-z_]\w*", re.sub(r'"[^"\n]*"', " ", text)))
     words |= {word.removeprefix("step_") for word in words}
-    return sorted(words - {"first", "kept", "last"})
+    return sorted(word for word in words - {"first", "kept", "last"} if len(word) <= MAX_NAME)
 
 
 def names() -> dict[str, str]:

@@ -45,9 +45,17 @@ def learnt(spec: Spec, plan: Plan, platform: Platform, board: Board | None, step
     return build.params.tobytes()
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [
+        (name, mode)
+        for i, name in enumerate(NAMES)
+        for j, mode in enumerate(MODES)
+        if name == "conv_digits" or (i + j) % len(MODES) == 0
+    ],
+)
 def test_every_form_learns_the_same(name: str, mode: str, any_compiler: Compiler) -> None:
+    """In all modes the network that has all knobs, the others in turn."""
     spec = named(name, mode=mode)
     for board in (None, SHORT):
         plan = planned(spec, board)[0]
@@ -58,10 +66,9 @@ def test_every_form_learns_the_same(name: str, mode: str, any_compiler: Compiler
 
 
 @pytest.mark.parametrize("core", CORES)
-@pytest.mark.parametrize("name", ["digits", "conv_digits"])
-def test_every_form_learns_the_same_on_cores(name: str, core: str) -> None:
+def test_every_form_learns_the_same_on_cores(core: str) -> None:
     """As here with one compiler: all compilers agree, see above."""
-    spec, found = named(name), find_core(core)
+    spec, found = named("conv_digits"), find_core(core)
     board = board_with(found)
     plan = planned(spec, board)[0]
     expected = learnt(spec, plan, find_compiler(), board, 20)
