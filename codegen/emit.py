@@ -39,7 +39,7 @@ from codegen.layout import (
     work_fields,
 )
 from codegen.ops.base import FEW_ROWS, ROWS, ElementwiseOp, LayerOp, LossOp, Op, Shape, size
-from codegen.passes.plan_memory import scratch_names, scratches
+from codegen.passes.plan_memory import Scratch, listed, scratch_names, scratches
 from codegen.report import make_report
 from codegen.spec import RESERVED_NAMES, Spec
 
@@ -386,6 +386,12 @@ class _StepView:
         return f"{name}{_widths(bits[a], bits[b])}"
 
     @property
+    def scratches(self) -> list[Scratch]:
+        """What it needs while it runs, and the list that it takes."""
+        found = listed(self.plan.quantized, self.step) if self.lists_errors else None
+        return scratches(self.plan.quantized, self.step) + ([] if found is None else [found])
+
+    @property
     def scratch_bits(self) -> int:
         """Of the elements of the first argument that is scratch."""
         return scratches(self.plan.quantized, self.step)[0].bits
@@ -602,6 +608,21 @@ class _StepView:
         words = ["&store", "&layer", place, other, str(n), f"FXP_AS_{how.upper()}", out]
         return _line(start, [*words, y if how == "masked" else "NULL", "sums", sums], ");", indent)
 
+    @property
+    def masks_columns(self) -> bool:
+        """Columns of weights are summed and stored at once, where they are not masked."""
+        is_long = self.acc_type == self.sums_type == "int64_t"
+        is_masked = len(self.finishes) == 1 and self.settles == ["masked"]
+        are_wide = {self.bits, self.bits_of["w"], self.bits_of["dy"]} == {16}
+        return is_long and is_masked and are_wide and not self._memory("w")
+
+    @property
+    def lists_errors(self) -> bool:
+        """There is room for a list of the errors that are not 0."""
+        found = listed(self.plan.quantized, self.step)
+        has_room = found is not None and found.block in self.plan.offsets
+        return has_room and self.masks_columns
+
     # gradients and updates
 
     @property
@@ -744,7 +765,7 @@ class _StepView:
                 yield self._pointer("const ", "y", finish.y)
                 if finish.op.knows_fraction and self._constant_f(finish.y) is None:
                     yield "int y_f", self._exponent(self._tensor(finish.y))
-        for scratch in scratches(self.plan.quantized, self.step):
+        for scratch in self.scratches:
             yield f"{C_TYPES[scratch.bits]} {scratch.argument}[{scratch.count}]", scratch.block
         if isinstance(self.step.op, LossOp):
             yield "int32_t *loss", "&loss"
@@ -1050,22 +1071,16 @@ class _NetworkView:
 
     def _pointers(self, steps: tuple[Step, ...]) -> list[str]:
         """Named views into the arena."""
-        lines = []
-        for name, offset in self.plan.offsets.items():
-            bits = self._arena_bits(name)
-            scratch = any(name in scratch_names(step) for step in steps)
-            if scratch or any(name in (*step.inputs, step.output) for step in steps):
-                place = f"&work->arena.i{bits}[{offset * 8 // bits}]"
-                lines.append(f"{C_TYPES[bits]} *const {name} = {place};")
-        return lines
-
-    def _arena_bits(self, name: str) -> int:
-        tensor_format = self.plan.quantized.formats.get(name)
-        if tensor_format is not None:
-            return tensor_format.bits
-        steps = self.plan.training.steps
-        found = (s for step in steps for s in scratches(self.plan.quantized, step))
-        return next(scratch.bits for scratch in found if scratch.block == name)
+        found = (scratch for step in steps for scratch in self._views[step.name].scratches)
+        bits = {scratch.block: scratch.bits for scratch in found}
+        names = {name for step in steps for name in (*step.inputs, step.output)}
+        bits |= {name: f.bits for name, f in self.plan.quantized.formats.items() if name in names}
+        return [
+            f"{C_TYPES[bits[name]]} *const {name} = "
+            f"&work->arena.i{bits[name]}[{offset * 8 // bits[name]}];"
+            for name, offset in self.plan.offsets.items()
+            if name in bits
+        ]
 
     @property
     def forward_lines(self) -> list[str]:

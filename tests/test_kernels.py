@@ -135,6 +135,7 @@ int32_t t_most_columns(void);
 int32_t t_gradients(const int16_t *dy, const int16_t *x, const int32_t *facts, int16_t *scratch, int32_t *tile);
 void t_descend(int16_t *w, int8_t *v, const int32_t *gradient, const int32_t *facts);
 void t_stored_rows(const int16_t *w, const int16_t *x, const int32_t *facts, int16_t *out, uint64_t *peak);
+void t_masked_columns(const int16_t *w, const int16_t *e, const int32_t *shape, int32_t *list, int16_t *out, uint64_t *peak);
 void t_reciprocal(const uint32_t *v, int n, uint64_t *out);
 void t_settle32(const int32_t *acc, int n, int shift, int32_t *out, uint32_t *peak);
 void t_narrow32(const int32_t *v, int n, int shift, int bits, int32_t *out);
@@ -267,6 +268,19 @@ void t_stored_rows(const int16_t *w, const int16_t *x, const int32_t *facts, int
     int64_t sums[FXP_SUMS];
     store.peak = *peak;
     fxp_stored_rows16(&store, &layer, w + facts[2], x + facts[3], facts[0], facts[6], out, out, sums, FXP_SUMS);
+    *peak = store.peak;
+}
+/* shape: n, columns, where they begin, shift, bits of a sum, whether errors are listed; the mask as above */
+void t_masked_columns(const int16_t *w, const int16_t *e, const int32_t *shape, int32_t *list, int16_t *out, uint64_t *peak)
+{
+    const fxp_walk walk = {1, shape[0], shape[1], 0, 0};
+    fxp_store store = fxp_store_of(shape[3], shape[4]);
+    store.peak = *peak;
+    if (shape[5]) {
+        fxp_masked_columns16_listed(&store, w + shape[2], e, &walk, shape[1], out, out, list);
+    } else {
+        fxp_masked_columns16(&store, w + shape[2], e, &walk, shape[1], out, out);
+    }
     *peak = store.peak;
 }
 /* facts: those of windows, filters that are left, narrowing, where x begins; then pieces */
@@ -815,6 +829,35 @@ def test_rows_of_small_sums_stay_positive(program: Program, n: int) -> None:
             program.call("t_stored_rows", w, x, np.array(facts, np.int32), out, peak)
             assert out.tolist() == want
             assert peak.tolist() == [303]
+
+
+# n, columns: as above, and lists of which zeros in a row need more than 16 bits of a distance.
+COLUMNS = [(n, n % 23 + 1) for n in LENGTHS] + [(10, c) for c in range(26)]
+COLUMNS += [(n, 8) for n in range(1, 20)] + [(9, 8000)] * 4 + [(5, 12002)]
+
+
+@pytest.mark.parametrize("is_listed", [False, True])
+def test_columns_that_are_masked_are_not_stored(program: Program, is_listed: bool) -> None:
+    """With any share of zeros among the errors, and of columns that are masked."""
+    random = np.random.RandomState(21)
+    shifts = (-3, 0, 1, 9, 10, 14, 17, 20, 31, 34)
+    for (n, columns), first in product(COLUMNS, (0, 1)):
+        w, e = drawn(random, 16, n * columns + first), drawn(random, 16, n)
+        e[random.random_sample(n) < random.choice([0, 0.5, 0.8, 1])] = 0
+        sums = (integers(w[first:]).reshape(n, columns) * integers(e)[:, None]).sum(axis=0)
+        mask = drawn(random, 16, columns + 1)
+        mask = abs(mask) if random.randint(3) == 0 else mask
+        mask[random.random_sample(columns + 1) < random.choice([0, 0.3, 0.8, 1])] = 0
+        taken, shift = mask[:columns] > 0, int(random.choice(shifts))
+        out, peak = mask.copy(), np.array([1 << 40], np.uint64)
+        list_ = np.full(n + n % 2 + 1, 77, np.int32)
+        shape = [n, columns, first, shift, 31 + n.bit_length(), is_listed]
+        program.call("t_masked_columns", w, e, np.array(shape, np.int32), list_, out, peak)
+        want = np.where(taken, narrow(sums, shift, 16), 0)
+        assert out.tolist() == [*want, mask[columns]], shape
+        magnitudes = np.where(taken, magnitude(sums), 0)
+        assert peak.tolist() == [int(np.bitwise_or.reduce(magnitudes)) | 1 << 40], shape
+        assert list_[-1] == 77
 
 
 def test_narrowing_rounds_and_saturates_for_every_shift(program: Program) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from given import PATHS
+from given import PATHS, named
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -476,6 +476,16 @@ def test_a_block_that_is_written_from_its_end_begins_at_most_so_far_before() -> 
     assert memory._may_lie(y, 30, x, 50)
     assert not memory._may_lie(y, 29, x, 50)
     assert not memory._may_lie(replace(y, goes_back=False), 31, x, 50)
+
+
+def test_lists_of_masked_errors_lie_where_there_is_room() -> None:
+    """Those of the loss are not masked."""
+    plan = make_plan(named("autoencoder"))
+    lists = {name for name in plan.offsets if name.endswith("_list")}
+    assert lists == {f"d_dense{i}_list" for i in range(1, 9)}
+    assert memory._extent(memory._blocks(plan.quantized, keep=False), plan.offsets) == plan.arena
+    short = make_plan(named("autoencoder"), accumulate="short")
+    assert not any(name.endswith("_list") for name in short.offsets)
 
 
 def test_an_overlap_would_be_noticed(spec: Spec) -> None:

@@ -142,6 +142,12 @@ class Op:
         """Numbers of 32 bits that it needs besides."""
         return 0
 
+    def list_size(self, kernel: str, shapes: "Shapes") -> int:
+        """The same for a list of errors dy, of which those that are 0 then cost nothing; it has one
+        where memory has room for it anyway.
+        """
+        return 0
+
     def __str__(self) -> str:
         return self.kind
 

@@ -43,8 +43,11 @@ def plan_memory(quantized: QuantizedGraph, keep: bool = False) -> Plan:
             best = offsets
         if _extent(blocks, best) <= _CLOSE_ENOUGH * bound:
             break
-    plan = Plan(quantized, best, _extent(blocks, best), bound)
-    check(plan, blocks)
+    arena = _extent(blocks, best)
+    lists = [] if keep else _lists(quantized)
+    offsets = _with_lists(blocks, best, lists, arena)
+    plan = Plan(quantized, offsets, arena, bound)
+    check(plan, [block for block in (*blocks, *lists) if block.name in offsets])
     return plan
 
 
@@ -83,7 +86,7 @@ class Scratch:
 
 def scratch_names(step: Step) -> tuple[str, ...]:
     """Of the blocks that a step may have."""
-    return f"{step.name}_scratch", f"{step.name}_tile"
+    return f"{step.name}_scratch", f"{step.name}_tile", f"{step.name}_list"
 
 
 def scratches(quantized: QuantizedGraph, step: Step) -> list[Scratch]:
@@ -92,12 +95,30 @@ def scratches(quantized: QuantizedGraph, step: Step) -> list[Scratch]:
     like = step.op.scratch_like(step.kernel, step.shapes)
     names = {**({} if step.sink is None else {"w": step.sink.parameter}), **step.reads}
     bits = max((quantized.formats[names[key]].bits for key in like), default=0)
-    scratch, tile = scratch_names(step)
+    scratch, tile, _ = scratch_names(step)
     found = [
         Scratch("scratch", scratch, bits or 8, count if bits else 4 * count),
         Scratch("tile", tile, 32, step.op.tile_size(step.kernel, step.shapes)),
     ]
     return [scratch for scratch in found if scratch.count]
+
+
+def listed(quantized: QuantizedGraph, step: Step) -> Scratch | None:
+    """The list of errors that a step has if there is room for it. It is for errors of 16 bits, of
+    which a mask makes many 0, and for exact sums of their products.
+    """
+    count = step.op.list_size(step.kernel, step.shapes)
+    if count == 0 or quantized.accumulators[step.name].is_short:
+        return None
+    error = step.reads["dy"]
+    is_masked = any(_masks(other) for other in quantized.training.steps if other.output == error)
+    if not is_masked or quantized.formats[error].bits != 16:
+        return None
+    return Scratch("list", scratch_names(step)[2], 32, count)
+
+
+def _masks(step: Step) -> bool:
+    return any(f.op.settles.get(f.kernel) == "masked" for f in step.finishes)
 
 
 def _blocks(quantized: QuantizedGraph, keep: bool) -> list[Block]:
@@ -120,6 +141,26 @@ def _blocks(quantized: QuantizedGraph, keep: bool) -> list[Block]:
         for scratch in scratches(quantized, step):
             blocks.append(Block(scratch.block, scratch.bytes, 4, 0 if keep else i, i))
     return blocks
+
+
+def _lists(quantized: QuantizedGraph) -> list[Block]:
+    steps = enumerate(quantized.training.steps)
+    found = ((i, listed(quantized, step)) for i, step in steps)
+    return [Block(a.block, a.bytes, 4, i, i) for i, a in found if a is not None]
+
+
+def _with_lists(
+    blocks: list[Block], offsets: Mapping[str, int], lists: list[Block], arena: int
+) -> dict[str, int]:
+    """The same, and those of lists that lie between the others."""
+    placed = [(offsets[block.name], block) for block in blocks]
+    found = dict(offsets)
+    for block in lists:  # no two are there at the same time
+        near = [(at, other) for at, other in placed if block.meets(other)]
+        free = [at for at in _candidates(block, near) if _is_free(block, at, near)]
+        if min(free) + block.bytes <= arena:
+            found[block.name] = min(free)
+    return found
 
 
 def _goes_back(step: Step) -> bool:
