@@ -1359,28 +1359,32 @@ static FXP_OUTLINE int fxp_near_rail16(const int16_t *w, int32_t n)
 #elif FXP_DSP
     /* Most weights have 15 bits; the flag Q tells of the others. Only then: w + 0x8200, as numbers
      * without a sign, are below 0x400 where w is near; the rest reach 0xFFFF with 0xFBFF. */
-    const int eights = ((uintptr_t)w & 3u) == 0 ? n >> 3 : 0;
-    if (eights > 0) {
+    const int sixteens = ((uintptr_t)w & 3u) == 0 ? n >> 4 : 0;
+    if (sixteens > 0) {
         const int16_t *at = w;
-        int32_t left = eights;
+        int32_t left = sixteens;
         uint32_t all = 0;
         __asm__ volatile("msr APSR_nzcvq, %[all]\n"
                          "1:\n\t"
-                         "ldmia %[w]!, {r3, r4, r5, r6}\n\t"
+                         "ldmia %[w]!, {r3, r4, r5, r6, r8, r9, r10, r12}\n\t"
                          "ssat16 r3, #15, r3\n\t"
                          "ssat16 r4, #15, r4\n\t"
                          "ssat16 r5, #15, r5\n\t"
                          "ssat16 r6, #15, r6\n\t"
+                         "ssat16 r8, #15, r8\n\t"
+                         "ssat16 r9, #15, r9\n\t"
+                         "ssat16 r10, #15, r10\n\t"
+                         "ssat16 r12, #15, r12\n\t"
                          "subs %[n], %[n], #1\n\t"
                          "bgt 1b\n\t"
                          "mrs %[all], APSR"
                          : [w] "+r"(at), [n] "+r"(left), [all] "+r"(all)
                          :
-                         : "r3", "r4", "r5", "r6", "cc", "memory");
+                         : "r3", "r4", "r5", "r6", "r8", "r9", "r10", "r12", "cc", "memory");
         if ((all & 0x08000000u) != 0) {
             all = 0xFFFFFFFFu;
             at = w;
-            left = 2 * eights;
+            left = 4 * sixteens;
             __asm__ volatile("1:\n\t"
                              "ldmia %[w]!, {r3, r4}\n\t"
                              "uadd16 r3, r3, %[near]\n\t"
@@ -1399,7 +1403,7 @@ static FXP_OUTLINE int fxp_near_rail16(const int16_t *w, int32_t n)
             }
         }
         w = at;
-        n -= 8 * eights;
+        n -= 16 * sixteens;
     }
 #endif
 #if UINTPTR_MAX > 0xFFFFFFFFu

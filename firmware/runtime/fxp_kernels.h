@@ -3706,15 +3706,24 @@ static FXP_OUTLINE void fxp_masked_columns16_any(fxp_store *store, const int16_t
     "smlalb" half " r8, r9, r3, r12\n\t"                                                           \
     "uxtah r0, r0, r11\n\t"
 #define FXP_ROWS_OF(row, rows, errors, at)                                                         \
-    "lsls " errors ", " rows ", #15\n\t"                                                           \
-    "bmi 10f\n\t"                                                                                  \
-    "ldrh " errors ", [" at "], #2\n\t" /* an odd number */                                        \
+    "lsls " errors ", " rows ", #15\n\t" /* carry: an even number of pairs, one of which may */    \
+    "bmi 14f\n\t"                          /* have one row only */                                 \
+    "ldrh " errors ", [" at "], #2\n\t"                                                            \
     "lsl " errors ", #16\n\t"                                                                      \
-    "b 11f\n"                                                                                      \
+    "bcs 11f\n\t"                                                                                  \
+    "add " rows ", #0x20000\n\t"                                                                   \
+    "b 13f\n"                                                                                      \
+    "14:\n\t"                                                                                      \
+    "bcs 10f\n\t"                                                                                  \
+    "add " rows ", #0x20000\n\t"                                                                   \
+    "b 12f\n"                                                                                      \
     "10:\n\t"                                                                                      \
     "ldr " errors ", [" at "], #4\n\t" row("b")                                                    \
     "11:\n\t" row("t")                                                                             \
-    "subs " rows ", #0x20000\n\t"                                                                  \
+    "12:\n\t"                                                                                      \
+    "ldr " errors ", [" at "], #4\n\t" row("b")                                                    \
+    "13:\n\t" row("t")                                                                             \
+    "subs " rows ", #0x40000\n\t"                                                                  \
     "bge 10b\n\t"
 
 /* The same for entries of a list: an error in the upper half, and in the lower one how far its row
@@ -4609,33 +4618,37 @@ FXP_LEARN(fxp_learn16_nearest_any, int16_t, fxp_update16, fxp_nearest());
         FXP_UPDATE_2("r6", "r11") "stmia.w r0!, {r3, r4, r5, r6}\n\t"
 #define FXP_EIGHT_BYTES 76 /* of the code of FXP_UPDATE_8: instructions of four bytes each */
 #define FXP_LEARN_ROWS(dither)                                                                     \
-    __asm__ volatile("mov r12, r1\n\t"                                                             \
-                     "mov lr, r2\n\t"                                                              \
-                     "push {r3, r4, r5, r6, r8, r9, r10, r11, r12, lr}\n"                          \
+    __asm__ volatile("mov lr, r2\n\t"                                                              \
+                     "adr.w r12, 3f\n\t"                                                           \
+                     "lsls r2, r11, #31\n\t"                                                       \
+                     "bne 1f\n\t"                                                                  \
+                     "adr.w r12, 2f\n\t"                                                           \
+                     "add r12, r12, r10\n"                                                         \
                      "1:\n\t"                                                                      \
-                     "ldm sp, {r3, r4, r5, r6, r8, r9, r10, r11, r12, lr}\n\t"                     \
+                     "push {r1, r3, r4, r5, r6, r8, r9, r11, r12, lr}\n"                           \
+                     "1:\n\t"                                                                      \
+                     "ldm sp, {r1, r3, r4, r5, r6, r8, r9, r11, r12, lr}\n\t"                      \
                      "subs r4, r4, #1\n\t"                                                         \
                      "blt 9f\n\t"                                                                  \
-                     "ldrsh r1, [r3], #2\n\t"                                                      \
-                     "cmp r1, #0\n\t"                                                              \
+                     "ldrsh r2, [r3], #2\n\t"                                                      \
+                     "cmp r2, #0\n\t"                                                              \
                      "beq 7f\n\t" FXP_DRAW("r5")                                                   \
-                     "muls r1, r6, r1\n\t"                                                         \
-                     "lsr r2, r5, r9\n\t"                                                          \
-                     "add r1, r1, r2\n\t"                                                          \
-                     "asrs r1, r1, r8\n\t"                                                         \
+                     "muls r2, r6, r2\n\t"                                                         \
+                     "lsr r10, r5, r9\n\t"                                                         \
+                     "add r2, r2, r10\n\t"                                                         \
+                     "asrs r2, r2, r8\n\t"                                                         \
                      "beq 7f\n\t"                                                                  \
-                     "ssat r1, #16, r1\n\t" dither                                                 \
-                     "stm sp, {r3, r4, r5}\n\t"                                                    \
-                     "pkhbt r2, r1, r11\n\t"                                                       \
-                     "mov r1, r10\n\t"                                                             \
-                     "lsls r11, r11, #31\n\t"                                                      \
-                     "bne 3f\n\t"                                                                  \
-                     "add pc, r12\n\t"                                                             \
-                     "nop\n"                                                                       \
+                     "ssat r2, #16, r2\n\t" dither                                                 \
+                     "strd r3, r4, [sp, #4]\n\t"                                                   \
+                     "str r5, [sp, #12]\n\t"                                                       \
+                     "pkhbt r2, r2, r11\n\t"                                                       \
+                     "mov pc, r12\n"                                                               \
                      "2:\n\t" FXP_UPDATE_8 FXP_UPDATE_8 FXP_UPDATE_8 FXP_UPDATE_8                  \
                      "subs r2, r2, #0x200000\n\t"                                                  \
                      "bge 2b\n\t"                                                                  \
-                     "adds r2, r2, #0x200000\n"                                                    \
+                     "adds r2, r2, #0x1E0000\n\t"                                                  \
+                     "bge 4f\n\t"                                                                  \
+                     "b 5f\n"                                                                      \
                      "3:\n\t" /* pairs at any address */                                           \
                      "subs r2, r2, #0x20000\n\t"                                                   \
                      "blt 5f\n"                                                                    \
@@ -4656,7 +4669,8 @@ FXP_LEARN(fxp_learn16_nearest_any, int16_t, fxp_update16, fxp_nearest());
                      "strh r3, [r0], #2\n\t"                                                       \
                      "b 1b\n"                                                                      \
                      "7:\n\t" /* nothing changes */                                                \
-                     "stm sp, {r3, r4, r5}\n\t"                                                    \
+                     "strd r3, r4, [sp, #4]\n\t"                                                   \
+                     "str r5, [sp, #12]\n\t"                                                       \
                      "add r0, r0, lr\n\t"                                                          \
                      "b 1b\n"                                                                      \
                      "9:\n\t"                                                                      \
@@ -4841,7 +4855,7 @@ static FXP_INLINE void fxp_learn_rows16(int16_t *w, const int16_t *x, int n, con
     const int eights = fxp_are_words(w, x) && (n & 1) == 0 ? n >> 3 : 0;
     const int count = eights == 0 ? n : (((eights - 1) >> 2) * 32) + (n & 7);
     register int16_t *r0 __asm__("r0") = w;
-    register int r1 __asm__("r1") = FXP_EIGHT_BYTES * (-eights & 3);
+    register const int16_t *r1 __asm__("r1") = x;
     register int r2 __asm__("r2") = 2 * n;
     register const int16_t *r3 __asm__("r3") = dy;
     register int r4 __asm__("r4") = rows;
@@ -4849,7 +4863,7 @@ static FXP_INLINE void fxp_learn_rows16(int16_t *w, const int16_t *x, int n, con
     register int r6 __asm__("r6") = -(int)rate.m;
     register int r8 __asm__("r8") = k;
     register int r9 __asm__("r9") = 32 - k;
-    register const int16_t *r10 __asm__("r10") = x;
+    register int r10 __asm__("r10") = FXP_EIGHT_BYTES * (-eights & 3);
     register uint32_t r11 __asm__("r11") = ((uint32_t)count << 16) | (eights == 0 ? 1 : 0);
     if (is_nearest) {
         FXP_LEARN_ROWS("mov lr, #0x8000\n\t");
@@ -5102,12 +5116,24 @@ FXP_UPDATE_BIASES(16, "vldrh.s32 q0, [%[dy]], #8\n\t");
 FXP_UPDATE_BIASES(8, "vldrb.s32 q0, [%[dy]], #4\n\t");
 /* clang-format on */
 #else
+#if FXP_DSP
+#define FXP_TWO_BIASES16                                                                           \
+    for (; n >= 2; n -= 2, b += 2, dy += 2) {                                                      \
+        const int16x2_t pair = fxp_pair(dy);                                                       \
+        b[0] = fxp_add32(b[0], __smlabb(pair, -(int32_t)m, half) >> shift);                        \
+        b[1] = fxp_add32(b[1], __smlatb(pair, -(int32_t)m, half) >> shift);                        \
+    }
+#else
+#define FXP_TWO_BIASES16
+#endif
+#define FXP_TWO_BIASES8
 #define FXP_UPDATE_BIASES(bits)                                                                    \
     static FXP_LAYER void fxp_update_biases##bits(int32_t *b, const int##bits##_t *dy, int n,      \
                                                   uint8_t m, int shift)                            \
     {                                                                                              \
         if (FXP_ADDS_HALF(shift)) {                                                                \
             const int32_t half = (int32_t)1 << (shift - 1);                                        \
+            FXP_TWO_BIASES##bits                                                                   \
             for (; n > 0; n--, b++) {                                                              \
                 *b = fxp_add32(*b, (half - fxp_times16(*dy++, m)) >> shift);                       \
             }                                                                                      \
@@ -5119,6 +5145,8 @@ FXP_UPDATE_BIASES(8, "vldrb.s32 q0, [%[dy]], #4\n\t");
     FXP_ASSERT(fxp_update_biases##bits##_is_a_function, 1)
 FXP_UPDATE_BIASES(16);
 FXP_UPDATE_BIASES(8);
+#undef FXP_TWO_BIASES16
+#undef FXP_TWO_BIASES8
 #endif
 #undef FXP_UPDATE_BIASES
 
