@@ -589,7 +589,7 @@ class _StepView:
         return [f.op.settles[f.kernel] for f in last if f.kernel in f.op.settles]
 
     def stores_rows(self, *bits: int) -> bool:
-        """Rows of products of numbers so wide are summed and stored by one kernel of the runtime."""
+        """Rows of products of numbers so wide are summed and stored by one kernel."""
         is_long = self.acc_type == self.sums_type == "int64_t"
         is_stored = len(self.settles) == len(self.finishes) and self.bits == 16
         return is_long and is_stored and {*bits} == {16}

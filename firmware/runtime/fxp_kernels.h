@@ -3249,7 +3249,7 @@ static FXP_OUTLINE void fxp_stored_rows16_many(fxp_store *store, const fxp_layer
         fxp_stored_rows16_any(store, layer, w, x, n, how, out, out);
         return;
     }
-    /* Without biases, as many words of w are, times 0. What ends the rows lies where r7 becomes 0. */
+    /* Without biases, as many words of w are, times 0. r7 counts up to 0. */
     const int32_t *const b = layer->b == NULL ? (const int32_t *)(const void *)w : layer->b;
     const int count = is_at_words ? fxp_row_count(n) : n;
     const int entry = is_at_words ? fxp_row_entry(n) : -1;
@@ -5122,18 +5122,19 @@ FXP_UPDATE_BIASES(8, "vldrb.s32 q0, [%[dy]], #4\n\t");
         const int16x2_t pair = fxp_pair(dy);                                                       \
         b[0] = fxp_add32(b[0], __smlabb(pair, -(int32_t)m, half) >> shift);                        \
         b[1] = fxp_add32(b[1], __smlatb(pair, -(int32_t)m, half) >> shift);                        \
-    }
+    }                                                                                              \
+    (void)0
 #else
-#define FXP_TWO_BIASES16
+#define FXP_TWO_BIASES16 (void)0
 #endif
-#define FXP_TWO_BIASES8
+#define FXP_TWO_BIASES8 (void)0
 #define FXP_UPDATE_BIASES(bits)                                                                    \
     static FXP_LAYER void fxp_update_biases##bits(int32_t *b, const int##bits##_t *dy, int n,      \
                                                   uint8_t m, int shift)                            \
     {                                                                                              \
         if (FXP_ADDS_HALF(shift)) {                                                                \
             const int32_t half = (int32_t)1 << (shift - 1);                                        \
-            FXP_TWO_BIASES##bits                                                                   \
+            FXP_TWO_BIASES##bits;                                                                  \
             for (; n > 0; n--, b++) {                                                              \
                 *b = fxp_add32(*b, (half - fxp_times16(*dy++, m)) >> shift);                       \
             }                                                                                      \

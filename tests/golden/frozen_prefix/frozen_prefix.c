@@ -42,7 +42,7 @@ static FXP_STEP fxp_scale step_loss(const int16_t x[3], const int16_t t[3], int3
     for (int i = 0; i < 3; i++) {
         const int64_t difference = (int32_t)x[i] * 4 - t[i];
         const uint64_t part = (uint64_t)(difference * difference);
-        total = total + part > (uint64_t)1 << 62 ? (uint64_t)1 << 62 : total + part;
+        total += part;
     }
     *loss = fxp_sat32(fxp_rescale((int64_t)total, 10));
     const int f0 = 14;
