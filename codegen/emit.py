@@ -611,10 +611,8 @@ class _StepView:
     @property
     def masks_columns(self) -> bool:
         """Columns of weights are summed and stored at once, where they are not masked."""
-        is_long = self.acc_type == self.sums_type == "int64_t"
-        is_masked = len(self.finishes) == 1 and self.settles == ["masked"]
-        are_wide = {self.bits, self.bits_of["w"], self.bits_of["dy"]} == {16}
-        return is_long and is_masked and are_wide and not self._memory("w")
+        is_stored = self.stores_rows(self.bits_of["w"], self.bits_of["dy"])
+        return is_stored and self.settles == ["masked"]
 
     @property
     def lists_errors(self) -> bool:

@@ -1568,15 +1568,35 @@ static inline uint64_t fxp_exponent(int64_t distance, int f)
     return (uint64_t)fxp_rescale((int64_t)product, f + 4);
 }
 
+/* The same in a function of its own. */
+static FXP_OUTLINE uint64_t fxp_exponent_apart(uint32_t distance, int f)
+{
+    return fxp_exponent(distance, f);
+}
+
+/* The same as 32 bits, at the most; distance < 2^17. */
+static inline uint32_t fxp_exponent32(uint32_t distance, int f)
+{
+    const int up = 27 - f;
+    if (up < 0) {
+        return (uint32_t)fxp_exponent_apart(distance, f);
+    }
+    if (distance > (up > 31 ? 0 : UINT32_MAX >> up)) {
+        return UINT32_MAX;
+    }
+    const uint64_t product = fxp_product32(distance << (up & 31), 3098164010u);
+    return (uint32_t)((product + ((uint64_t)1 << 31)) >> 32);
+}
+
 /* 2^-(t * 2^-26) with `fraction` fraction bits: a table of 2^(31 - i / 32) for 5 bits of t, a cubic
  * below them. */
-static inline uint32_t fxp_exp2(const FXP_FLASH uint32_t table[32], uint64_t t, int fraction)
+static inline uint32_t fxp_exp2(const FXP_FLASH uint32_t table[32], uint32_t t, int fraction)
 {
-    const uint32_t z = (uint32_t)(fxp_product32((uint32_t)t & 0x1FFFFF, 2977044472u) >> 26);
+    const uint32_t z = (uint32_t)(fxp_product32(t & 0x1FFFFF, 2977044472u) >> 26);
     const uint32_t z2 = (uint32_t)(fxp_product32(z, z) >> 32); /* z < 2^27 */
     const uint32_t z3 = (uint32_t)(fxp_product32(z2, z) >> 32);
     const uint32_t lost = z - (z2 >> 1) + ((z3 * 43691u) >> 18); /* of 2^32 */
-    const uint64_t shift = 30u - (unsigned)fraction + (t >> 26);
+    const uint32_t shift = 30u - (unsigned)fraction + (t >> 26);
     if (shift > 30) {
         return 0;
     }
@@ -1594,7 +1614,8 @@ static inline int64_t fxp_elu(const FXP_FLASH uint32_t table[32], int64_t v, int
         return fxp_rescale(v, f - out_f);
     }
     const uint64_t distance = fxp_exponent(-fxp_narrow(v, f - 26, 32), 26);
-    const int64_t power = fxp_exp2(table, distance, 30);
+    const uint32_t near = distance > UINT32_MAX ? UINT32_MAX : (uint32_t)distance;
+    const int64_t power = fxp_exp2(table, near, 30);
     return fxp_rescale(alpha * (power - ((int64_t)1 << 30)), 45 - out_f);
 }
 

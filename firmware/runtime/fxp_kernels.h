@@ -3067,7 +3067,8 @@ static inline uint32_t fxp_powers(const FXP_FLASH uint32_t table[32], const int1
     }
 #endif
     for (int i = 0; i < n; i++) {
-        const uint32_t power = fxp_exp2(table, fxp_exponent((int32_t)largest - x[i], f), fraction);
+        const uint32_t distance = (uint32_t)((int32_t)largest - x[i]);
+        const uint32_t power = fxp_exp2(table, fxp_exponent32(distance, f), fraction);
         memcpy(&powers[4 * i], &power, 4);
         total += power;
     }
@@ -3183,9 +3184,12 @@ typedef struct {
 static inline fxp_layer fxp_layer_of(const int32_t *b, int f, int rows)
 {
     const int up = f - FXP_BIAS_FRACTION;
-    const int32_t longer = (int32_t)1 << (up & 31);
-    const int32_t shorter = up < -31 ? 0 : INT32_MIN >> (-1 - up);
-    const fxp_layer layer = {b, f, rows, b == NULL ? 0 : (up < 0 ? shorter : longer)};
+    fxp_layer layer = {b, f, rows, 0};
+    if (b != NULL && up >= 0) {
+        layer.factor = (int32_t)1 << up;
+    } else if (b != NULL && up >= -31) {
+        layer.factor = INT32_MIN >> (-1 - up);
+    }
     return layer;
 }
 
@@ -3198,8 +3202,11 @@ static FXP_OUTLINE void fxp_stored_rows16_any(fxp_store *store, const fxp_layer 
     for (int j = 0; j < layer->rows; j++, w += n) {
         int32_t q = 0;
         if (how != FXP_AS_MASKED || y[j] > 0) {
-            const int64_t bias = layer->b == NULL ? 0 : fxp_bias(layer->b[j], layer->f);
-            const int64_t sum = fxp_dot16(w, x, n) + bias;
+            int64_t sum = layer->b == NULL ? 0 : (int64_t)layer->b[j] * layer->factor;
+            sum = layer->factor < 0 ? (((int64_t)1 << 31) - sum) >> 32 : sum;
+            for (int i = 0; i < n; i++) {
+                sum += (int32_t)w[i] * x[i];
+            }
             if (how != FXP_AS_POSITIVE || sum > 0) {
                 q = fxp_settle16_any(store, sum);
                 q = q == 0 && how == FXP_AS_POSITIVE ? 1 : q;
@@ -3507,15 +3514,15 @@ static FXP_INLINE void fxp_stored_rows16(fxp_store *store, const fxp_layer *laye
         fxp_rows16(w, x, n, b, layer->f, rows, sums);
         if (how == FXP_AS_MASKED) {
             fxp_settle_masked16(store, sums, rows, out, y);
-            y += most;
+            y += rows;
         } else if (how == FXP_AS_POSITIVE) {
             fxp_settle_positive16(store, sums, rows, out);
         } else {
             fxp_settle_sums16(store, sums, rows, out);
         }
-        w += most * n;
-        out += most;
-        b = b == NULL ? NULL : b + most;
+        w += rows * n;
+        out += rows;
+        b = b == NULL ? NULL : b + rows;
     }
 #endif
 }
