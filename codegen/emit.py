@@ -63,13 +63,24 @@ class Options:
 def emit(spec: Spec, plan: Plan, state: State, options: Options) -> dict[str, str]:
     """The files of the network; the same plan and state give the same bytes."""
     n = _NetworkView(spec, plan, state, options)
-    runtime = {name: (paths.RUNTIME / name).read_text(encoding="utf-8") for name in RUNTIME_HEADERS}
+    runtime = {name: runtime_header(name) for name in RUNTIME_HEADERS}
     return {
         f"{n.name}.h": _render("network.h.j2", n),
         f"{n.name}.c": _render("network.c.j2", n),
         f"{n.name}_init.c": _render("network_init.c.j2", n),
         **runtime,
     }
+
+
+def runtime_header(name: str) -> str:
+    """The text of a header of the runtime, in one piece with the parts that it includes."""
+    text = (paths.RUNTIME / name).read_text(encoding="utf-8")
+    return re.sub(
+        r'^#include "(\w+/\w+\.h)"\n',
+        lambda part: (paths.RUNTIME / part[1]).read_text(encoding="utf-8"),
+        text,
+        flags=re.MULTILINE,
+    )
 
 
 def declared(training: TrainingGraph) -> Iterator[str]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from given import core_case
 
-from codegen import paths
+from codegen.emit import RUNTIME_HEADERS, runtime_header
 from codegen.firmware import Toolchain
 from codegen.fixedpoint import (
     BIAS_FRACTION,
@@ -335,10 +335,7 @@ def harness() -> dict[str, str]:
             else dict.fromkeys(("mask", "mask_few"), "")
         )
         text += _SETTLE.format(how=how, of="_of32" if bits == 32 else "", **facts, **masks)
-    headers = {
-        name: (paths.RUNTIME / name).read_text(encoding="utf-8")
-        for name in ("fxp.h", "fxp_kernels.h")
-    }
+    headers = {name: runtime_header(name) for name in RUNTIME_HEADERS}
     return {**headers, "kernels.c": text + _OTHERS}
 
 

@@ -1,0 +1,673 @@
+/* ---- rows whose sums are stored at once ------------------------------------------------------ */
+
+/* How sums are stored: as fxp_settle_sums, fxp_settle_positive or fxp_settle_masked does. */
+#define FXP_AS_SUMS 0
+#define FXP_AS_POSITIVE 1
+#define FXP_AS_MASKED 2
+
+/* Biases of rows, which get f fraction bits, or NULL, and how many rows there are; a bias times
+ * `factor` has those bits, or 32 more and the wrong sign where it is shortened. */
+typedef struct {
+    const int32_t *b;
+    int f;
+    int rows;
+    int32_t factor;
+} fxp_layer;
+
+static inline fxp_layer fxp_layer_of(const int32_t *b, int f, int rows)
+{
+    const int up = f - FXP_BIAS_FRACTION;
+    fxp_layer layer = {b, f, rows, 0};
+    if (b != NULL && up >= 0) {
+        layer.factor = (int32_t)1 << up;
+    } else if (b != NULL && up >= -31) {
+        layer.factor = INT32_MIN >> (-1 - up);
+    }
+    return layer;
+}
+
+#if FXP_DSP && !FXP_MVE
+/* Such rows by a store whose shift is not usual. */
+static FXP_OUTLINE void fxp_stored_rows16_any(fxp_store *store, const fxp_layer *layer,
+                                              const int16_t *w, const int16_t *x, int n, int how,
+                                              int16_t *out, const int16_t *y)
+{
+    for (int j = 0; j < layer->rows; j++, w += n) {
+        int32_t q = 0;
+        if (how != FXP_AS_MASKED || y[j] > 0) {
+            int64_t sum = layer->b == NULL ? 0 : (int64_t)layer->b[j] * layer->factor;
+            sum = layer->factor < 0 ? (((int64_t)1 << 31) - sum) >> 32 : sum;
+            for (int i = 0; i < n; i++) {
+                sum += (int32_t)w[i] * x[i];
+            }
+            if (how != FXP_AS_POSITIVE || sum > 0) {
+                q = fxp_settle16_any(store, sum);
+                q = q == 0 && how == FXP_AS_POSITIVE ? 1 : q;
+            }
+        }
+        out[j] = (int16_t)q;
+    }
+}
+
+/* clang-format off */
+/* From here on a sum in r12 and lr is stored. The bit that the shift loses last is its carry. */
+#define FXP_ROUND_ROW(q, shift, up, t)                                                             \
+    "lsrs " q ", r12, " shift "\n\t"                                                               \
+    "lsl " t ", lr, " up "\n\t"                                                                    \
+    "adcs " q ", " q ", " t "\n\t"
+#define FXP_JOIN_ROW(low, high, t, place)                                                          \
+    "eor " t ", r12, lr, asr #31\n\t"                                                              \
+    "orr " low ", " low ", " t "\n\t"                                                              \
+    "eor " t ", lr, lr, asr #31\n\t"                                                               \
+    "orr " high ", " high ", " t "\n\t"                                                            \
+    "strd " low ", " high ", [sp, " place "]\n\t"
+/* What became 0 and is more becomes 1, where bit 30 of the mode tells that sums are positive. */
+#define FXP_KEEP_ROW(q, mode, t)                                                                   \
+    "lsls " t ", " mode ", #1\n\t"                                                                 \
+    "bpl 5b\n\t"                                                                                   \
+    "orrs " t ", r12, lr\n\t"                                                                      \
+    "it ne\n\t"                                                                                    \
+    "movne " q ", #1\n\t"                                                                          \
+    "b 5b\n"
+/* clang-format on */
+
+/* A shift, which the lower byte of a word has, and in bit 30 whether sums below 0 become 0. */
+static FXP_INLINE uint32_t fxp_mode_of(const fxp_store *store, int how)
+{
+    return (uint32_t)how << 30 | (uint32_t)store->shift;
+}
+
+/* As fxp_stored_rows16 where nothing is masked. */
+static FXP_OUTLINE void fxp_stored_rows16_many(fxp_store *store, const fxp_layer *layer,
+                                               const int16_t *w, const int16_t *x, int n, int how,
+                                               int16_t *out)
+{
+    const int is_even = (((uintptr_t)w | (uintptr_t)x | (uintptr_t)n << 1) & 3u) == 0;
+    const int is_at_words = is_even && n >= 8 && layer->factor >= 0;
+    const int rows = layer->rows;
+    if (store->half == 0 || n < 2) {
+        fxp_stored_rows16_any(store, layer, w, x, n, how, out, out);
+        return;
+    }
+    /* Without biases, as many words of w are, times 0. r7 counts up to 0. */
+    const int32_t *const b = layer->b == NULL ? (const int32_t *)(const void *)w : layer->b;
+    const int count = is_at_words ? fxp_row_count(n) : n;
+    const int entry = is_at_words ? fxp_row_entry(n) : -1;
+    const uint32_t mode = fxp_mode_of(store, how);
+    register const int16_t *r0 __asm__("r0") = w;
+    register const int16_t *r1 __asm__("r1") = x;
+    register int r2 __asm__("r2") = count;
+    register int r3 __asm__("r3") = entry;
+    register const int32_t *r4 __asm__("r4") = b + rows;
+    register int32_t r5 __asm__("r5") = layer->factor;
+    register uint32_t r6 __asm__("r6") = mode;
+    register int16_t *r8 __asm__("r8") = out + rows;
+    register uint32_t r9 __asm__("r9") = (uint32_t)store->peak;
+    register uint32_t r10 __asm__("r10") = (uint32_t)(store->peak >> 32);
+    register int r11 __asm__("r11") = -2 * rows;
+    /* clang-format off */
+    /* The stack has r1 to r10; r3, where the products of a row begin, r7, 32 less the shift. */
+    __asm__ volatile("push {r7}\n\t"
+                     "adr.w r7, 2f\n\t"
+                     "adds r3, r3, r7\n\t"
+                     "cmp r3, r7\n\t"
+                     "bcs 1f\n\t"
+                     "adr.w r3, 7f\n"
+                     "1:\n\t"
+                     "uxtb r7, r6\n\t"
+                     "rsb r7, r7, #32\n\t"
+                     "push {r1, r2, r3, r4, r5, r6, r7, r8, r9, r10}\n\t"
+                     "mov r7, r11\n"
+                     "1:\n\t"
+                     "ldm sp, {r1, r2, r3, r4, r5}\n\t"
+                     "ldr r4, [r4, r7, lsl #1]\n\t"
+                     "smull r12, lr, r4, r5\n\t"
+                     "mov pc, r3\n"
+                     "2:\n\t"
+                     FXP_ROW_AT_WORDS
+                     "add r1, sp, #20\n\t"
+                     "ldm r1, {r2, r3, r4, r5, r8}\n\t"
+                     "tst lr, r2, lsl #1\n\t"
+                     "bmi 6f\n\t"
+                     FXP_JOIN_ROW("r5", "r8", "r10", "#32")
+                     FXP_ROUND_ROW("r10", "r2", "r3", "r11")
+                     "beq 8f\n\t"
+                     "ssat r10, #16, r10\n"
+                     "5:\n\t"
+                     "strh r10, [r4, r7]\n\t"
+                     "adds r7, r7, #2\n\t"
+                     "bne 1b\n\t"
+                     "b 9f\n"
+                     "6:\n\t"
+                     "mov r10, #0\n\t"
+                     "b 5b\n"
+                     "8:\n\t"
+                     FXP_KEEP_ROW("r10", "r2", "r11")
+                     "7:\n\t" /* a row that begins anywhere; its bias may have to be shortened */
+                     "cmp r5, #0\n\t"
+                     "bge 8f\n\t"
+                     "mov r3, #0x80000000\n\t"
+                     "subs r12, r3, r12\n\t"
+                     "sbc r12, r3, lr\n\t"
+                     "add r12, r12, r3\n\t"
+                     "asr lr, r12, #31\n"
+                     "8:\n\t"
+                     FXP_ROW_ANYWHERE
+                     "b 4b\n"
+                     "9:\n\t"
+                     "ldrd r9, r10, [sp, #32]\n\t"
+                     "add sp, sp, #40\n\t"
+                     "pop {r7}"
+                     : "+r"(r0), "+r"(r1), "+r"(r2), "+r"(r3), "+r"(r4), "+r"(r5), "+r"(r6),
+                       "+r"(r8), "+r"(r9), "+r"(r10), "+r"(r11)
+                     :
+                     : "r12", "lr", "cc", "memory");
+    /* clang-format on */
+    store->peak = ((uint64_t)r10 << 32) | r9;
+}
+
+/* The same for an odd n from 3 to 9, as first convolutions of one channel have it: x stays in
+ * registers. */
+static FXP_OUTLINE void fxp_stored_rows16_few(fxp_store *store, const fxp_layer *layer,
+                                              const int16_t *w, const int16_t *x, int n, int how,
+                                              int16_t *out)
+{
+    const uint32_t skipped = (uint32_t)(36 - 4 * n); /* bytes of the products that n has not */
+    const uint32_t mode = fxp_mode_of(store, how) | skipped << 8;
+    const int rows = layer->rows;
+    if (store->half == 0 || layer->factor < 0) {
+        fxp_stored_rows16_any(store, layer, w, x, n, how, out, out);
+        return;
+    }
+    const int32_t *const b = layer->b == NULL ? (const int32_t *)(const void *)w : layer->b;
+    const int32_t first = n > 7 ? fxp_pair(x + n - 9) : 0;
+    const int32_t second = n > 5 ? fxp_pair(x + n - 7) : 0;
+    const int32_t third = n > 3 ? fxp_pair(x + n - 5) : 0;
+    const int32_t fourth = fxp_pair(x + n - 3);
+    register const int16_t *r0 __asm__("r0") = w;
+    register int32_t r1 __asm__("r1") = first;
+    register int32_t r2 __asm__("r2") = second;
+    register int32_t r3 __asm__("r3") = third;
+    register int32_t r4 __asm__("r4") = layer->factor;
+    register int32_t r5 __asm__("r5") = fourth;
+    register int32_t r6 __asm__("r6") = (uint16_t)x[n - 1];
+    register const int32_t *r8 __asm__("r8") = b + rows;
+    register uint32_t r9 __asm__("r9") = mode;
+    register uint32_t r10 __asm__("r10") = (uint32_t)store->peak;
+    register uint32_t r11 __asm__("r11") = (uint32_t)(store->peak >> 32);
+    register int16_t *r12 __asm__("r12") = out + rows;
+    register int index __asm__("lr") = -2 * rows;
+    /* clang-format off */
+    /* The stack has: bytes skipped, r8, r9, 32 less the shift, r10, r11, r12. */
+    __asm__ volatile("push {r7}\n\t"
+                     "uxtb r7, r9\n\t"
+                     "rsb r7, r7, #32\n\t"
+                     "push {r7, r10, r11, r12}\n\t"
+                     "ubfx r7, r9, #8, #8\n\t"
+                     "push {r7, r8, r9}\n\t"
+                     "mov r7, lr\n"
+                     "1:\n\t"
+                     "ldm sp, {r8, r9}\n\t"
+                     "ldr r9, [r9, r7, lsl #1]\n\t"
+                     "smull r12, lr, r9, r4\n\t"
+                     FXP_FEW_PRODUCTS("r8", "r9")
+                     "ldrd r9, r11, [sp, #8]\n\t"
+                     "tst lr, r9, lsl #1\n\t"
+                     "bmi 6f\n\t"
+                     FXP_ROUND_ROW("r10", "r9", "r11", "r11")
+                     "beq 8f\n\t"
+                     "ssat r10, #16, r10\n"
+                     "5:\n\t"
+                     "ldrd r8, r9, [sp, #16]\n\t"
+                     FXP_JOIN_ROW("r8", "r9", "r11", "#16")
+                     "7:\n\t"
+                     "ldr r8, [sp, #24]\n\t"
+                     "strh r10, [r8, r7]\n\t"
+                     "adds r7, r7, #2\n\t"
+                     "bne 1b\n\t"
+                     "b 9f\n"
+                     "6:\n\t"
+                     "mov r10, #0\n\t"
+                     "b 7b\n"
+                     "8:\n\t"
+                     FXP_KEEP_ROW("r10", "r9", "r11")
+                     "9:\n\t"
+                     "ldrd r10, r11, [sp, #16]\n\t"
+                     "add sp, sp, #28\n\t"
+                     "pop {r7}"
+                     : "+r"(r0), "+r"(r8), "+r"(r9), "+r"(r10), "+r"(r11), "+r"(r12), "+r"(index)
+                     : "r"(r1), "r"(r2), "r"(r3), "r"(r4), "r"(r5), "r"(r6)
+                     : "cc", "memory");
+    /* clang-format on */
+    store->peak = ((uint64_t)r11 << 32) | r10;
+}
+
+/* The same where rows are masked: sums of those that are are not computed. There are no biases. */
+static FXP_OUTLINE void fxp_stored_rows16_masked(fxp_store *store, const fxp_layer *layer,
+                                                 const int16_t *w, const int16_t *x, int n,
+                                                 int16_t *out, const int16_t *y)
+{
+    const int rows = layer->rows;
+    if (store->half == 0 || !fxp_are_words(w, x) || (n & 1) != 0 || n < 8) {
+        fxp_stored_rows16_any(store, layer, w, x, n, FXP_AS_MASKED, out, y);
+        return;
+    }
+    const int count = fxp_row_count(n), entry = fxp_row_entry(n);
+    register const int16_t *r0 __asm__("r0") = w;
+    register const int16_t *r1 __asm__("r1") = x;
+    register int r2 __asm__("r2") = count;
+    register int r3 __asm__("r3") = store->shift;
+    register int r4 __asm__("r4") = 32 - store->shift;
+    register int16_t *r5 __asm__("r5") = out + rows;
+    register uint32_t r6 __asm__("r6") = (uint32_t)store->peak;
+    register uint32_t r8 __asm__("r8") = (uint32_t)(store->peak >> 32);
+    register const int16_t *r9 __asm__("r9") = y + rows;
+    register int r10 __asm__("r10") = 2 * n;
+    register int r11 __asm__("r11") = entry;
+    register int r12 __asm__("r12") = -2 * rows;
+    /* clang-format off */
+    /* The stack has r1, r2, where the products of a row begin, then r3 to r10. */
+    __asm__ volatile("push {r7}\n\t"
+                     "push {r3, r4, r5, r6, r8, r9, r10}\n\t"
+                     "adr.w r3, 2f\n\t"
+                     "add r3, r3, r11\n\t"
+                     "push {r1, r2, r3}\n\t"
+                     "mov r7, r12\n"
+                     "1:\n\t"
+                     "ldrd r4, r5, [sp, #32]\n\t"
+                     "ldrsh r3, [r4, r7]\n\t"
+                     "cmp r3, #0\n\t"
+                     "ble 6f\n\t"
+                     "ldm sp, {r1, r2, r3}\n\t"
+                     "mov r12, #0\n\t"
+                     "mov lr, #0\n\t"
+                     "mov pc, r3\n"
+                     "2:\n\t"
+                     FXP_ROW_AT_WORDS
+                     "add r1, sp, #12\n\t"
+                     "ldm r1, {r2, r3, r4, r5, r8}\n\t"
+                     FXP_JOIN_ROW("r5", "r8", "r10", "#24")
+                     FXP_ROUND_ROW("r10", "r2", "r3", "r11")
+                     "ssat r10, #16, r10\n"
+                     "5:\n\t"
+                     "strh r10, [r4, r7]\n\t"
+                     "adds r7, r7, #2\n\t"
+                     "bne 1b\n\t"
+                     "b 9f\n"
+                     "6:\n\t" /* masked */
+                     "ldr r4, [sp, #20]\n\t"
+                     "add r0, r0, r5\n\t"
+                     "mov r10, #0\n\t"
+                     "b 5b\n"
+                     "9:\n\t"
+                     "ldrd r6, r8, [sp, #24]\n\t"
+                     "add sp, sp, #40\n\t"
+                     "pop {r7}"
+                     : "+r"(r0), "+r"(r1), "+r"(r2), "+r"(r3), "+r"(r4), "+r"(r5), "+r"(r6),
+                       "+r"(r8), "+r"(r9), "+r"(r10), "+r"(r11), "+r"(r12)
+                     :
+                     : "lr", "cc", "memory");
+    /* clang-format on */
+    store->peak = ((uint64_t)r8 << 32) | r6;
+}
+#undef FXP_ROUND_ROW
+#undef FXP_JOIN_ROW
+#undef FXP_KEEP_ROW
+#undef FXP_FEW_PRODUCTS
+#undef FXP_FEW_2
+#undef FXP_ROW_BEGIN
+#undef FXP_ROW_END
+#undef FXP_ROW_2
+#undef FXP_ROW_8
+#undef FXP_ROW_8_BYTES
+#undef FXP_ROW_AT_WORDS
+#undef FXP_ROW_ANYWHERE
+#endif
+
+/* As fxp_rows16 for the rows of a layer, which has no biases where y masks, then as `how` tells.
+ * `sums` has room for `most`, which are computed at once. */
+static FXP_INLINE void fxp_stored_rows16(fxp_store *store, const fxp_layer *layer, const int16_t *w,
+                                         const int16_t *x, int n, int how, int16_t *out,
+                                         const int16_t *y, int64_t *sums, int most)
+{
+#if FXP_DSP && !FXP_MVE
+    (void)sums;
+    (void)most;
+    if (how == FXP_AS_MASKED) {
+        fxp_stored_rows16_masked(store, layer, w, x, n, out, y);
+    } else if ((n & 1) != 0 && n > 1 && n < 10) {
+        fxp_stored_rows16_few(store, layer, w, x, n, how, out);
+    } else {
+        fxp_stored_rows16_many(store, layer, w, x, n, how, out);
+    }
+#else
+    const int32_t *b = layer->b;
+    for (int left = layer->rows; left > 0; left -= most) {
+        const int rows = fxp_part(left, most);
+        fxp_rows16(w, x, n, b, layer->f, rows, sums);
+        if (how == FXP_AS_MASKED) {
+            fxp_settle_masked16(store, sums, rows, out, y);
+            y += rows;
+        } else if (how == FXP_AS_POSITIVE) {
+            fxp_settle_positive16(store, sums, rows, out);
+        } else {
+            fxp_settle_sums16(store, sums, rows, out);
+        }
+        w += rows * n;
+        out += rows;
+        b = b == NULL ? NULL : b + rows;
+    }
+#endif
+}
+
+#if FXP_DSP && !FXP_MVE
+/* One sum after the other, whatever the shift. */
+static FXP_OUTLINE void fxp_masked_columns16_any(fxp_store *store, const int16_t *w,
+                                                 const int16_t *e, const fxp_walk *walk,
+                                                 int columns, int16_t *out, const int16_t *y)
+{
+    for (int j = 0; j < columns; j++) {
+        int32_t q = 0;
+        if (y[j] > 0) {
+            int64_t sum = 0;
+            for (int i = 0; i < walk->n; i++) {
+                sum += (int32_t)w[j + i * walk->step] * e[i];
+            }
+            q = fxp_settle16_any(store, sum);
+        }
+        out[j] = (int16_t)q;
+    }
+}
+
+/* Four neighbouring columns of which none is masked are summed together, where rows begin at words;
+ * of others, those that are not masked wait until they are three. All registers are needed. On the
+ * stack lie: at 0 to 20, places in y of those that wait, and room for what is written before it is
+ * known whether it is one; at 24, the end of those; 28, the place in y; 32, where fours end; 36,
+ * where y ends; 40 and 44, how far from y the output and the weights are; 48 and 52, what products
+ * are added from; 56, what a sum is stored with, see FXP_STORE_SUM. Halves of r6 and r7 are 4, the
+ * bytes of a place, or 0 for a column that is masked.
+ *
+ * `fours` adds products to r4 to r11, with weights from r0 on; `threes` to r4 to r9, with weights
+ * also r1 and r2 further on. */
+/* clang-format off */
+#define FXP_MASKED_COLUMNS_OF(begin, end, fours, threes)                                           \
+    const int are_fours = (((uintptr_t)w | 2 * (uintptr_t)walk->step) & 3u) == 0;                  \
+    register const int16_t *r0 __asm__("r0") = y;                                                  \
+    register const int16_t *r1 __asm__("r1") = y + (are_fours ? columns & ~3 : 0);                 \
+    register const int16_t *r2 __asm__("r2") = y + columns;                                        \
+    register uintptr_t r3 __asm__("r3") = (uintptr_t)out - (uintptr_t)y;                           \
+    register uintptr_t r4 __asm__("r4") = (uintptr_t)w - (uintptr_t)y;                             \
+    register uintptr_t r5 __asm__("r5") = begin;                                                   \
+    register uintptr_t r6 __asm__("r6") = end;                                                     \
+    register int r8 __asm__("r8") = store->shift;                                                  \
+    register int r9 __asm__("r9") = 32 - store->shift;                                             \
+    register uint32_t r10 __asm__("r10") = (uint32_t)store->peak;                                  \
+    register uint32_t r11 __asm__("r11") = (uint32_t)(store->peak >> 32);                          \
+    __asm__ volatile("push {r7}\n\t"                                                               \
+                     "push {r0-r6, r8-r11}\n\t"                                                    \
+                     "sub sp, #28\n\t"                                                             \
+                     "mov r1, sp\n\t"                                                              \
+                     "str r1, [sp, #24]\n"                                                         \
+                     "1:\n\t"                                                                      \
+                     "add r0, sp, #24\n\t"                                                         \
+                     "ldm r0, {r1-r5}\n\t"                                                         \
+                     "movs r0, #0\n\t"                                                             \
+                     "mov lr, #0x40004\n\t"                                                        \
+                     "cmp r2, r3\n\t"                                                              \
+                     "bhs 2f\n\t"                                                                  \
+                     "ldr r6, [r2]\n\t"                                                            \
+                     "ldr r7, [r2, #4]\n\t"                                                        \
+                     "ssub16 r6, r0, r6\n\t"                                                       \
+                     "sel r6, r0, lr\n\t"                                                          \
+                     "ssub16 r7, r0, r7\n\t"                                                       \
+                     "sel r7, r0, lr\n\t"                                                          \
+                     "and r8, r6, r7\n\t"                                                          \
+                     "cmp r8, lr\n\t"                                                              \
+                     "beq 5f\n\t"                                                                  \
+                     "add r8, r2, r5\n\t"                                                          \
+                     "str r0, [r8]\n\t"                                                            \
+                     "str r0, [r8, #4]\n\t"                                                        \
+                     FXP_MAY_WAIT("uxtah r1, r1, r6")                                              \
+                     FXP_MAY_WAIT("add r1, r1, r6, lsr #16")                                       \
+                     FXP_MAY_WAIT("uxtah r1, r1, r7")                                              \
+                     FXP_MAY_WAIT("add r1, r1, r7, lsr #16")                                       \
+                     "b 3f\n"                                                                      \
+                     "2:\n\t" /* one column */                                                     \
+                     "cmp r2, r4\n\t"                                                              \
+                     "beq 4f\n\t"                                                                  \
+                     "ldrh r6, [r2]\n\t"                                                           \
+                     "ssub16 r6, r0, r6\n\t"                                                       \
+                     "sel r6, r0, lr\n\t"                                                          \
+                     "strh r0, [r2, r5]\n\t"                                                       \
+                     FXP_MAY_WAIT("uxtah r1, r1, r6")                                              \
+                     "3:\n\t"                                                                      \
+                     "strd r1, r2, [sp, #24]\n\t"                                                  \
+                     "add r0, sp, #12\n\t"                                                         \
+                     "cmp r1, r0\n\t"                                                              \
+                     "blo 1b\n\t"                                                                  \
+                     "b 6f\n"                                                                      \
+                     "4:\n\t" /* those that wait become three: one is taken again */               \
+                     "mov r0, sp\n\t"                                                              \
+                     "cmp r1, r0\n\t"                                                              \
+                     "beq 9f\n\t"                                                                  \
+                     "ldr r3, [r0]\n\t"                                                            \
+                     "strd r3, r3, [r1]\n\t"                                                       \
+                     "adds r0, #12\n\t"                                                            \
+                     "str r0, [sp, #24]\n\t"                                                       \
+                     "b 6f\n"                                                                      \
+                     "5:\n\t" /* four columns */                                                   \
+                     "ldr r0, [sp, #44]\n\t"                                                       \
+                     "add r0, r2\n\t"                                                              \
+                     "adds r2, #8\n\t"                                                             \
+                     "str r2, [sp, #28]\n\t"                                                       \
+                     "ldrd r2, r1, [sp, #48]\n\t" FXP_NO_SUMS                                      \
+                     "mov r10, #0\n\t"                                                             \
+                     "mov r11, #0\n\t" fours                                                       \
+                     "ldr lr, [sp, #28]\n\t"                                                       \
+                     "add r0, sp, #56\n\t"                                                         \
+                     "ldm r0, {r0-r3}\n\t" FXP_STORE_SUM("r10", "r11")                             \
+                     "b 7f\n"                                                                      \
+                     "6:\n\t" /* three columns */                                                  \
+                     "ldm sp, {r0-r2}\n\t"                                                         \
+                     "subs r1, r0\n\t"                                                             \
+                     "subs r2, r0\n\t"                                                             \
+                     "add r3, sp, #44\n\t"                                                         \
+                     "ldm r3, {r3, r10, r11}\n\t"                                                  \
+                     "add r0, r3\n\t" FXP_NO_SUMS threes                                           \
+                     "mov lr, #0\n\t"                                                              \
+                     "add r0, sp, #56\n\t"                                                         \
+                     "ldm r0, {r0-r3}\n"                                                           \
+                     "7:\n\t"                                                                      \
+                     FXP_STORE_SUM("r8", "r9") FXP_STORE_SUM("r6", "r7") FXP_STORE_SUM("r4", "r5") \
+                     "strd r2, r3, [sp, #64]\n\t"                                                  \
+                     "ldr r7, [sp, #40]\n\t"                                                       \
+                     "cmp lr, #0\n\t"                                                              \
+                     "beq 8f\n\t"                                                                  \
+                     "add r7, lr\n\t"                                                              \
+                     "strh r4, [r7, #-8]\n\t"                                                      \
+                     "strh r6, [r7, #-6]\n\t"                                                      \
+                     "strh r8, [r7, #-4]\n\t"                                                      \
+                     "strh r10, [r7, #-2]\n\t"                                                     \
+                     "b 1b\n"                                                                      \
+                     "8:\n\t"                                                                      \
+                     "ldm sp, {r0-r3, r5}\n\t"                                                     \
+                     "strh r4, [r0, r7]\n\t"                                                       \
+                     "strh r6, [r1, r7]\n\t"                                                       \
+                     "strh r8, [r2, r7]\n\t"                                                       \
+                     "strd r3, r5, [sp]\n\t"                                                       \
+                     "ldr r1, [sp, #24]\n\t"                                                       \
+                     "subs r1, #12\n\t"                                                            \
+                     "str r1, [sp, #24]\n\t"                                                       \
+                     "b 1b\n"                                                                      \
+                     "9:\n\t"                                                                      \
+                     "ldrd r10, r11, [sp, #64]\n\t"                                                \
+                     "add sp, #72\n\t"                                                             \
+                     "pop {r7}"                                                                    \
+                     : "+r"(r0), "+r"(r1), "+r"(r2), "+r"(r3), "+r"(r4), "+r"(r5), "+r"(r6),       \
+                       "+r"(r8), "+r"(r9), "+r"(r10), "+r"(r11)                                    \
+                     :                                                                             \
+                     : "r12", "lr", "cc", "memory");                                               \
+    store->peak = ((uint64_t)r11 << 32) | r10
+#define FXP_MAY_WAIT(advance) "str r2, [r1]\n\t" advance "\n\tadds r2, #2\n\t"
+#define FXP_NO_SUMS                                                                                \
+    "movs r4, #0\n\t"                                                                              \
+    "movs r5, #0\n\t"                                                                              \
+    "movs r6, #0\n\t"                                                                              \
+    "movs r7, #0\n\t"                                                                              \
+    "mov r8, #0\n\t"                                                                               \
+    "mov r9, #0\n\t"
+/* A sum is joined to r2 and r3, and rounded to r0 bits less, r1 being 32 less r0; the bit that is
+ * lost last is the carry, which rounds. */
+#define FXP_STORE_SUM(low, high)                                                                   \
+    "eor r12, " low ", " high ", asr #31\n\t"                                                      \
+    "orr r2, r12\n\t"                                                                              \
+    "eor r12, " high ", " high ", asr #31\n\t"                                                     \
+    "orr r3, r12\n\t"                                                                              \
+    "lsrs " low ", r0\n\t"                                                                         \
+    "lsl " high ", r1\n\t"                                                                         \
+    "adc " low ", " high "\n\t"                                                                    \
+    "ssat " low ", #16, " low "\n\t"
+
+/* Products of a row with an error in the lower ("b") or upper ("t") half of a register. The rows
+ * are so far apart as the lower half of r1, or of r11, says; their number less 1 is above. */
+#define FXP_ROW_OF_FOUR(half)                                                                      \
+    "ldrd r12, lr, [r0]\n\t"                                                                       \
+    "smlalb" half " r4, r5, r12, r3\n\t"                                                           \
+    "smlalt" half " r6, r7, r12, r3\n\t"                                                           \
+    "smlalb" half " r8, r9, lr, r3\n\t"                                                            \
+    "smlalt" half " r10, r11, lr, r3\n\t"                                                          \
+    "uxtah r0, r0, r1\n\t"
+#define FXP_ROW_OF_THREE(half)                                                                     \
+    "ldrh r3, [r0]\n\t"                                                                            \
+    "smlalb" half " r4, r5, r3, r12\n\t"                                                           \
+    "ldrh r3, [r0, r1]\n\t"                                                                        \
+    "smlalb" half " r6, r7, r3, r12\n\t"                                                           \
+    "ldrh r3, [r0, r2]\n\t"                                                                        \
+    "smlalb" half " r8, r9, r3, r12\n\t"                                                           \
+    "uxtah r0, r0, r11\n\t"
+#define FXP_ROWS_OF(row, rows, errors, at)                                                         \
+    "lsls " errors ", " rows ", #15\n\t" /* carry: an even number of pairs, one of which may */    \
+    "bmi 14f\n\t"                          /* have one row only */                                 \
+    "ldrh " errors ", [" at "], #2\n\t"                                                            \
+    "lsl " errors ", #16\n\t"                                                                      \
+    "bcs 11f\n\t"                                                                                  \
+    "add " rows ", #0x20000\n\t"                                                                   \
+    "b 13f\n"                                                                                      \
+    "14:\n\t"                                                                                      \
+    "bcs 10f\n\t"                                                                                  \
+    "add " rows ", #0x20000\n\t"                                                                   \
+    "b 12f\n"                                                                                      \
+    "10:\n\t"                                                                                      \
+    "ldr " errors ", [" at "], #4\n\t" row("b")                                                    \
+    "11:\n\t" row("t")                                                                             \
+    "12:\n\t"                                                                                      \
+    "ldr " errors ", [" at "], #4\n\t" row("b")                                                    \
+    "13:\n\t" row("t")                                                                             \
+    "subs " rows ", #0x40000\n\t"                                                                  \
+    "bge 10b\n\t"
+
+/* The same for entries of a list: an error in the upper half, and in the lower one how far its row
+ * is from that of the one before. */
+#define FXP_ENTRY_OF_FOUR(e)                                                                       \
+    "uxtah r0, r0, " e "\n\t"                                                                      \
+    "ldrd r2, r3, [r0]\n\t"                                                                        \
+    "smlalbt r4, r5, r2, " e "\n\t"                                                                \
+    "smlaltt r6, r7, r2, " e "\n\t"                                                                \
+    "smlalbt r8, r9, r3, " e "\n\t"                                                                \
+    "smlaltt r10, r11, r3, " e "\n\t"
+#define FXP_ENTRY_OF_THREE(e)                                                                      \
+    "uxtah r0, r0, " e "\n\t"                                                                      \
+    "ldrh r3, [r0]\n\t"                                                                            \
+    "smlalbt r4, r5, r3, " e "\n\t"                                                                \
+    "ldrh r3, [r0, r1]\n\t"                                                                        \
+    "smlalbt r6, r7, r3, " e "\n\t"                                                                \
+    "ldrh r3, [r0, r2]\n\t"                                                                        \
+    "smlalbt r8, r9, r3, " e "\n\t"
+#define FXP_ENTRIES_OF(list, last, entry, check)                                                   \
+    "sub r3, " last ", " list "\n\t"                                                               \
+    "lsls r3, r3, #28\n\t" /* two more than a multiple of four */                                  \
+    "bmi 12f\n"                                                                                    \
+    "11:\n\t"                                                                                      \
+    "ldm " list "!, {r12, lr}\n\t" entry("r12") entry("lr")                                        \
+    "12:\n\t"                                                                                      \
+    "ldm " list "!, {r12, lr}\n\t" entry("r12") entry("lr") check                                  \
+    "bne 11b\n\t"
+/* clang-format on */
+#define FXP_MASKED_COLUMNS FXP_OUTLINE
+#else
+#define FXP_MASKED_COLUMNS FXP_INLINE
+#endif
+
+/* As fxp_columns16 for one run of n > 0, then fxp_settle_masked16, for any number of columns. */
+static FXP_MASKED_COLUMNS void fxp_masked_columns16(fxp_store *store, const int16_t *w,
+                                                    const int16_t *e, const fxp_walk *walk,
+                                                    int columns, int16_t *out, const int16_t *y)
+{
+#if FXP_DSP && !FXP_MVE
+    if (store->half == 0 || walk->n > INT16_MAX || walk->step > INT16_MAX) {
+        fxp_masked_columns16_any(store, w, e, walk, columns, out, y);
+        return;
+    }
+    const uint32_t rows = (uint32_t)(walk->n - 1) << 16 | (uint32_t)walk->step << 1;
+    FXP_MASKED_COLUMNS_OF((uintptr_t)e, rows, FXP_ROWS_OF(FXP_ROW_OF_FOUR, "r1", "r3", "r2"),
+                          FXP_ROWS_OF(FXP_ROW_OF_THREE, "r11", "r12", "r10"));
+#else
+    int64_t sums[FXP_COLUMNS];
+    for (int first = 0; first < columns; first += FXP_COLUMNS) {
+        const int count = fxp_part(columns - first, FXP_COLUMNS);
+        fxp_clear(sums, count);
+        fxp_columns16(&w[first], e, walk, count, sums);
+        fxp_settle_masked16(store, sums, count, &out[first], &y[first]);
+    }
+#endif
+}
+
+/* The same where many errors may be 0: cores with DSP instructions list the others, of which an
+ * even number is needed. */
+static FXP_MASKED_COLUMNS void fxp_masked_columns16_listed(fxp_store *store, const int16_t *w,
+                                                           const int16_t *e, const fxp_walk *walk,
+                                                           int columns, int16_t *out,
+                                                           const int16_t *y, int32_t *list)
+{
+#if FXP_DSP && !FXP_MVE
+    if (store->half == 0 || walk->step > INT16_MAX) {
+        fxp_masked_columns16_any(store, w, e, walk, columns, out, y);
+        return;
+    }
+    const uint32_t step = (uint32_t)walk->step << 1;
+    const int n = walk->n;
+    int32_t *last = list;
+    uint32_t gap = 0;
+    for (int i = 0; i < n; i++, gap += step) {
+        const uint32_t error = (uint16_t)e[i];
+        if (error != 0 || gap > UINT16_MAX - step) { /* 16 bits hold no longer gap */
+            *last++ = (int32_t)(error << 16 | gap);
+            gap = 0;
+        }
+    }
+    while (last == list || ((last - list) & 1) != 0) {
+        *last++ = 0;
+    }
+    FXP_MASKED_COLUMNS_OF((uintptr_t)last, (uintptr_t)list,
+                          FXP_ENTRIES_OF("r1", "r2", FXP_ENTRY_OF_FOUR,
+                                         "ldr r2, [sp, #48]\n\t"
+                                         "cmp r1, r2\n\t"),
+                          FXP_ENTRIES_OF("r11", "r10", FXP_ENTRY_OF_THREE, "cmp r11, r10\n\t"));
+#else
+    (void)list;
+    fxp_masked_columns16(store, w, e, walk, columns, out, y);
+#endif
+}
+#if FXP_DSP && !FXP_MVE
+#undef FXP_MASKED_COLUMNS_OF
+#undef FXP_MAY_WAIT
+#undef FXP_NO_SUMS
+#undef FXP_STORE_SUM
+#undef FXP_ROW_OF_FOUR
+#undef FXP_ROW_OF_THREE
+#undef FXP_ROWS_OF
+#undef FXP_ENTRY_OF_FOUR
+#undef FXP_ENTRY_OF_THREE
+#undef FXP_ENTRIES_OF
+#endif
+#undef FXP_MASKED_COLUMNS
