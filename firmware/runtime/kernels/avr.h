@@ -141,4 +141,3 @@ static inline void fxp_avr_add(int64_t *sum, int64_t v)
 #undef FXP_AVR_ADD
 }
 #endif
-/* clang-format on */

@@ -1,4 +1,4 @@
-/* ---- rows whose sums are stored at once ------------------------------------------------------ */
+/* ---- sums that are stored at once ------------------------------------------------------------ */
 
 /* How sums are stored: as fxp_settle_sums, fxp_settle_positive or fxp_settle_masked does. */
 #define FXP_AS_SUMS 0
@@ -50,17 +50,17 @@ static FXP_OUTLINE void fxp_stored_rows16_any(fxp_store *store, const fxp_layer 
 }
 
 /* clang-format off */
-/* From here on a sum in r12 and lr is stored. The bit that the shift loses last is its carry. */
-#define FXP_ROUND_ROW(q, shift, up, t)                                                             \
-    "lsrs " q ", r12, " shift "\n\t"                                                               \
-    "lsl " t ", lr, " up "\n\t"                                                                    \
+/* The magnitude of a sum is joined to the peak. */
+#define FXP_JOIN_SUM(low, high, peak_low, peak_high, t)                                            \
+    "eor " t ", " low ", " high ", asr #31\n\t"                                                    \
+    "orr " peak_low ", " peak_low ", " t "\n\t"                                                    \
+    "eor " t ", " high ", " high ", asr #31\n\t"                                                   \
+    "orr " peak_high ", " peak_high ", " t "\n\t"
+/* A sum is rounded; `up` is 32 less the shift. The bit that a shift loses last is its carry. */
+#define FXP_ROUND_SUM(q, low, high, shift, up, t)                                                  \
+    "lsrs " q ", " low ", " shift "\n\t"                                                           \
+    "lsl " t ", " high ", " up "\n\t"                                                              \
     "adcs " q ", " q ", " t "\n\t"
-#define FXP_JOIN_ROW(low, high, t, place)                                                          \
-    "eor " t ", r12, lr, asr #31\n\t"                                                              \
-    "orr " low ", " low ", " t "\n\t"                                                              \
-    "eor " t ", lr, lr, asr #31\n\t"                                                               \
-    "orr " high ", " high ", " t "\n\t"                                                            \
-    "strd " low ", " high ", [sp, " place "]\n\t"
 /* What became 0 and is more becomes 1, where bit 30 of the mode tells that sums are positive. */
 #define FXP_KEEP_ROW(q, mode, t)                                                                   \
     "lsls " t ", " mode ", #1\n\t"                                                                 \
@@ -129,8 +129,9 @@ static FXP_OUTLINE void fxp_stored_rows16_many(fxp_store *store, const fxp_layer
                      "ldm r1, {r2, r3, r4, r5, r8}\n\t"
                      "tst lr, r2, lsl #1\n\t"
                      "bmi 6f\n\t"
-                     FXP_JOIN_ROW("r5", "r8", "r10", "#32")
-                     FXP_ROUND_ROW("r10", "r2", "r3", "r11")
+                     FXP_JOIN_SUM("r12", "lr", "r5", "r8", "r10")
+                     "strd r5, r8, [sp, #32]\n\t"
+                     FXP_ROUND_SUM("r10", "r12", "lr", "r2", "r3", "r11")
                      "beq 8f\n\t"
                      "ssat r10, #16, r10\n"
                      "5:\n\t"
@@ -214,12 +215,13 @@ static FXP_OUTLINE void fxp_stored_rows16_few(fxp_store *store, const fxp_layer 
                      "ldrd r9, r11, [sp, #8]\n\t"
                      "tst lr, r9, lsl #1\n\t"
                      "bmi 6f\n\t"
-                     FXP_ROUND_ROW("r10", "r9", "r11", "r11")
+                     FXP_ROUND_SUM("r10", "r12", "lr", "r9", "r11", "r11")
                      "beq 8f\n\t"
                      "ssat r10, #16, r10\n"
                      "5:\n\t"
                      "ldrd r8, r9, [sp, #16]\n\t"
-                     FXP_JOIN_ROW("r8", "r9", "r11", "#16")
+                     FXP_JOIN_SUM("r12", "lr", "r8", "r9", "r11")
+                     "strd r8, r9, [sp, #16]\n"
                      "7:\n\t"
                      "ldr r8, [sp, #24]\n\t"
                      "strh r10, [r8, r7]\n\t"
@@ -286,8 +288,9 @@ static FXP_OUTLINE void fxp_stored_rows16_masked(fxp_store *store, const fxp_lay
                      FXP_ROW_AT_WORDS
                      "add r1, sp, #12\n\t"
                      "ldm r1, {r2, r3, r4, r5, r8}\n\t"
-                     FXP_JOIN_ROW("r5", "r8", "r10", "#24")
-                     FXP_ROUND_ROW("r10", "r2", "r3", "r11")
+                     FXP_JOIN_SUM("r12", "lr", "r5", "r8", "r10")
+                     "strd r5, r8, [sp, #24]\n\t"
+                     FXP_ROUND_SUM("r10", "r12", "lr", "r2", "r3", "r11")
                      "ssat r10, #16, r10\n"
                      "5:\n\t"
                      "strh r10, [r4, r7]\n\t"
@@ -310,9 +313,8 @@ static FXP_OUTLINE void fxp_stored_rows16_masked(fxp_store *store, const fxp_lay
     /* clang-format on */
     store->peak = ((uint64_t)r8 << 32) | r6;
 }
-#undef FXP_ROUND_ROW
-#undef FXP_JOIN_ROW
 #undef FXP_KEEP_ROW
+/* of rows.h */
 #undef FXP_FEW_PRODUCTS
 #undef FXP_FEW_2
 #undef FXP_ROW_BEGIN
@@ -516,17 +518,10 @@ static FXP_OUTLINE void fxp_masked_columns16_any(fxp_store *store, const int16_t
     "movs r7, #0\n\t"                                                                              \
     "mov r8, #0\n\t"                                                                               \
     "mov r9, #0\n\t"
-/* A sum is joined to r2 and r3, and rounded to r0 bits less, r1 being 32 less r0; the bit that is
- * lost last is the carry, which rounds. */
+/* A sum is joined to r2 and r3, and rounded to r0 bits less; r1 is 32 less r0. */
 #define FXP_STORE_SUM(low, high)                                                                   \
-    "eor r12, " low ", " high ", asr #31\n\t"                                                      \
-    "orr r2, r12\n\t"                                                                              \
-    "eor r12, " high ", " high ", asr #31\n\t"                                                     \
-    "orr r3, r12\n\t"                                                                              \
-    "lsrs " low ", r0\n\t"                                                                         \
-    "lsl " high ", r1\n\t"                                                                         \
-    "adc " low ", " high "\n\t"                                                                    \
-    "ssat " low ", #16, " low "\n\t"
+    FXP_JOIN_SUM(low, high, "r2", "r3", "r12")                                                     \
+    FXP_ROUND_SUM(low, low, high, "r0", "r1", high) "ssat " low ", #16, " low "\n\t"
 
 /* Products of a row with an error in the lower ("b") or upper ("t") half of a register. The rows
  * are so far apart as the lower half of r1, or of r11, says; their number less 1 is above. */
@@ -663,6 +658,8 @@ static FXP_MASKED_COLUMNS void fxp_masked_columns16_listed(fxp_store *store, con
 #undef FXP_MAY_WAIT
 #undef FXP_NO_SUMS
 #undef FXP_STORE_SUM
+#undef FXP_JOIN_SUM
+#undef FXP_ROUND_SUM
 #undef FXP_ROW_OF_FOUR
 #undef FXP_ROW_OF_THREE
 #undef FXP_ROWS_OF
