@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from given import core_case
 
+from codegen import paths
 from codegen.emit import RUNTIME_HEADERS, runtime_header
 from codegen.firmware import Toolchain
 from codegen.fixedpoint import (
@@ -337,6 +338,13 @@ def harness() -> dict[str, str]:
         text += _SETTLE.format(how=how, of="_of32" if bits == 32 else "", **facts, **masks)
     headers = {name: runtime_header(name) for name in RUNTIME_HEADERS}
     return {**headers, "kernels.c": text + _OTHERS}
+
+
+def test_the_header_has_all_its_parts() -> None:
+    text = runtime_header("fxp_kernels.h")
+    assert '#include "kernels' not in text
+    for part in (paths.RUNTIME / "kernels").iterdir():
+        assert part.read_text(encoding="utf-8") in text, part.name
 
 
 @cache
