@@ -353,12 +353,16 @@ static inline void fxp_rows16_in_registers(const int16_t *w, const int16_t *x, i
                                            const int32_t *b, int32_t factor, int64_t *sums,
                                            const int64_t *end)
 {
+    const int32_t first = n > 7 ? fxp_pair(x + n - 9) : 0;
+    const int32_t second = n > 5 ? fxp_pair(x + n - 7) : 0;
+    const int32_t third = n > 3 ? fxp_pair(x + n - 5) : 0;
+    const int32_t fourth = n > 1 ? fxp_pair(x + n - 3) : 0;
     register const int16_t *r0 __asm__("r0") = w;
-    register int32_t r1 __asm__("r1") = n > 7 ? fxp_pair(x + n - 9) : 0;
-    register int32_t r2 __asm__("r2") = n > 5 ? fxp_pair(x + n - 7) : 0;
-    register int32_t r3 __asm__("r3") = n > 3 ? fxp_pair(x + n - 5) : 0;
+    register int32_t r1 __asm__("r1") = first;
+    register int32_t r2 __asm__("r2") = second;
+    register int32_t r3 __asm__("r3") = third;
     register int32_t r4 __asm__("r4") = factor;
-    register int32_t r5 __asm__("r5") = n > 1 ? fxp_pair(x + n - 3) : 0;
+    register int32_t r5 __asm__("r5") = fourth;
     register int32_t r6 __asm__("r6") = (uint16_t)x[n - 1];
     register const int32_t *r8 __asm__("r8") = b;
     register int64_t *r9 __asm__("r9") = sums;

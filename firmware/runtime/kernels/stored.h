@@ -27,7 +27,7 @@ static inline fxp_layer fxp_layer_of(const int32_t *b, int f, int rows)
 }
 
 #if FXP_DSP && !FXP_MVE
-/* Such rows by a store whose shift is not usual. */
+/* Such rows by a store whose shift is not usual, or where the others take no such rows. */
 static FXP_OUTLINE void fxp_stored_rows16_any(fxp_store *store, const fxp_layer *layer,
                                               const int16_t *w, const int16_t *x, int n, int how,
                                               int16_t *out, const int16_t *y)
@@ -37,9 +37,10 @@ static FXP_OUTLINE void fxp_stored_rows16_any(fxp_store *store, const fxp_layer 
         if (how != FXP_AS_MASKED || y[j] > 0) {
             int64_t sum = layer->b == NULL ? 0 : (int64_t)layer->b[j] * layer->factor;
             sum = layer->factor < 0 ? (((int64_t)1 << 31) - sum) >> 32 : sum;
-            for (int i = 0; i < n; i++) {
-                sum += (int32_t)w[i] * x[i];
+            for (int i = n & 1; i < n; i += 2) {
+                sum = __smlald(fxp_pair(&w[i]), fxp_pair(&x[i]), sum);
             }
+            sum += (n & 1) != 0 ? (int32_t)*w * *x : 0;
             if (how != FXP_AS_POSITIVE || sum > 0) {
                 q = fxp_settle16_any(store, sum);
                 q = q == 0 && how == FXP_AS_POSITIVE ? 1 : q;
