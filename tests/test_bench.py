@@ -206,7 +206,7 @@ def test_bench_takes_its_typical_steps_from_data(mcugrad: Any, tmp_path: Path) -
     own = json.loads(mcugrad(*arguments, "--data", str(tmp_path / "d.npz"))[1])["cores"][
         "cortex-m4"
     ]
-    assert own["train_typical"] < plain["train_typical"]
+    assert own["train_typical"] != plain["train_typical"]
     assert own["train"] == plain["train"]
 
 

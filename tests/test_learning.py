@@ -67,7 +67,7 @@ def small(spec: Spec) -> bool:
 
 def test_gradients_of_a_fresh_network(spec: Spec, any_compiler: Compiler) -> None:
     unoptimised = replace(any_compiler, flags=("-std=c99", "-O0"))
-    result = check(spec, count=32 if small(spec) else 2, compiler=unoptimised)
+    result = check(spec, count=12 if small(spec) else 2, compiler=unoptimised)
     weights = [t for t in make_plan(spec).training.trained if t.role == "weight"]
     pinned = any(layer.format for layer in spec.layers)
     fine = spec.mode == "int16" and len(weights) <= 5 and not pinned
