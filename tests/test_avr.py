@@ -279,7 +279,7 @@ def test_weights_that_do_not_learn_are_read_from_flash(
         assert run.link.read_parameters() == device.parameter_bytes
 
 
-@pytest.mark.parametrize("update", ["all", "none", "bias"])
+@pytest.mark.parametrize("update", ["all", "none"])
 def test_no_constant_is_taken_for_ram(network: Path, update: str, tmp_path: Path) -> None:
     """Pointers to flash are another type: the compiler tells where one is taken for the other."""
     board, mode = load_board("arduino_mega"), MODES[PATHS.index(network) % len(MODES)]

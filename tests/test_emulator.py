@@ -84,7 +84,7 @@ def paired() -> Iterator[Any]:
 
 
 def meets(network: str, turn: int, mode: int, core: str) -> bool:
-    """Each mode on one core, which goes round.
+    """The network on one core, which goes round, in one mode.
 
     What is special about the core that takes a process of QEMU are kernels, which have their own
     tests: few networks, each in one mode.
@@ -92,7 +92,7 @@ def meets(network: str, turn: int, mode: int, core: str) -> bool:
     if core == SLOW:
         return network in HELIUM and turn % len(MODES) == 0
     quick = [name for name in NAMES if name != SLOW]
-    return core == quick[(turn + mode) % len(quick)]
+    return core == quick[(turn + mode) % len(quick)] and turn % 2 == 0
 
 
 @pytest.mark.parametrize(("network", "mode", "core"), [*paired()])
@@ -109,18 +109,16 @@ def test_a_core_learns_what_the_host_learns(
 
 
 @pytest.mark.parametrize("core", CORES)
-@pytest.mark.parametrize("name", ["digits", "conv_digits", "gru"])
+@pytest.mark.parametrize("name", ["digits", "conv_digits"])
 def test_gcc_learns_what_zig_learns(name: str, core: str, need: Any) -> None:
     """Both have bodies of kernels in assembly that their own optimisers surround. Each network
-    meets a core in one mode, digits in all.
+    meets a core in one mode.
     """
     need("arm-none-eabi-gcc", "riscv64-unknown-elf-gcc")
-    turn = (len(name) + NAMES.index(core)) % len(MODES)
-    for mode in MODES if name in EVERYWHERE else MODES[turn : turn + 1]:
-        spec = named(name, mode=mode)
-        for board in policies(spec):
-            built = [find_core(core, toolchain, "-Os") for toolchain in ("zig", "gcc")]
-            assert len({learnt(spec, each, board, 20) for each in built}) == 1
+    spec = named(name, mode=MODES[(len(name) + NAMES.index(core)) % len(MODES)])
+    for board in policies(spec):
+        built = [find_core(core, toolchain, "-Os") for toolchain in ("zig", "gcc")]
+        assert len({learnt(spec, each, board, 20) for each in built}) == 1
 
 
 def policies(spec: Spec) -> tuple[Board | None, ...]:
@@ -134,8 +132,9 @@ def variants(compilers: dict[str, Compiler]) -> list[Compiler]:
     return [replace(c, flags=("-std=c99", "-O3")) for c in compilers.values()]
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("name", EVERYWHERE)
+@pytest.mark.parametrize(
+    ("name", "mode"), [(n, m) for n in EVERYWHERE for m in MODES if n == "digits" or m == MODES[0]]
+)
 def test_every_compiler_of_this_machine_learns_the_same(
     name: str, mode: str, c_compilers: dict[str, Compiler]
 ) -> None:
