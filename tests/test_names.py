@@ -45,7 +45,7 @@ TANH = """[[layer]]
 kind = "tanh"
 name = "NAME"
 """
-AT_ONCE = 25  # names that a compiler sees at once
+AT_ONCE = 60  # names that a compiler sees at once
 
 
 def network(names: list[str], optimizer: str) -> Spec:
