@@ -1577,6 +1577,10 @@ static FXP_OUTLINE uint64_t fxp_exponent_apart(uint32_t distance, int f)
 /* The same as 32 bits, at the most; distance < 2^17. */
 static inline uint32_t fxp_exponent32(uint32_t distance, int f)
 {
+#if UINTPTR_MAX > 0xFFFFFFFFu
+    const uint64_t t = fxp_exponent(distance, f);
+    return t > UINT32_MAX ? UINT32_MAX : (uint32_t)t;
+#else
     const int up = 27 - f;
     if (up < 0) {
         return (uint32_t)fxp_exponent_apart(distance, f);
@@ -1586,6 +1590,7 @@ static inline uint32_t fxp_exponent32(uint32_t distance, int f)
     }
     const uint64_t product = fxp_product32(distance << (up & 31), 3098164010u);
     return (uint32_t)((product + ((uint64_t)1 << 31)) >> 32);
+#endif
 }
 
 /* 2^-(t * 2^-26) with `fraction` fraction bits: a table of 2^(31 - i / 32) for 5 bits of t, a cubic
