@@ -21,24 +21,23 @@ SHORT = load_board("microbit")  # rounds complete sums to 32 bits
 # Networks that tests meet in every mode; those that take long to compile in one; others in two.
 THOROUGH = ("conv_digits", "digits", "gru", "pools", "residual", "w4", "xor_gate")
 LONG = ("autoencoder", "ds_cnn", "gru_keywords", "mobilenet_v1", "mobilenet_v2", "resnet8")
-EVERYWHERE = ("xor_gate", "digits", "w4")  # meet every core, compiler and level in each mode
+EVERYWHERE = ("xor_gate", "digits", "w4")  # meet every compiler and level in each mode
 NO_SKIP = os.environ.get("MCUGRAD_NO_SKIP") == "1"  # what is missing is a failure
 
 
-def modes_of(paths: list[Path]) -> list[tuple[Path, str]]:
-    """Networks and the modes that they are met in, which take turns: kernels of layers have tests
-    of their own in all.
+def modes_of(path: Path) -> tuple[str, ...]:
+    """The modes that a network is met in, which take turns: kernels of layers have tests of their
+    own in all.
     """
+    if path.stem in THOROUGH:
+        return MODES
+    if path.stem in LONG:
+        return (MODES[LONG.index(path.stem) % len(MODES)],)
     first, *others = MODES
-    pairs = []
-    for i, path in enumerate(paths):
-        modes: tuple[str, ...] = (first, others[i % len(others)])
-        if path.stem in THOROUGH:
-            modes = MODES
-        elif path.stem in LONG:
-            modes = (MODES[LONG.index(path.stem) % len(MODES)],)
-        pairs += [(path, mode) for mode in modes]
-    return pairs
+    return first, others[PATHS.index(path) % len(others)]
+
+
+SPECS = [(path, mode) for path in PATHS for mode in modes_of(path)]
 
 
 def lacking(what: str) -> NoReturn:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -71,28 +72,23 @@ def test_every_core_has_its_name() -> None:
 
 
 def paired() -> Iterator[Any]:
-    """Network, mode, core: two networks on all cores in each mode, one in its own, the rest as
-    `meets` says.
-    """
-    for path, mode in modes_of(PATHS):
-        turn = PATHS.index(path) + MODES.index(mode)
-        is_small = multiplies(planned(named(path.stem))[0])["total"] <= LARGE
-        is_everywhere = path.stem in EVERYWHERE and (is_small or mode == MODES[0])
-        for core in NAMES:
-            if is_everywhere or meets(path.stem, turn, MODES.index(mode), core):
-                yield core_case(core, path.stem, mode, core)
-
-
-def meets(network: str, turn: int, mode: int, core: str) -> bool:
-    """The network on one core, which goes round, in one mode.
+    """Network, mode, core: two networks on all cores in each mode, one in its own, each of the rest
+    on one core, which goes round, in one of its modes.
 
     What is special about the core that takes a process of QEMU are kernels, which have their own
-    tests: few networks, each in one mode.
+    tests: few networks besides.
     """
-    if core == SLOW:
-        return network in HELIUM and turn % len(MODES) == 0
     quick = [name for name in NAMES if name != SLOW]
-    return core == quick[(turn + mode) % len(quick)] and turn % 2 == 0
+    for turn, path in enumerate(PATHS):
+        modes = modes_of(path)
+        if path.stem in EVERYWHERE:
+            is_small = multiplies(planned(named(path.stem))[0])["total"] <= LARGE
+            for mode, core in product(modes if is_small else modes[:1], NAMES):
+                yield core_case(core, path.stem, mode, core)
+            continue
+        cores = [quick[turn % len(quick)], *([SLOW] if path.stem in HELIUM else [])]
+        for core in cores:
+            yield core_case(core, path.stem, modes[turn // len(quick) % len(modes)], core)
 
 
 @pytest.mark.parametrize(("network", "mode", "core"), [*paired()])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from given import LONG, PATHS, SHORT, THOROUGH, modes_of, named
+from given import LONG, SHORT, SPECS, THOROUGH, named
 from sklearn.datasets import load_digits
 
 from codegen.board import Board
@@ -68,11 +68,7 @@ def small(spec: Spec) -> bool:
 
 @pytest.mark.parametrize(
     ("network", "mode"),
-    [
-        (path, mode)
-        for path, mode in modes_of(PATHS)
-        if path.stem in (*THOROUGH, *LONG) or mode == MODES[0]
-    ],
+    [(path, mode) for path, mode in SPECS if path.stem in (*THOROUGH, *LONG) or mode == MODES[0]],
     ids=lambda value: value if isinstance(value, str) else value.stem,
 )
 def test_gradients_of_a_fresh_network(network: Path, mode: str, any_compiler: Compiler) -> None:
