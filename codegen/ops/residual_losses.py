@@ -22,6 +22,11 @@ class ResidualLoss(LossOp):
     score_name: ClassVar[str] = "r2"
     may_be_short: ClassVar[bool] = True
 
+    @staticmethod
+    def difference_bits(f: int) -> int:
+        """Bits that bound |o - t|, when the scores have f fraction bits."""
+        return 15 + TARGET_FRACTION - f + 1
+
     def score(self, scores: Floats, targets: Any) -> float:
         """The share of the targets' variance that the scores explain; of none all or nothing."""
         spread = float(np.sum((targets - targets.mean(axis=0)) ** 2))

@@ -19,7 +19,7 @@ class SquaredError(ResidualLoss):
         return TARGET_FRACTION - 1
 
     def error_bits(self, f: int) -> int:
-        return 15 + TARGET_FRACTION - f + 1
+        return self.difference_bits(f)
 
     def loss(self, x: Floats, t: Floats) -> tuple[float, Floats]:
         return float(np.sum((x - t) ** 2)), 2 * (x - t)

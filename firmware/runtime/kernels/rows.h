@@ -178,6 +178,12 @@ static FXP_INLINE void fxp_shorten_raw(const fxp_raw *raw, int count, const int3
 #define FXP_FEW_2(t, x) "ldr " t ", [r0], #4\n\tsmlald r12, lr, " t ", " x "\n\t"
 /* clang-format on */
 
+/* Whether all rows of n begin at words and have eight products. */
+static FXP_INLINE int fxp_are_rows_at_words(const int16_t *w, const int16_t *x, int n)
+{
+    return (((uintptr_t)w | (uintptr_t)x | (uintptr_t)n << 1) & 3u) == 0 && n >= 8;
+}
+
 /* What r2 and r5 begin with. */
 static FXP_INLINE int fxp_row_count(int n)
 {
@@ -431,6 +437,7 @@ static FXP_OUTLINE void fxp_rows16(const int16_t *w, const int16_t *x, int n, co
         fxp_rows16_in_registers(w, x, n, first, factor, sums, sums + rows);
         return;
     }
+    const int is_at_words = fxp_are_rows_at_words(w, x, n);
     /* What a row begins with lies on the stack. */
     register const int16_t *r0 __asm__("r0") = w;
     register const int16_t *r1 __asm__("r1") = x;
@@ -440,15 +447,13 @@ static FXP_OUTLINE void fxp_rows16(const int16_t *w, const int16_t *x, int n, co
     register int r5 __asm__("r5") = fxp_row_entry(n);
     register int64_t *r6 __asm__("r6") = sums + rows;
     register int64_t *r8 __asm__("r8") = sums;
-    /* 0 where rows begin at words and have eight products */
-    const int beside_words = (int)(((uintptr_t)w | (uintptr_t)x | (uintptr_t)n << 1) & 3u);
-    register int r9 __asm__("r9") = beside_words | (n - 8) >> 31;
+    register int r9 __asm__("r9") = is_at_words;
     register int r10 __asm__("r10") = n;
     /* clang-format off */
     __asm__ volatile("push {r1, r2, r3, r4, r5, r6, r7}\n\t"
                      "mov r7, r8\n\t"
                      "cmp r9, #0\n\t"
-                     "bne 5f\n"
+                     "beq 5f\n"
                      "1:\n\t" FXP_ROW_BEGIN "add pc, r5\n\tnop\n" FXP_ROW_AT_WORDS FXP_ROW_END
                      "bne 1b\n\t"
                      "b 9f\n"

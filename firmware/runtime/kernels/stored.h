@@ -78,20 +78,25 @@ static FXP_INLINE uint32_t fxp_mode_of(const fxp_store *store, int how)
     return (uint32_t)how << 30 | (uint32_t)store->shift;
 }
 
+/* Biases, or without any what lies in w, which is as many words at least; its factor is 0. */
+static FXP_INLINE const int32_t *fxp_biases_of(const fxp_layer *layer, const int16_t *w)
+{
+    return layer->b == NULL ? (const int32_t *)(const void *)w : layer->b;
+}
+
 /* As fxp_stored_rows16 where nothing is masked. */
 static FXP_OUTLINE void fxp_stored_rows16_many(fxp_store *store, const fxp_layer *layer,
                                                const int16_t *w, const int16_t *x, int n, int how,
                                                int16_t *out)
 {
-    const int is_even = (((uintptr_t)w | (uintptr_t)x | (uintptr_t)n << 1) & 3u) == 0;
-    const int is_at_words = is_even && n >= 8 && layer->factor >= 0;
+    const int is_at_words = fxp_are_rows_at_words(w, x, n) && layer->factor >= 0;
     const int rows = layer->rows;
     if (store->half == 0 || n < 2) {
         fxp_stored_rows16_any(store, layer, w, x, n, how, out, out);
         return;
     }
-    /* Without biases, as many words of w are, times 0. r7 counts up to 0. */
-    const int32_t *const b = layer->b == NULL ? (const int32_t *)(const void *)w : layer->b;
+    /* r7 counts up to 0. */
+    const int32_t *const b = fxp_biases_of(layer, w);
     const int count = is_at_words ? fxp_row_count(n) : n;
     const int entry = is_at_words ? fxp_row_entry(n) : -1;
     const uint32_t mode = fxp_mode_of(store, how);
@@ -181,7 +186,7 @@ static FXP_OUTLINE void fxp_stored_rows16_few(fxp_store *store, const fxp_layer 
         fxp_stored_rows16_any(store, layer, w, x, n, how, out, out);
         return;
     }
-    const int32_t *const b = layer->b == NULL ? (const int32_t *)(const void *)w : layer->b;
+    const int32_t *const b = fxp_biases_of(layer, w);
     const int32_t first = n > 7 ? fxp_pair(x + n - 9) : 0;
     const int32_t second = n > 5 ? fxp_pair(x + n - 7) : 0;
     const int32_t third = n > 3 ? fxp_pair(x + n - 5) : 0;
@@ -251,7 +256,7 @@ static FXP_OUTLINE void fxp_stored_rows16_masked(fxp_store *store, const fxp_lay
                                                  int16_t *out, const int16_t *y)
 {
     const int rows = layer->rows;
-    if (store->half == 0 || !fxp_are_words(w, x) || (n & 1) != 0 || n < 8) {
+    if (store->half == 0 || !fxp_are_rows_at_words(w, x, n)) {
         fxp_stored_rows16_any(store, layer, w, x, n, FXP_AS_MASKED, out, y);
         return;
     }
