@@ -200,7 +200,7 @@ def test_names_of_functions_are_whole_beside_many_cores() -> None:
 
 
 def test_bench_takes_its_typical_steps_from_data(mcugrad: Any, tmp_path: Path) -> None:
-    np.savez(tmp_path / "d.npz", x=np.zeros((20, 64)), y=np.zeros(20))
+    np.savez(tmp_path / "d.npz", x=np.full((20, 64), 8.0), y=np.zeros(20))
     arguments = ("bench", str(NETWORKS / "digits.toml"), "--core", "cortex-m4", "--json")
     plain = json.loads(mcugrad(*arguments)[1])["cores"]["cortex-m4"]
     own = json.loads(mcugrad(*arguments, "--data", str(tmp_path / "d.npz"))[1])["cores"][
