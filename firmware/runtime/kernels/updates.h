@@ -22,10 +22,6 @@ static FXP_INLINE void fxp_update_eights(int16_t *w, const int16_t *x, int n, __
 /* w[i] += (m * x[i] + dither) >> 16, saturated; m has 16 bits and a sign, 0 <= dither < 2^16. */
 static FXP_OUTLINE void fxp_update16(int16_t *w, const int16_t *x, int n, int32_t m, int32_t dither)
 {
-#if FXP_MVE
-    FXP_UPDATE_MVE(FXP_EIGHT16);
-    return;
-#endif
 #if FXP_SSE2
     const int done = n & ~7;
     fxp_update_eights(w, x, n, _mm_set1_epi16((int16_t)m), _mm_set1_epi16((int16_t)dither), 0);
@@ -145,14 +141,12 @@ static FXP_OUTLINE void fxp_update16(int16_t *w, const int16_t *x, int n, int32_
     }
 #undef FXP_UPDATE_1
 #else
-#if !FXP_DSP
     for (; n >= 4; n -= 4, w += 4, x += 4) {
         w[0] = fxp_sat16(w[0] + ((m * x[0] + dither) >> 16));
         w[1] = fxp_sat16(w[1] + ((m * x[1] + dither) >> 16));
         w[2] = fxp_sat16(w[2] + ((m * x[2] + dither) >> 16));
         w[3] = fxp_sat16(w[3] + ((m * x[3] + dither) >> 16));
     }
-#endif
     for (; n > 0; n--, w++, x++) {
         *w = fxp_sat16(*w + ((m * *x + dither) >> 16));
     }
@@ -163,10 +157,6 @@ static FXP_OUTLINE void fxp_update16(int16_t *w, const int16_t *x, int n, int32_
 static FXP_OUTLINE void fxp_update16x8(int16_t *w, const int8_t *x, int n, int32_t m,
                                        int32_t dither)
 {
-#if FXP_MVE
-    FXP_UPDATE_MVE(FXP_EIGHT8_HIGH);
-    return;
-#endif
 #if FXP_DSP
     for (; n >= 4; n -= 4, w += 4, x += 4) {
         const uint32_t quad = (uint32_t)fxp_quad(x);
@@ -269,8 +259,18 @@ static FXP_INLINE uint32_t fxp_learn_eights(int16_t *w, const int16_t *x, int n,
 #endif
 
 #if FXP_SSE2 || FXP_DSP || FXP_SMALL_THUMB
-FXP_LEARN(fxp_learn16_any, int16_t, fxp_update16, fxp_dither(k, random));
-FXP_LEARN(fxp_learn16_nearest_any, int16_t, fxp_update16, fxp_nearest());
+/* Whether nothing changes, and nothing is drawn, whatever the errors are. */
+static inline int fxp_is_idle(fxp_rate rate, int k)
+{
+    return k > 30 || (k < 1 && rate.m == 0);
+}
+
+/* A rate for products that lose no bits where k < 1. Those of eight bits more than an error of 1 has
+ * saturate already. */
+static inline int32_t fxp_rate_before(fxp_rate rate, int k)
+{
+    return k < 1 ? (int32_t)rate.m << (k > -8 ? -k : 8) : rate.m;
+}
 #endif
 
 #if FXP_SSE2 || FXP_SMALL_THUMB || (FXP_DSP && !FXP_MVE)
@@ -472,13 +472,13 @@ static inline void fxp_change_rows(const fxp_row_change *changes, int count, con
 }
 #endif
 
-/* For shifts from 1 to 30 and rows whose length fits 16 bits. */
+/* Factors are m * dy[o], with 0 <= k <= 30 bits less. */
 static FXP_INLINE void fxp_learn_rows16(int16_t *w, const int16_t *x, int n, const int16_t *dy,
-                                        int rows, fxp_rate rate, int k, uint32_t *random,
+                                        int rows, int32_t m, int k, uint32_t *random,
                                         int is_nearest)
 {
 #if FXP_SSE2
-    const int64_t scale = -(int64_t)((uint64_t)rate.m << (32 - k));
+    const int64_t scale = -(int64_t)((uint64_t)m << (32 - k));
     if ((uintptr_t)w % 16 == 0 && n % 8 == 0) {
         *random = fxp_learn_eights(w, x, n, dy, rows, scale, *random, is_nearest, 1);
     } else {
@@ -491,17 +491,17 @@ static FXP_INLINE void fxp_learn_rows16(int16_t *w, const int16_t *x, int n, con
     int count = 0;
     uint32_t draw = *random;
     while (rows > 0) {
-        const int32_t m = fxp_next_row(&dy, &w, step, &rows, rate.m, k, &draw);
+        const int32_t factor = fxp_next_row(&dy, &w, step, &rows, m, k, &draw);
         const int32_t dither = is_nearest ? 0x8000 : (int32_t)(draw & 0xFFFFu);
         if (!is_sparse) {
-            if (m != 0) {
-                fxp_update16(w - n, x, n, m, dither);
+            if (factor != 0) {
+                fxp_update16(w - n, x, n, factor, dither);
             }
             continue;
         }
-        if (m != 0) {
+        if (factor != 0) {
             changes[count].end = w;
-            changes[count].m = m;
+            changes[count].m = factor;
             changes[count++].dither = dither;
         }
         if (count == FXP_CHANGES || rows <= 0) {
@@ -521,7 +521,7 @@ static FXP_INLINE void fxp_learn_rows16(int16_t *w, const int16_t *x, int n, con
     register const int16_t *r3 __asm__("r3") = dy;
     register uint32_t r4 __asm__("r4") = *random;
     register const int16_t *r5 __asm__("r5") = dy + rows;
-    register int r6 __asm__("r6") = -(int)rate.m;
+    register int32_t r6 __asm__("r6") = -m;
     register int r8 __asm__("r8") = k;
     register int r9 __asm__("r9") = 32 - k;
     register int r10 __asm__("r10") = eights == 0 ? -1 : FXP_EIGHT_BYTES * (-eights & 3);
@@ -543,10 +543,14 @@ static FXP_INLINE void fxp_learn_rows16(int16_t *w, const int16_t *x, int n, con
     static FXP_APART void name(int16_t *w, const int16_t *x, int n, const int16_t *dy, int rows,   \
                                fxp_rate rate, int k, uint32_t *random)                             \
     {                                                                                              \
-        if (k < 1 || k > 30 || n > INT16_MAX - 32) {                                               \
-            name##_any(w, x, n, dy, rows, rate, k, random);                                        \
-        } else {                                                                                   \
-            fxp_learn_rows16(w, x, n, dy, rows, rate, k, random, is_nearest);                      \
+        const uint32_t before = *random;                                                           \
+        if (fxp_is_idle(rate, k)) {                                                                \
+            return;                                                                                \
+        }                                                                                          \
+        fxp_learn_rows16(w, x, n, dy, rows, fxp_rate_before(rate, k), k < 1 ? 0 : k, random,       \
+                         is_nearest);                                                              \
+        if (is_nearest && k < 1) {                                                                 \
+            *random = before; /* nothing was rounded by what was drawn */                          \
         }                                                                                          \
     }                                                                                              \
     FXP_ASSERT(name##_is_a_function, 1)
@@ -554,9 +558,6 @@ FXP_LEARN_BY_ROWS(fxp_learn16, 0);
 FXP_LEARN_BY_ROWS(fxp_learn16_nearest, 1);
 #undef FXP_LEARN_BY_ROWS
 #elif FXP_MVE
-FXP_LEARN(fxp_learn16x8_any, int8_t, fxp_update16x8, fxp_dither(k, random));
-FXP_LEARN(fxp_learn16x8_nearest_any, int8_t, fxp_update16x8, fxp_nearest());
-
 /* Four rows at once. First the rates go into the errors of FXP_FOLDED rows: where something is
  * left, the place of the row and a pair, its factor m and its dither - 2^15, go onto the stack.
  * Twice the product of such a pair and (x[i], 1) is cut to 16 bits; half of that, rounded, is the
@@ -587,12 +588,13 @@ FXP_LEARN(fxp_learn16x8_nearest_any, int8_t, fxp_update16x8, fxp_nearest());
 /* Of a factor in r3: the pair of it and a dither, of the draw or 2^15. */
 #define FXP_STOCHASTIC "pkhbt r3, r3, r1, lsl #16\n\t" "eor r3, r3, #0x80000000\n\t"
 #define FXP_NEAREST "uxth r3, r3\n\t"
-#define FXP_LEARN_MVE(name, x_type, load_one, load_x, pair)                                        \
+#define FXP_LEARN_MVE(name, x_type, load_one, load_x, pair, is_nearest)                            \
     static FXP_OUTLINE void name(int16_t *w, const x_type *x, int n, const x_type *dy, int rows,   \
                                  fxp_rate rate, int k, uint32_t *random)                           \
     {                                                                                              \
-        if (k < 1 || k > 30 || rows < 1) {                                                         \
-            name##_any(w, x, n, dy, rows, rate, k, random);                                        \
+        const int32_t m = fxp_rate_before(rate, k);                                                \
+        const int shift = k < 1 ? 0 : k;                                                           \
+        if (fxp_is_idle(rate, k) || rows < 1) {                                                    \
             return;                                                                                \
         }                                                                                          \
         const int sixteens = (((uintptr_t)w | (uintptr_t)n << 1) & 3u) == 0 ? n & ~15 : 0;         \
@@ -600,8 +602,8 @@ FXP_LEARN(fxp_learn16x8_nearest_any, int8_t, fxp_update16x8, fxp_nearest());
         register uint32_t r1 __asm__("r1") = *random;                                              \
         register int16_t *r2 __asm__("r2") = w;                                                    \
         register int r3 __asm__("r3") = rows;                                                      \
-        register int r4 __asm__("r4") = -(int)rate.m;                                              \
-        register int r5 __asm__("r5") = k;                                                         \
+        register int32_t r4 __asm__("r4") = -m;                                                    \
+        register int r5 __asm__("r5") = shift;                                                     \
         register int r6 __asm__("r6") = n;                                                         \
         register const x_type *r8 __asm__("r8") = x + sixteens;                                    \
         register const x_type *r9 __asm__("r9") = x;                                               \
@@ -709,17 +711,17 @@ FXP_LEARN(fxp_learn16x8_nearest_any, int8_t, fxp_update16x8, fxp_nearest());
                          : "r"(r8), "r"(r10)                                                       \
                          : "r12", "lr", "q0", "q1", "q2", "q3", "q4", "q5", "q6", "q7", "cc",      \
                            "memory");                                                              \
-        *random = r1;                                                                              \
+        *random = is_nearest && k < 1 ? *random : r1;                                              \
     }                                                                                              \
     FXP_ASSERT(name##_is_a_function, 1)
 #define FXP_TEXT_OF(number) #number
 #define FXP_TEXT(number) FXP_TEXT_OF(number)
 #define FXP_ONE16(v, at) "ldrsh " v ", [" at "], #2\n\t"
 #define FXP_ONE8(v, at) "ldrsb " v ", [" at "], #1\n\t"
-FXP_LEARN_MVE(fxp_learn16, int16_t, FXP_ONE16, FXP_EIGHT16, FXP_STOCHASTIC);
-FXP_LEARN_MVE(fxp_learn16_nearest, int16_t, FXP_ONE16, FXP_EIGHT16, FXP_NEAREST);
-FXP_LEARN_MVE(fxp_learn16x8, int8_t, FXP_ONE8, FXP_EIGHT8_HIGH, FXP_STOCHASTIC);
-FXP_LEARN_MVE(fxp_learn16x8_nearest, int8_t, FXP_ONE8, FXP_EIGHT8_HIGH, FXP_NEAREST);
+FXP_LEARN_MVE(fxp_learn16, int16_t, FXP_ONE16, FXP_EIGHT16, FXP_STOCHASTIC, 0);
+FXP_LEARN_MVE(fxp_learn16_nearest, int16_t, FXP_ONE16, FXP_EIGHT16, FXP_NEAREST, 1);
+FXP_LEARN_MVE(fxp_learn16x8, int8_t, FXP_ONE8, FXP_EIGHT8_HIGH, FXP_STOCHASTIC, 0);
+FXP_LEARN_MVE(fxp_learn16x8_nearest, int8_t, FXP_ONE8, FXP_EIGHT8_HIGH, FXP_NEAREST, 1);
 /* clang-format on */
 #undef FXP_FOLDED
 #undef FXP_CHANGE
