@@ -265,8 +265,8 @@ static inline int fxp_is_idle(fxp_rate rate, int k)
     return k > 30 || (k < 1 && rate.m == 0);
 }
 
-/* A rate for products that lose no bits where k < 1. Those of eight bits more than an error of 1 has
- * saturate already. */
+/* A rate whose products lose no bits where k < 1. With 8 bits more even that of an error of 1
+ * saturates. */
 static inline int32_t fxp_rate_before(fxp_rate rate, int k)
 {
     return k < 1 ? (int32_t)rate.m << (k > -8 ? -k : 8) : rate.m;
