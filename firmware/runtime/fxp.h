@@ -1409,9 +1409,10 @@ static FXP_OUTLINE int fxp_near_rail16(const int16_t *w, int32_t n)
 #endif
 #if UINTPTR_MAX > 0xFFFFFFFFu
     int16_t least = 0, most = 0; /* which compilers find in vectors */
-    for (; n > 0; n--, w++) {
-        least = *w < least ? *w : least;
-        most = *w > most ? *w : most;
+    for (int32_t i = 0; i < n; i++) {
+        const int16_t v = w[i];
+        least = v < least ? v : least;
+        most = v > most ? v : most;
     }
     return ~least >= 32768 - 512 || most >= 32768 - 512;
 #elif !FXP_MVE
