@@ -393,7 +393,7 @@ class _StepView:
 
     def kernel_of(self, name: str, a: str, b: str) -> str:
         """The runtime's kernel for arguments a and b of the widths that they have here."""
-        bits = self.bits_of | {"w": self.bits_of.get("w", self.weight_bits)}
+        bits = self.bits_of | {"w": self.bits_of.get("w", self.weight_bits), "out": self.bits}
         return f"{name}{_widths(bits[a], bits[b])}"
 
     @property
