@@ -62,20 +62,20 @@ static FXP_OUTLINE void fxp_stored_rows16_any(fxp_store *store, const fxp_layer 
     "lsrs " q ", " low ", " shift "\n\t"                                                           \
     "lsl " t ", " high ", " up "\n\t"                                                              \
     "adcs " q ", " q ", " t "\n\t"
-/* What became 0 and is more becomes 1, where bit 30 of the mode tells that sums are positive. */
+/* What became 0 and is more becomes 1, where bit 8 of the mode tells that sums are positive. */
 #define FXP_KEEP_ROW(q, mode, t)                                                                   \
-    "lsls " t ", " mode ", #1\n\t"                                                                 \
+    "lsls " t ", " mode ", #23\n\t"                                                                \
     "bpl 5b\n\t"                                                                                   \
-    "orrs " t ", r12, lr\n\t"                                                                      \
+    "cmp r12, #0\n\t"                                                                              \
     "it ne\n\t"                                                                                    \
     "movne " q ", #1\n\t"                                                                          \
     "b 5b\n"
 /* clang-format on */
 
-/* A shift, which the lower byte of a word has, and in bit 30 whether sums below 0 become 0. */
+/* A shift, which the lower byte of a word has, and in bit 8 whether sums below 0 become 0. */
 static FXP_INLINE uint32_t fxp_mode_of(const fxp_store *store, int how)
 {
-    return (uint32_t)how << 30 | (uint32_t)store->shift;
+    return (uint32_t)how << 8 | (uint32_t)store->shift;
 }
 
 /* Biases, or without any what lies in w, which is as many words at least; its factor is 0. */
@@ -89,69 +89,81 @@ static FXP_OUTLINE void fxp_stored_rows16_many(fxp_store *store, const fxp_layer
                                                const int16_t *w, const int16_t *x, int n, int how,
                                                int16_t *out)
 {
-    const int is_at_words = fxp_are_rows_at_words(w, x, n) && layer->factor >= 0;
     const int rows = layer->rows;
     if (store->half == 0 || n < 2) {
         fxp_stored_rows16_any(store, layer, w, x, n, how, out, out);
         return;
     }
-    /* r7 counts up to 0. */
+    /* r7 counts up to 0. Where products begin tells the lower bit that this is Thumb code. */
     const int32_t *const b = fxp_biases_of(layer, w);
-    const int count = is_at_words ? fxp_row_count(n) : n;
-    const int entry = is_at_words ? fxp_row_entry(n) : -1;
-    const uint32_t mode = fxp_mode_of(store, how);
+    const int eights = fxp_row_eights(n) + FXP_ROW_PAIRS_BYTES + 5;
+    int entry = 1;
+    if (fxp_are_rows_at_words(w, x, n) && layer->factor >= 0) {
+        entry = (n & 7) == 0 ? eights : 5;
+    }
     register const int16_t *r0 __asm__("r0") = w;
     register const int16_t *r1 __asm__("r1") = x;
-    register int r2 __asm__("r2") = count;
-    register int r3 __asm__("r3") = entry;
-    register const int32_t *r4 __asm__("r4") = b + rows;
-    register int32_t r5 __asm__("r5") = layer->factor;
-    register uint32_t r6 __asm__("r6") = mode;
-    register int16_t *r8 __asm__("r8") = out + rows;
-    register uint32_t r9 __asm__("r9") = (uint32_t)store->peak;
-    register uint32_t r10 __asm__("r10") = (uint32_t)(store->peak >> 32);
-    register int r11 __asm__("r11") = -2 * rows;
+    register const int16_t *r2 __asm__("r2") = x + n;
+    register const int32_t *r3 __asm__("r3") = b;
+    register int32_t r4 __asm__("r4") = layer->factor;
+    register int r5 __asm__("r5") = rows;
+    register int r6 __asm__("r6") = how;
+    register const fxp_store *r8 __asm__("r8") = store;
+    register int16_t *r9 __asm__("r9") = out;
+    register uint32_t r10 __asm__("r10");
+    register uint32_t r11 __asm__("r11");
+    register int r12 __asm__("r12") = entry;
+    register int lr __asm__("lr") = eights;
     /* clang-format off */
-    /* The stack has r1 to r10; r3, where the products of a row begin, r7, 32 less the shift. */
+    /* A store has its peak first and its shift at 12. The stack has the registers that are loaded
+     * behind a row, then where its products and its eights begin. A sum below 0 is seen when it is
+     * joined. */
     __asm__ volatile("push {r7}\n\t"
-                     "adr.w r7, 2f\n\t"
-                     "adds r3, r3, r7\n\t"
-                     "cmp r3, r7\n\t"
-                     "bcs 1f\n\t"
-                     "adr.w r3, 7f\n"
+                     "add r3, r3, r5, lsl #2\n\t"
+                     "add r9, r9, r5, lsl #1\n\t"
+                     "lsls r7, r5, #1\n\t"
+                     "rsbs r7, r7, #0\n\t"
+                     "ldrd r10, r11, [r8]\n\t"
+                     "ldr r5, [r8, #12]\n\t"
+                     "orr r6, r5, r6, lsl #8\n\t"
+                     "rsb r8, r5, #32\n\t"
+                     "adr.w r5, 2f\n\t"
+                     "add r12, r12, r5\n\t"
+                     "add lr, lr, r5\n\t"
+                     "push {r1, r3, r4, r6, r8, r9, r10, r11, r12, lr}\n"
                      "1:\n\t"
-                     "uxtb r7, r6\n\t"
-                     "rsb r7, r7, #32\n\t"
-                     "push {r1, r2, r3, r4, r5, r6, r7, r8, r9, r10}\n\t"
-                     "mov r7, r11\n"
-                     "1:\n\t"
-                     "ldm sp, {r1, r2, r3, r4, r5}\n\t"
-                     "ldr r4, [r4, r7, lsl #1]\n\t"
-                     "smull r12, lr, r4, r5\n\t"
-                     "mov pc, r3\n"
+                     "ldr r3, [r3, r7, lsl #1]\n\t"
+                     "smull r12, lr, r3, r4\n\t"
+                     "ldr.w pc, [sp, #32]\n"
                      "2:\n\t"
-                     FXP_ROW_AT_WORDS
-                     "add r1, sp, #20\n\t"
-                     "ldm r1, {r2, r3, r4, r5, r8}\n\t"
-                     "tst lr, r2, lsl #1\n\t"
+                     "b.w 7f\n\t"
+                     FXP_ROW_AT_WORDS("ldr.w pc, [sp, #36]\n")
+                     "4:\n\t"
+                     "ldm sp, {r1, r3, r4, r6, r8, r9, r10, r11}\n\t"
+                     "orrs r11, r11, lr\n\t"
                      "bmi 6f\n\t"
-                     FXP_JOIN_SUM("r12", "lr", "r5", "r8", "r10")
-                     "strd r5, r8, [sp, #32]\n\t"
-                     FXP_ROUND_SUM("r10", "r12", "lr", "r2", "r3", "r11")
+                     "orr r10, r10, r12\n"
+                     "3:\n\t"
+                     "strd r10, r11, [sp, #24]\n\t"
+                     FXP_ROUND_SUM("r5", "r12", "lr", "r6", "r8", "lr")
                      "beq 8f\n\t"
-                     "ssat r10, #16, r10\n"
+                     "ssat r5, #16, r5\n"
                      "5:\n\t"
-                     "strh r10, [r4, r7]\n\t"
+                     "strh r5, [r9, r7]\n\t"
                      "adds r7, r7, #2\n\t"
                      "bne 1b\n\t"
                      "b 9f\n"
                      "6:\n\t"
-                     "mov r10, #0\n\t"
-                     "b 5b\n"
+                     "lsls r5, r6, #23\n\t" /* 16 bits are 0 */
+                     "bmi 5b\n\t"
+                     "ldr r11, [sp, #28]\n\t"
+                     "orn r11, r11, lr\n\t"
+                     "orn r10, r10, r12\n\t"
+                     "b 3b\n"
                      "8:\n\t"
-                     FXP_KEEP_ROW("r10", "r2", "r11")
+                     FXP_KEEP_ROW("r5", "r6", "r8")
                      "7:\n\t" /* a row that begins anywhere; its bias may have to be shortened */
-                     "cmp r5, #0\n\t"
+                     "cmp r4, #0\n\t"
                      "bge 8f\n\t"
                      "mov r3, #0x80000000\n\t"
                      "subs r12, r3, r12\n\t"
@@ -162,15 +174,15 @@ static FXP_OUTLINE void fxp_stored_rows16_many(fxp_store *store, const fxp_layer
                      FXP_ROW_ANYWHERE
                      "b 4b\n"
                      "9:\n\t"
-                     "ldrd r9, r10, [sp, #32]\n\t"
+                     "ldrd r10, r11, [sp, #24]\n\t"
                      "add sp, sp, #40\n\t"
                      "pop {r7}"
-                     : "+r"(r0), "+r"(r1), "+r"(r2), "+r"(r3), "+r"(r4), "+r"(r5), "+r"(r6),
-                       "+r"(r8), "+r"(r9), "+r"(r10), "+r"(r11)
-                     :
-                     : "r12", "lr", "cc", "memory");
+                     : "+r"(r0), "+r"(r1), "+r"(r3), "+r"(r4), "+r"(r5), "+r"(r6), "+r"(r8),
+                       "+r"(r9), "=r"(r10), "=r"(r11), "+r"(r12), "+r"(lr)
+                     : "r"(r2)
+                     : "cc", "memory");
     /* clang-format on */
-    store->peak = ((uint64_t)r10 << 32) | r9;
+    store->peak = ((uint64_t)r11 << 32) | r10;
 }
 
 /* The same for an odd n from 3 to 9, as first convolutions of one channel have it: x stays in
@@ -180,7 +192,7 @@ static FXP_OUTLINE void fxp_stored_rows16_few(fxp_store *store, const fxp_layer 
                                               int16_t *out)
 {
     const uint32_t skipped = (uint32_t)(36 - 4 * n); /* bytes of the products that n has not */
-    const uint32_t mode = fxp_mode_of(store, how) | skipped << 8;
+    const uint32_t mode = fxp_mode_of(store, how) | skipped << 16;
     const int rows = layer->rows;
     if (store->half == 0 || layer->factor < 0) {
         fxp_stored_rows16_any(store, layer, w, x, n, how, out, out);
@@ -210,7 +222,7 @@ static FXP_OUTLINE void fxp_stored_rows16_few(fxp_store *store, const fxp_layer 
                      "uxtb r7, r9\n\t"
                      "rsb r7, r7, #32\n\t"
                      "push {r7, r10, r11, r12}\n\t"
-                     "ubfx r7, r9, #8, #8\n\t"
+                     "ubfx r7, r9, #16, #8\n\t"
                      "push {r7, r8, r9}\n\t"
                      "mov r7, lr\n"
                      "1:\n\t"
@@ -219,7 +231,7 @@ static FXP_OUTLINE void fxp_stored_rows16_few(fxp_store *store, const fxp_layer 
                      "smull r12, lr, r9, r4\n\t"
                      FXP_FEW_PRODUCTS("r8", "r9")
                      "ldrd r9, r11, [sp, #8]\n\t"
-                     "tst lr, r9, lsl #1\n\t"
+                     "tst lr, r9, lsl #23\n\t"
                      "bmi 6f\n\t"
                      FXP_ROUND_SUM("r10", "r12", "lr", "r9", "r11", "r11")
                      "beq 8f\n\t"
@@ -260,64 +272,62 @@ static FXP_OUTLINE void fxp_stored_rows16_masked(fxp_store *store, const fxp_lay
         fxp_stored_rows16_any(store, layer, w, x, n, FXP_AS_MASKED, out, y);
         return;
     }
-    const int count = fxp_row_count(n), entry = fxp_row_entry(n);
+    const int entry = fxp_row_entry(n) + 1;
+    const int eights = fxp_row_eights(n) + FXP_ROW_PAIRS_BYTES + 1;
     register const int16_t *r0 __asm__("r0") = w;
     register const int16_t *r1 __asm__("r1") = x;
-    register int r2 __asm__("r2") = count;
-    register int r3 __asm__("r3") = store->shift;
-    register int r4 __asm__("r4") = 32 - store->shift;
-    register int16_t *r5 __asm__("r5") = out + rows;
-    register uint32_t r6 __asm__("r6") = (uint32_t)store->peak;
-    register uint32_t r8 __asm__("r8") = (uint32_t)(store->peak >> 32);
-    register const int16_t *r9 __asm__("r9") = y + rows;
-    register int r10 __asm__("r10") = 2 * n;
-    register int r11 __asm__("r11") = entry;
-    register int r12 __asm__("r12") = -2 * rows;
+    register const int16_t *r2 __asm__("r2") = x + n;
+    register int16_t *r3 __asm__("r3") = out + rows;
+    register const int16_t *r4 __asm__("r4") = y + rows;
+    register int r5 __asm__("r5") = -2 * rows;
+    register int r6 __asm__("r6") = store->shift;
+    register int r8 __asm__("r8") = 2 * n;
+    register int r9 __asm__("r9") = 32 - store->shift;
+    register uint32_t r10 __asm__("r10") = (uint32_t)store->peak;
+    register uint32_t r11 __asm__("r11") = (uint32_t)(store->peak >> 32);
+    register int r12 __asm__("r12") = entry;
+    register int lr __asm__("lr") = eights;
     /* clang-format off */
-    /* The stack has r1, r2, where the products of a row begin, then r3 to r10. */
+    /* The stack is as above. */
     __asm__ volatile("push {r7}\n\t"
-                     "push {r3, r4, r5, r6, r8, r9, r10}\n\t"
-                     "adr.w r3, 2f\n\t"
-                     "add r3, r3, r11\n\t"
-                     "push {r1, r2, r3}\n\t"
-                     "mov r7, r12\n"
+                     "mov r7, r5\n\t"
+                     "adr.w r5, 2f\n\t"
+                     "add r12, r12, r5\n\t"
+                     "add lr, lr, r5\n\t"
+                     "push {r1, r3, r4, r6, r8, r9, r10, r11, r12, lr}\n"
                      "1:\n\t"
-                     "ldrd r4, r5, [sp, #32]\n\t"
-                     "ldrsh r3, [r4, r7]\n\t"
-                     "cmp r3, #0\n\t"
+                     "ldrsh r5, [r4, r7]\n\t"
+                     "cmp r5, #0\n\t"
                      "ble 6f\n\t"
-                     "ldm sp, {r1, r2, r3}\n\t"
                      "mov r12, #0\n\t"
                      "mov lr, #0\n\t"
-                     "mov pc, r3\n"
+                     "ldr.w pc, [sp, #32]\n"
                      "2:\n\t"
-                     FXP_ROW_AT_WORDS
-                     "add r1, sp, #12\n\t"
-                     "ldm r1, {r2, r3, r4, r5, r8}\n\t"
-                     FXP_JOIN_SUM("r12", "lr", "r5", "r8", "r10")
-                     "strd r5, r8, [sp, #24]\n\t"
-                     FXP_ROUND_SUM("r10", "r12", "lr", "r2", "r3", "r11")
-                     "ssat r10, #16, r10\n"
+                     FXP_ROW_AT_WORDS("ldr.w pc, [sp, #36]\n")
+                     "ldm sp, {r1, r3, r4, r6, r8, r9, r10, r11}\n\t"
+                     FXP_JOIN_SUM("r12", "lr", "r10", "r11", "r5")
+                     "strd r10, r11, [sp, #24]\n\t"
+                     FXP_ROUND_SUM("r5", "r12", "lr", "r6", "r9", "lr")
+                     "ssat r5, #16, r5\n"
                      "5:\n\t"
-                     "strh r10, [r4, r7]\n\t"
+                     "strh r5, [r3, r7]\n\t"
                      "adds r7, r7, #2\n\t"
                      "bne 1b\n\t"
                      "b 9f\n"
                      "6:\n\t" /* masked */
-                     "ldr r4, [sp, #20]\n\t"
-                     "add r0, r0, r5\n\t"
-                     "mov r10, #0\n\t"
+                     "add r0, r0, r8\n\t"
+                     "movs r5, #0\n\t"
                      "b 5b\n"
                      "9:\n\t"
-                     "ldrd r6, r8, [sp, #24]\n\t"
+                     "ldrd r10, r11, [sp, #24]\n\t"
                      "add sp, sp, #40\n\t"
                      "pop {r7}"
-                     : "+r"(r0), "+r"(r1), "+r"(r2), "+r"(r3), "+r"(r4), "+r"(r5), "+r"(r6),
-                       "+r"(r8), "+r"(r9), "+r"(r10), "+r"(r11), "+r"(r12)
-                     :
-                     : "lr", "cc", "memory");
+                     : "+r"(r0), "+r"(r1), "+r"(r3), "+r"(r4), "+r"(r5), "+r"(r6), "+r"(r8),
+                       "+r"(r9), "+r"(r10), "+r"(r11), "+r"(r12), "+r"(lr)
+                     : "r"(r2)
+                     : "cc", "memory");
     /* clang-format on */
-    store->peak = ((uint64_t)r8 << 32) | r6;
+    store->peak = ((uint64_t)r11 << 32) | r10;
 }
 #undef FXP_KEEP_ROW
 /* of rows.h */
@@ -327,6 +337,7 @@ static FXP_OUTLINE void fxp_stored_rows16_masked(fxp_store *store, const fxp_lay
 #undef FXP_ROW_END
 #undef FXP_ROW_2
 #undef FXP_ROW_8
+#undef FXP_ROW_PAIRS_BYTES
 #undef FXP_ROW_8_BYTES
 #undef FXP_ROW_AT_WORDS
 #undef FXP_ROW_ANYWHERE
