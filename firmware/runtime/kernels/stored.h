@@ -400,106 +400,118 @@ static FXP_OUTLINE void fxp_masked_columns16_any(fxp_store *store, const int16_t
 
 /* Four neighbouring columns of which none is masked are summed together, where rows begin at words;
  * of others, those that are not masked wait until they are three. All registers are needed. On the
- * stack lie: at 0 to 20, places in y of those that wait, and room for what is written before it is
- * known whether it is one; at 24, the end of those; 28, the place in y; 32, where fours end; 36,
- * where y ends; 40 and 44, how far from y the output and the weights are; 48 and 52, what products
- * are added from; 56, what a sum is stored with, see FXP_STORE_SUM. Halves of r6 and r7 are 4, the
- * bytes of a place, or 0 for a column that is masked.
+ * stack lie: at 0 and 4, the shift and 32 less that; 8, where products are entered; 12, the peak;
+ * 20, the place in y; 24, where on the stack the next place will wait; 28, where fours end; 32, how
+ * far from y the output is; 36, two ones; 40, how far from y the weights are; 44 and 48, what
+ * products are added from; 52, where y ends; 56 to 76, places in y of those that wait, and room for
+ * what is written before it is known whether it is one. Halves of r0 and r1 are 4, the bytes of a
+ * place, or 0 for a column that is masked.
  *
  * `fours` adds products to r4 to r11, with weights from r0 on; `threes` to r4 to r9, with weights
- * also r1 and r2 further on. */
+ * also r1 and r2 further on. Both have the same places where they are entered. */
 /* clang-format off */
-#define FXP_MASKED_COLUMNS_OF(begin, end, fours, threes)                                           \
+#define FXP_MASKED_COLUMNS_OF(begin, end, entry, fours, threes)                                    \
     const int are_fours = (((uintptr_t)w | 2 * (uintptr_t)walk->step) & 3u) == 0;                  \
-    register const int16_t *r0 __asm__("r0") = y;                                                  \
-    register const int16_t *r1 __asm__("r1") = y + (are_fours ? columns & ~3 : 0);                 \
-    register const int16_t *r2 __asm__("r2") = y + columns;                                        \
-    register uintptr_t r3 __asm__("r3") = (uintptr_t)out - (uintptr_t)y;                           \
-    register uintptr_t r4 __asm__("r4") = (uintptr_t)w - (uintptr_t)y;                             \
-    register uintptr_t r5 __asm__("r5") = begin;                                                   \
-    register uintptr_t r6 __asm__("r6") = end;                                                     \
-    register int r8 __asm__("r8") = store->shift;                                                  \
-    register int r9 __asm__("r9") = 32 - store->shift;                                             \
-    register uint32_t r10 __asm__("r10") = (uint32_t)store->peak;                                  \
-    register uint32_t r11 __asm__("r11") = (uint32_t)(store->peak >> 32);                          \
+    register fxp_store *r0 __asm__("r0") = store;                                                  \
+    register int r2 __asm__("r2") = entry;                                                         \
+    register const int16_t *r5 __asm__("r5") = y;                                                  \
+    register const int16_t *r6 __asm__("r6") = y + (are_fours ? columns & ~3 : 0);                 \
+    register int16_t *r8 __asm__("r8") = out;                                                      \
+    register const int16_t *r10 __asm__("r10") = w;                                                \
+    register uintptr_t r11 __asm__("r11") = begin;                                                 \
+    register uintptr_t r12 __asm__("r12") = end;                                                   \
+    register const int16_t *lr __asm__("lr") = y + columns;                                        \
     __asm__ volatile("push {r7}\n\t"                                                               \
-                     "push {r0-r6, r8-r11}\n\t"                                                    \
-                     "sub sp, #28\n\t"                                                             \
-                     "mov r1, sp\n\t"                                                              \
-                     "str r1, [sp, #24]\n"                                                         \
+                     "mov r7, r6\n\t"                                                              \
+                     "ldrd r3, r4, [r0]\n\t"                                                       \
+                     "ldr r0, [r0, #12]\n\t"                                                       \
+                     "rsb r1, r0, #32\n\t"                                                         \
+                     "movs r6, #56\n\t"                                                            \
+                     "sub r8, r8, r5\n\t"                                                          \
+                     "mov r9, #0x10001\n\t"                                                        \
+                     "sub r10, r10, r5\n\t"                                                        \
+                     "sub sp, #24\n\t"                                                             \
+                     "push {r0-r12, lr}\n"                                                         \
                      "1:\n\t"                                                                      \
-                     "add r0, sp, #24\n\t"                                                         \
-                     "ldm r0, {r1-r5}\n\t"                                                         \
-                     "movs r0, #0\n\t"                                                             \
-                     "mov lr, #0x40004\n\t"                                                        \
-                     "cmp r2, r3\n\t"                                                              \
+                     "ldm sp, {r0-r10, r12, lr}\n\t"                                               \
+                     "cmp r5, r7\n\t"                                                              \
                      "bhs 2f\n\t"                                                                  \
-                     "ldr r6, [r2]\n\t"                                                            \
-                     "ldr r7, [r2, #4]\n\t"                                                        \
-                     "ssub16 r6, r0, r6\n\t"                                                       \
-                     "sel r6, r0, lr\n\t"                                                          \
-                     "ssub16 r7, r0, r7\n\t"                                                       \
-                     "sel r7, r0, lr\n\t"                                                          \
-                     "and r8, r6, r7\n\t"                                                          \
-                     "cmp r8, lr\n\t"                                                              \
+                     "ldr r0, [r5]\n\t"                                                            \
+                     "ldr r1, [r5, #4]\n\t"                                                        \
+                     "qsub16 r0, r0, r9\n\t"                                                       \
+                     "qsub16 r1, r1, r9\n\t"                                                       \
+                     "orr r11, r0, r1\n\t"                                                         \
+                     "tst r11, #0x80008000\n\t"                                                    \
                      "beq 5f\n\t"                                                                  \
-                     "add r8, r2, r5\n\t"                                                          \
-                     "str r0, [r8]\n\t"                                                            \
-                     "str r0, [r8, #4]\n\t"                                                        \
-                     FXP_MAY_WAIT("uxtah r1, r1, r6")                                              \
-                     FXP_MAY_WAIT("add r1, r1, r6, lsr #16")                                       \
-                     FXP_MAY_WAIT("uxtah r1, r1, r7")                                              \
-                     FXP_MAY_WAIT("add r1, r1, r7, lsr #16")                                       \
-                     "b 3f\n"                                                                      \
-                     "2:\n\t" /* one column */                                                     \
-                     "cmp r2, r4\n\t"                                                              \
-                     "beq 4f\n\t"                                                                  \
-                     "ldrh r6, [r2]\n\t"                                                           \
-                     "ssub16 r6, r0, r6\n\t"                                                       \
-                     "sel r6, r0, lr\n\t"                                                          \
-                     "strh r0, [r2, r5]\n\t"                                                       \
-                     FXP_MAY_WAIT("uxtah r1, r1, r6")                                              \
+                     "mov r11, #0x40004\n\t"                                                       \
+                     "bic r0, r11, r0, lsr #13\n\t"                                                \
+                     "bic r1, r11, r1, lsr #13\n\t"                                                \
+                     "movs r2, #0\n\t"                                                             \
+                     "add r8, r5\n\t"                                                              \
+                     "str r2, [r8]\n\t"                                                            \
+                     "str r2, [r8, #4]\n\t"                                                        \
+                     FXP_MAY_WAIT("uxtah r6, r6, r0")                                              \
+                     FXP_MAY_WAIT("add r6, r6, r0, lsr #16")                                       \
+                     FXP_MAY_WAIT("uxtah r6, r6, r1")                                              \
+                     FXP_MAY_WAIT("add r6, r6, r1, lsr #16")                                       \
                      "3:\n\t"                                                                      \
-                     "strd r1, r2, [sp, #24]\n\t"                                                  \
-                     "add r0, sp, #12\n\t"                                                         \
-                     "cmp r1, r0\n\t"                                                              \
-                     "blo 1b\n\t"                                                                  \
-                     "b 6f\n"                                                                      \
-                     "4:\n\t" /* those that wait become three: one is taken again */               \
-                     "mov r0, sp\n\t"                                                              \
-                     "cmp r1, r0\n\t"                                                              \
-                     "beq 9f\n\t"                                                                  \
-                     "ldr r3, [r0]\n\t"                                                            \
-                     "strd r3, r3, [r1]\n\t"                                                       \
-                     "adds r0, #12\n\t"                                                            \
-                     "str r0, [sp, #24]\n\t"                                                       \
-                     "b 6f\n"                                                                      \
-                     "5:\n\t" /* four columns */                                                   \
-                     "ldr r0, [sp, #44]\n\t"                                                       \
-                     "add r0, r2\n\t"                                                              \
-                     "adds r2, #8\n\t"                                                             \
-                     "str r2, [sp, #28]\n\t"                                                       \
-                     "ldrd r2, r1, [sp, #48]\n\t" FXP_NO_SUMS                                      \
-                     "mov r10, #0\n\t"                                                             \
-                     "mov r11, #0\n\t" fours                                                       \
-                     "ldr lr, [sp, #28]\n\t"                                                       \
-                     "add r0, sp, #56\n\t"                                                         \
-                     "ldm r0, {r0-r3}\n\t" FXP_STORE_SUM("r10", "r11")                             \
-                     "b 7f\n"                                                                      \
+                     "strd r5, r6, [sp, #20]\n\t"                                                  \
+                     "cmp r6, #68\n\t"                                                             \
+                     "blo 1b\n"                                                                    \
                      "6:\n\t" /* three columns */                                                  \
-                     "ldm sp, {r0-r2}\n\t"                                                         \
+                     "add r0, sp, #56\n\t"                                                         \
+                     "ldm r0, {r0-r2}\n\t"                                                         \
                      "subs r1, r0\n\t"                                                             \
                      "subs r2, r0\n\t"                                                             \
-                     "add r3, sp, #44\n\t"                                                         \
+                     "add r3, sp, #40\n\t"                                                         \
                      "ldm r3, {r3, r10, r11}\n\t"                                                  \
-                     "add r0, r3\n\t" FXP_NO_SUMS threes                                           \
+                     "add r0, r3\n\t"                                                              \
+                     FXP_NO_SUMS                                                                   \
+                     "ldr r3, [sp, #8]\n\t"                                                        \
+                     "add pc, r3\n\t"                                                              \
+                     "nop\n\t"                                                                     \
+                     threes                                                                        \
+                     "ldm sp, {r0-r3, r12}\n\t"                                                    \
                      "mov lr, #0\n\t"                                                              \
-                     "add r0, sp, #56\n\t"                                                         \
-                     "ldm r0, {r0-r3}\n"                                                           \
+                     "b 7f\n"                                                                      \
+                     "2:\n\t" /* one column */                                                     \
+                     "ldr r0, [sp, #52]\n\t"                                                       \
+                     "cmp r5, r0\n\t"                                                              \
+                     "beq 4f\n\t"                                                                  \
+                     "ldrsh r0, [r5]\n\t"                                                          \
+                     "movs r2, #0\n\t"                                                             \
+                     "strh r2, [r5, r8]\n\t"                                                       \
+                     "str r5, [sp, r6]\n\t"                                                        \
+                     "adds r5, #2\n\t"                                                             \
+                     "cmp r0, #0\n\t"                                                              \
+                     "it gt\n\t"                                                                   \
+                     "addgt r6, #4\n\t"                                                            \
+                     "b 3b\n"                                                                      \
+                     "4:\n\t" /* those that wait become three: one is taken again */               \
+                     "cmp r6, #56\n\t"                                                             \
+                     "beq 9f\n\t"                                                                  \
+                     "ldr r0, [sp, #56]\n\t"                                                       \
+                     "add r6, sp\n\t"                                                              \
+                     "strd r0, r0, [r6]\n\t"                                                       \
+                     "movs r6, #68\n\t"                                                            \
+                     "str r6, [sp, #24]\n\t"                                                       \
+                     "b 6b\n"                                                                      \
+                     "5:\n\t" /* four columns */                                                   \
+                     "add r0, r10, r5\n\t"                                                         \
+                     "adds r5, #8\n\t"                                                             \
+                     "str r5, [sp, #20]\n\t"                                                       \
+                     FXP_NO_SUMS                                                                   \
+                     "mov r10, #0\n\t"                                                             \
+                     "mov r11, #0\n\t"                                                             \
+                     "add pc, r2\n\t"                                                              \
+                     "nop\n\t"                                                                     \
+                     fours                                                                         \
+                     "ldm sp, {r0-r3, r12, lr}\n\t"                                                \
+                     FXP_STORE_SUM("r10", "r11")                                                   \
                      "7:\n\t"                                                                      \
                      FXP_STORE_SUM("r8", "r9") FXP_STORE_SUM("r6", "r7") FXP_STORE_SUM("r4", "r5") \
-                     "strd r2, r3, [sp, #64]\n\t"                                                  \
-                     "ldr r7, [sp, #40]\n\t"                                                       \
+                     "strd r3, r12, [sp, #12]\n\t"                                                 \
+                     "ldr r7, [sp, #32]\n\t"                                                       \
                      "cmp lr, #0\n\t"                                                              \
                      "beq 8f\n\t"                                                                  \
                      "add r7, lr\n\t"                                                              \
@@ -509,25 +521,26 @@ static FXP_OUTLINE void fxp_masked_columns16_any(fxp_store *store, const int16_t
                      "strh r10, [r7, #-2]\n\t"                                                     \
                      "b 1b\n"                                                                      \
                      "8:\n\t"                                                                      \
-                     "ldm sp, {r0-r3, r5}\n\t"                                                     \
+                     "add r0, sp, #56\n\t"                                                         \
+                     "ldm r0, {r0-r3, r5}\n\t"                                                     \
                      "strh r4, [r0, r7]\n\t"                                                       \
                      "strh r6, [r1, r7]\n\t"                                                       \
                      "strh r8, [r2, r7]\n\t"                                                       \
-                     "strd r3, r5, [sp]\n\t"                                                       \
-                     "ldr r1, [sp, #24]\n\t"                                                       \
-                     "subs r1, #12\n\t"                                                            \
-                     "str r1, [sp, #24]\n\t"                                                       \
+                     "strd r3, r5, [sp, #56]\n\t"                                                  \
+                     "ldr r0, [sp, #24]\n\t"                                                       \
+                     "subs r0, #12\n\t"                                                            \
+                     "str r0, [sp, #24]\n\t"                                                       \
                      "b 1b\n"                                                                      \
                      "9:\n\t"                                                                      \
-                     "ldrd r10, r11, [sp, #64]\n\t"                                                \
-                     "add sp, #72\n\t"                                                             \
+                     "ldrd r10, r11, [sp, #12]\n\t"                                                \
+                     "add sp, #80\n\t"                                                             \
                      "pop {r7}"                                                                    \
-                     : "+r"(r0), "+r"(r1), "+r"(r2), "+r"(r3), "+r"(r4), "+r"(r5), "+r"(r6),       \
-                       "+r"(r8), "+r"(r9), "+r"(r10), "+r"(r11)                                    \
+                     : "+r"(r0), "+r"(r2), "+r"(r5), "+r"(r6), "+r"(r8), "+r"(r10), "+r"(r11),     \
+                       "+r"(r12), "+r"(lr)                                                         \
                      :                                                                             \
-                     : "r12", "lr", "cc", "memory");                                               \
-    store->peak = ((uint64_t)r11 << 32) | r10
-#define FXP_MAY_WAIT(advance) "str r2, [r1]\n\t" advance "\n\tadds r2, #2\n\t"
+                     : "r1", "r3", "r4", "r9", "cc", "memory");                                    \
+    store->peak = ((uint64_t)r11 << 32) | (uintptr_t)r10
+#define FXP_MAY_WAIT(advance) "str r5, [sp, r6]\n\t" advance "\n\tadds r5, #2\n\t"
 #define FXP_NO_SUMS                                                                                \
     "movs r4, #0\n\t"                                                                              \
     "movs r5, #0\n\t"                                                                              \
@@ -535,22 +548,24 @@ static FXP_OUTLINE void fxp_masked_columns16_any(fxp_store *store, const int16_t
     "movs r7, #0\n\t"                                                                              \
     "mov r8, #0\n\t"                                                                               \
     "mov r9, #0\n\t"
-/* A sum is joined to r2 and r3, and rounded to r0 bits less; r1 is 32 less r0. */
+/* A sum is joined to r3 and r12, and rounded to r0 bits less; r1 is 32 less r0. */
 #define FXP_STORE_SUM(low, high)                                                                   \
-    FXP_JOIN_SUM(low, high, "r2", "r3", "r12")                                                     \
+    FXP_JOIN_SUM(low, high, "r3", "r12", "r2")                                                     \
     FXP_ROUND_SUM(low, low, high, "r0", "r1", high) "ssat " low ", #16, " low "\n\t"
 
-/* Products of a row with an error in the lower ("b") or upper ("t") half of a register. The rows
- * are so far apart as the lower half of r1, or of r11, says; their number less 1 is above. */
+/* Products of a row with an error in the lower ("b") or upper ("t") half of a register, in 24 bytes.
+ * The rows are so far apart as the lower half of lr, or of r11, says; above is their number less 1,
+ * where two are added unless it is two or three more than a multiple of four: the first pass through
+ * the loop begins late, and with one error where their number is odd. */
 #define FXP_ROW_OF_FOUR(half)                                                                      \
-    "ldrd r12, lr, [r0]\n\t"                                                                       \
-    "smlalb" half " r4, r5, r12, r3\n\t"                                                           \
-    "smlalt" half " r6, r7, r12, r3\n\t"                                                           \
-    "smlalb" half " r8, r9, lr, r3\n\t"                                                            \
-    "smlalt" half " r10, r11, lr, r3\n\t"                                                          \
-    "uxtah r0, r0, r1\n\t"
+    "ldrd r1, r2, [r0]\n\t"                                                                        \
+    "smlalb" half " r4, r5, r1, r3\n\t"                                                            \
+    "smlalt" half " r6, r7, r1, r3\n\t"                                                            \
+    "smlalb" half " r8, r9, r2, r3\n\t"                                                            \
+    "smlalt" half " r10, r11, r2, r3\n\t"                                                          \
+    "uxtah r0, r0, lr\n\t"
 #define FXP_ROW_OF_THREE(half)                                                                     \
-    "ldrh r3, [r0]\n\t"                                                                            \
+    "ldrh.w r3, [r0]\n\t"                                                                          \
     "smlalb" half " r4, r5, r3, r12\n\t"                                                           \
     "ldrh r3, [r0, r1]\n\t"                                                                        \
     "smlalb" half " r6, r7, r3, r12\n\t"                                                           \
@@ -558,17 +573,12 @@ static FXP_OUTLINE void fxp_masked_columns16_any(fxp_store *store, const int16_t
     "smlalb" half " r8, r9, r3, r12\n\t"                                                           \
     "uxtah r0, r0, r11\n\t"
 #define FXP_ROWS_OF(row, rows, errors, at)                                                         \
-    "lsls " errors ", " rows ", #15\n\t" /* carry: an even number of pairs, one of which may */    \
-    "bmi 14f\n\t"                          /* have one row only */                                 \
     "ldrh " errors ", [" at "], #2\n\t"                                                            \
-    "lsl " errors ", #16\n\t"                                                                      \
-    "bcs 11f\n\t"                                                                                  \
-    "add " rows ", #0x20000\n\t"                                                                   \
+    "lsl.w " errors ", " errors ", #16\n\t"                                                        \
+    "b 11f\n\t"                                                                                    \
+    "ldrh " errors ", [" at "], #2\n\t"                                                            \
+    "lsl.w " errors ", " errors ", #16\n\t"                                                        \
     "b 13f\n"                                                                                      \
-    "14:\n\t"                                                                                      \
-    "bcs 10f\n\t"                                                                                  \
-    "add " rows ", #0x20000\n\t"                                                                   \
-    "b 12f\n"                                                                                      \
     "10:\n\t"                                                                                      \
     "ldr " errors ", [" at "], #4\n\t" row("b")                                                    \
     "11:\n\t" row("t")                                                                             \
@@ -577,6 +587,7 @@ static FXP_OUTLINE void fxp_masked_columns16_any(fxp_store *store, const int16_t
     "13:\n\t" row("t")                                                                             \
     "subs " rows ", #0x40000\n\t"                                                                  \
     "bge 10b\n\t"
+#define FXP_ROWS_ENTRY(n) ((int)(0x00480A14u >> 8 * ((unsigned)(n) & 3u) & 0xFFu))
 
 /* The same for entries of a list: an error in the upper half, and in the lower one how far its row
  * is from that of the one before. */
@@ -589,21 +600,18 @@ static FXP_OUTLINE void fxp_masked_columns16_any(fxp_store *store, const int16_t
     "smlaltt r10, r11, r3, " e "\n\t"
 #define FXP_ENTRY_OF_THREE(e)                                                                      \
     "uxtah r0, r0, " e "\n\t"                                                                      \
-    "ldrh r3, [r0]\n\t"                                                                            \
+    "ldrh.w r3, [r0]\n\t"                                                                          \
     "smlalbt r4, r5, r3, " e "\n\t"                                                                \
     "ldrh r3, [r0, r1]\n\t"                                                                        \
     "smlalbt r6, r7, r3, " e "\n\t"                                                                \
     "ldrh r3, [r0, r2]\n\t"                                                                        \
     "smlalbt r8, r9, r3, " e "\n\t"
-#define FXP_ENTRIES_OF(list, last, entry, check)                                                   \
-    "sub r3, " last ", " list "\n\t"                                                               \
-    "lsls r3, r3, #28\n\t" /* two more than a multiple of four */                                  \
-    "bmi 12f\n"                                                                                    \
+#define FXP_ENTRIES_OF(list, e, entry, check)                                                      \
     "11:\n\t"                                                                                      \
-    "ldm " list "!, {r12, lr}\n\t" entry("r12") entry("lr")                                        \
-    "12:\n\t"                                                                                      \
-    "ldm " list "!, {r12, lr}\n\t" entry("r12") entry("lr") check                                  \
+    "ldm " list "!, {" e ", lr}\n\t" entry(e) entry("lr")                                          \
+    "ldm " list "!, {" e ", lr}\n\t" entry(e) entry("lr") check                                    \
     "bne 11b\n\t"
+#define FXP_ENTRIES_ENTRY(n) (((n) & 2) != 0 ? 52 : 0)
 /* clang-format on */
 #define FXP_MASKED_COLUMNS FXP_OUTLINE
 #else
@@ -620,8 +628,9 @@ static FXP_MASKED_COLUMNS void fxp_masked_columns16(fxp_store *store, const int1
         fxp_masked_columns16_any(store, w, e, walk, columns, out, y);
         return;
     }
-    const uint32_t rows = (uint32_t)(walk->n - 1) << 16 | (uint32_t)walk->step << 1;
-    FXP_MASKED_COLUMNS_OF((uintptr_t)e, rows, FXP_ROWS_OF(FXP_ROW_OF_FOUR, "r1", "r3", "r2"),
+    const uint32_t rows = (uint32_t)((walk->n - 1) | 2) << 16 | (uint32_t)walk->step << 1;
+    FXP_MASKED_COLUMNS_OF((uintptr_t)e, rows, FXP_ROWS_ENTRY(walk->n),
+                          FXP_ROWS_OF(FXP_ROW_OF_FOUR, "lr", "r3", "r12"),
                           FXP_ROWS_OF(FXP_ROW_OF_THREE, "r11", "r12", "r10"));
 #else
     int64_t sums[FXP_COLUMNS];
@@ -660,11 +669,11 @@ static FXP_MASKED_COLUMNS void fxp_masked_columns16_listed(fxp_store *store, con
     while (last == list || ((last - list) & 1) != 0) {
         *last++ = 0;
     }
-    FXP_MASKED_COLUMNS_OF((uintptr_t)last, (uintptr_t)list,
-                          FXP_ENTRIES_OF("r1", "r2", FXP_ENTRY_OF_FOUR,
+    FXP_MASKED_COLUMNS_OF((uintptr_t)list, (uintptr_t)last, FXP_ENTRIES_ENTRY(last - list),
+                          FXP_ENTRIES_OF("r12", "r1", FXP_ENTRY_OF_FOUR,
                                          "ldr r2, [sp, #48]\n\t"
-                                         "cmp r1, r2\n\t"),
-                          FXP_ENTRIES_OF("r11", "r10", FXP_ENTRY_OF_THREE, "cmp r11, r10\n\t"));
+                                         "cmp r12, r2\n\t"),
+                          FXP_ENTRIES_OF("r10", "r12", FXP_ENTRY_OF_THREE, "cmp r10, r11\n\t"));
 #else
     (void)list;
     fxp_masked_columns16(store, w, e, walk, columns, out, y);
@@ -680,8 +689,10 @@ static FXP_MASKED_COLUMNS void fxp_masked_columns16_listed(fxp_store *store, con
 #undef FXP_ROW_OF_FOUR
 #undef FXP_ROW_OF_THREE
 #undef FXP_ROWS_OF
+#undef FXP_ROWS_ENTRY
 #undef FXP_ENTRY_OF_FOUR
 #undef FXP_ENTRY_OF_THREE
 #undef FXP_ENTRIES_OF
+#undef FXP_ENTRIES_ENTRY
 #endif
 #undef FXP_MASKED_COLUMNS
