@@ -3,8 +3,8 @@
 #if FXP_THUMB2
 /* clang-format off */
 /* A distance with 26 fraction bits, in r4, times log2(e), which is 1 and r12 * 2^-32, rounded; the
- * upper half of a product of numbers of 31 bits; r5 and that of r7 * (43691 << 14). What that factor
- * has in its lower byte changes nothing there: it is what a power is shortened by. */
+ * upper half of a product of numbers of 31 bits; r5 and that of r7 * (43691 << 14). What the lower
+ * byte of that factor has changes nothing there: it is what a power is shortened by. */
 #if FXP_DSP
 #define FXP_TIMES_LOG2_E "smmlar r4, r4, r12, r4\n\t"
 #define FXP_UPPER_HALF(d, a, b, lost) "smmul " d ", " a ", " b "\n\t"

@@ -172,9 +172,7 @@ static FXP_INLINE void fxp_shorten_raw(const fxp_raw *raw, int count, const int3
     "smlalbb r12, lr, r3, r4\n"                                                                    \
     "14:\n\t"
 /* Those with at most nine numbers in r1, r2, r3, r5, r6. */
-#define FXP_FEW_PRODUCTS(skipped, t)                                                               \
-    "add pc, " skipped "\n\t"                                                                      \
-    "nop\n\t"                                                                                      \
+#define FXP_FEW_PRODUCTS(t)                                                                        \
     FXP_FEW_2(t, "r1") FXP_FEW_2(t, "r2") FXP_FEW_2(t, "r3") FXP_FEW_2(t, "r5")                    \
     "ldrsh " t ", [r0], #2\n\t"                                                                    \
     "smlald r12, lr, " t ", r6\n\t"
@@ -382,7 +380,9 @@ static inline void fxp_rows16_in_registers(const int16_t *w, const int16_t *x, i
                      "1:\n\t"
                      "ldr r7, [r8], #4\n\t"
                      "smull r12, lr, r7, r4\n\t"
-                     FXP_FEW_PRODUCTS("r11", "r7")
+                     "add pc, r11\n\t"
+                     "nop\n\t"
+                     FXP_FEW_PRODUCTS("r7")
                      "strd r12, lr, [r9], #8\n\t"
                      "cmp r9, r10\n\t"
                      "bne 1b\n\t"

@@ -72,12 +72,6 @@ static FXP_OUTLINE void fxp_stored_rows16_any(fxp_store *store, const fxp_layer 
     "b 5b\n"
 /* clang-format on */
 
-/* A shift, which the lower byte of a word has, and in bit 8 whether sums below 0 become 0. */
-static FXP_INLINE uint32_t fxp_mode_of(const fxp_store *store, int how)
-{
-    return (uint32_t)how << 8 | (uint32_t)store->shift;
-}
-
 /* Biases, or without any what lies in w, which is as many words at least; its factor is 0. */
 static FXP_INLINE const int32_t *fxp_biases_of(const fxp_layer *layer, const int16_t *w)
 {
@@ -140,11 +134,11 @@ static FXP_OUTLINE void fxp_stored_rows16_many(fxp_store *store, const fxp_layer
                      FXP_ROW_AT_WORDS("ldr.w pc, [sp, #36]\n")
                      "4:\n\t"
                      "ldm sp, {r1, r3, r4, r6, r8, r9, r10, r11}\n\t"
-                     "orrs r11, r11, lr\n\t"
+                     "orrs r5, r11, lr\n\t"
                      "bmi 6f\n\t"
                      "orr r10, r10, r12\n"
                      "3:\n\t"
-                     "strd r10, r11, [sp, #24]\n\t"
+                     "strd r10, r5, [sp, #24]\n\t"
                      FXP_ROUND_SUM("r5", "r12", "lr", "r6", "r8", "lr")
                      "beq 8f\n\t"
                      "ssat r5, #16, r5\n"
@@ -156,8 +150,7 @@ static FXP_OUTLINE void fxp_stored_rows16_many(fxp_store *store, const fxp_layer
                      "6:\n\t"
                      "lsls r5, r6, #23\n\t" /* 16 bits are 0 */
                      "bmi 5b\n\t"
-                     "ldr r11, [sp, #28]\n\t"
-                     "orn r11, r11, lr\n\t"
+                     "orn r5, r11, lr\n\t"
                      "orn r10, r10, r12\n\t"
                      "b 3b\n"
                      "8:\n\t"
@@ -191,8 +184,6 @@ static FXP_OUTLINE void fxp_stored_rows16_few(fxp_store *store, const fxp_layer 
                                               const int16_t *w, const int16_t *x, int n, int how,
                                               int16_t *out)
 {
-    const uint32_t skipped = (uint32_t)(36 - 4 * n); /* bytes of the products that n has not */
-    const uint32_t mode = fxp_mode_of(store, how) | skipped << 16;
     const int rows = layer->rows;
     if (store->half == 0 || layer->factor < 0) {
         fxp_stored_rows16_any(store, layer, w, x, n, how, out, out);
@@ -210,56 +201,67 @@ static FXP_OUTLINE void fxp_stored_rows16_few(fxp_store *store, const fxp_layer 
     register int32_t r4 __asm__("r4") = layer->factor;
     register int32_t r5 __asm__("r5") = fourth;
     register int32_t r6 __asm__("r6") = (uint16_t)x[n - 1];
-    register const int32_t *r8 __asm__("r8") = b + rows;
-    register uint32_t r9 __asm__("r9") = mode;
-    register uint32_t r10 __asm__("r10") = (uint32_t)store->peak;
-    register uint32_t r11 __asm__("r11") = (uint32_t)(store->peak >> 32);
-    register int16_t *r12 __asm__("r12") = out + rows;
-    register int index __asm__("lr") = -2 * rows;
+    register int r8 __asm__("r8") = how;
+    register int r9 __asm__("r9") = 37 - 4 * n; /* bytes of the products that n has not, and 1 */
+    register fxp_store *r10 __asm__("r10") = store;
+    register uintptr_t r11 __asm__("r11") = (uintptr_t)rows;
+    register int16_t *r12 __asm__("r12") = out;
+    register const int32_t *lr __asm__("lr") = b;
     /* clang-format off */
-    /* The stack has: bytes skipped, r8, r9, 32 less the shift, r10, r11, r12. */
+    /* The stack has r8 to r12 and lr, and where products begin. */
     __asm__ volatile("push {r7}\n\t"
-                     "uxtb r7, r9\n\t"
-                     "rsb r7, r7, #32\n\t"
-                     "push {r7, r10, r11, r12}\n\t"
-                     "ubfx r7, r9, #16, #8\n\t"
-                     "push {r7, r8, r9}\n\t"
-                     "mov r7, lr\n"
+                     "adr.w r7, 2f\n\t"
+                     "add r9, r7\n\t"
+                     "push {r9}\n\t"
+                     "add r12, r12, r11, lsl #1\n\t"
+                     "add lr, lr, r11, lsl #2\n\t"
+                     "lsl r7, r11, #1\n\t"
+                     "rsbs r7, r7, #0\n\t"
+                     "ldr r9, [r10, #12]\n\t"
+                     "orr r8, r9, r8, lsl #8\n\t"
+                     "rsb r9, r9, #32\n\t"
+                     "ldrd r10, r11, [r10]\n\t"
+                     "push {r8, r9, r10, r11, r12, lr}\n\t"
+                     "mov r9, lr\n"
                      "1:\n\t"
-                     "ldm sp, {r8, r9}\n\t"
                      "ldr r9, [r9, r7, lsl #1]\n\t"
                      "smull r12, lr, r9, r4\n\t"
-                     FXP_FEW_PRODUCTS("r8", "r9")
-                     "ldrd r9, r11, [sp, #8]\n\t"
-                     "tst lr, r9, lsl #23\n\t"
+                     "ldr.w pc, [sp, #24]\n"
+                     "2:\n\t"
+                     FXP_FEW_PRODUCTS("r9")
+                     "ldm sp, {r8, r9, r10, r11}\n\t"
+                     "orrs r11, r11, lr\n\t"
                      "bmi 6f\n\t"
-                     FXP_ROUND_SUM("r10", "r12", "lr", "r9", "r11", "r11")
+                     "orr r10, r10, r12\n"
+                     "3:\n\t"
+                     "strd r10, r11, [sp, #8]\n\t"
+                     FXP_ROUND_SUM("r10", "r12", "lr", "r8", "r9", "lr")
                      "beq 8f\n\t"
                      "ssat r10, #16, r10\n"
                      "5:\n\t"
                      "ldrd r8, r9, [sp, #16]\n\t"
-                     FXP_JOIN_SUM("r12", "lr", "r8", "r9", "r11")
-                     "strd r8, r9, [sp, #16]\n"
-                     "7:\n\t"
-                     "ldr r8, [sp, #24]\n\t"
                      "strh r10, [r8, r7]\n\t"
                      "adds r7, r7, #2\n\t"
                      "bne 1b\n\t"
                      "b 9f\n"
                      "6:\n\t"
-                     "mov r10, #0\n\t"
-                     "b 7b\n"
+                     "lsls r10, r8, #23\n\t" /* 16 bits are 0 */
+                     "bmi 5b\n\t"
+                     "ldrd r10, r11, [sp, #8]\n\t"
+                     "orn r11, r11, lr\n\t"
+                     "orn r10, r10, r12\n\t"
+                     "b 3b\n"
                      "8:\n\t"
-                     FXP_KEEP_ROW("r10", "r9", "r11")
+                     FXP_KEEP_ROW("r10", "r8", "r9")
                      "9:\n\t"
-                     "ldrd r10, r11, [sp, #16]\n\t"
+                     "ldrd r10, r11, [sp, #8]\n\t"
                      "add sp, sp, #28\n\t"
                      "pop {r7}"
-                     : "+r"(r0), "+r"(r8), "+r"(r9), "+r"(r10), "+r"(r11), "+r"(r12), "+r"(index)
+                     : "+r"(r0), "+r"(r8), "+r"(r9), "+r"(r10), "+r"(r11), "+r"(r12), "+r"(lr)
                      : "r"(r1), "r"(r2), "r"(r3), "r"(r4), "r"(r5), "r"(r6)
                      : "cc", "memory");
     /* clang-format on */
-    store->peak = ((uint64_t)r11 << 32) | r10;
+    store->peak = ((uint64_t)r11 << 32) | (uintptr_t)r10;
 }
 
 /* The same where rows are masked: sums of those that are are not computed. There are no biases. */
@@ -553,10 +555,10 @@ static FXP_OUTLINE void fxp_masked_columns16_any(fxp_store *store, const int16_t
     FXP_JOIN_SUM(low, high, "r3", "r12", "r2")                                                     \
     FXP_ROUND_SUM(low, low, high, "r0", "r1", high) "ssat " low ", #16, " low "\n\t"
 
-/* Products of a row with an error in the lower ("b") or upper ("t") half of a register, in 24 bytes.
- * The rows are so far apart as the lower half of lr, or of r11, says; above is their number less 1,
- * where two are added unless it is two or three more than a multiple of four: the first pass through
- * the loop begins late, and with one error where their number is odd. */
+/* Products of a row with an error in the lower ("b") or upper ("t") half of a register, in 24
+ * bytes. The rows are so far apart as the lower half of lr, or of r11, says. Above is their number
+ * less 1, and two more where it is one or two more than a multiple of four: then the first pass
+ * through the loop begins late. Where it is odd that begins with one error. */
 #define FXP_ROW_OF_FOUR(half)                                                                      \
     "ldrd r1, r2, [r0]\n\t"                                                                        \
     "smlalb" half " r4, r5, r1, r3\n\t"                                                            \
