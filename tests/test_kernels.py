@@ -19,6 +19,7 @@ from codegen.fixedpoint import (
     Random,
     Rate,
     accumulated,
+    dither_of_fold,
     fold,
     integers,
     magnitude,
@@ -617,7 +618,7 @@ def test_rows_of_an_outer_product_learn(program: Program, bits: int, is_nearest:
             m = fold(int(dy[row]), rate, k, draws)
             if m != 0:
                 place = slice(offset[0] + row * n, offset[0] + (row + 1) * n)
-                dither = 0x8000 if is_nearest else draws.draw() >> 16
+                dither = 0x8000 if is_nearest else dither_of_fold(k, draws)
                 want[place] = saturate(want[place] + ((m * scaled + dither) >> 16), 16)
         state = program.call(name, w, x, dy, np.array(facts, np.int32))
         assert (w == want).all(), (n, rows, k, offset)

@@ -528,6 +528,9 @@ class ChangeOptimizer(OptimizerOp):
     # one unit and meets |x| <= 2**15 of 2**16, so by half a unit; the dither by less than one.
     weight_allowance: ClassVar[float] = 1.5
     bias_allowance: ClassVar[float] = 0.5
+    # A row of an outer product needs 16 random bits: the lower half of the draw that rounded its
+    # rate, of which the upper bits mattered.
+    shares_draw: ClassVar[bool] = False
     bias_headroom: ClassVar[int] = 0  # fraction bits of a bias slot beyond those of the bias
 
     def slot_bits(self, role: str) -> int:

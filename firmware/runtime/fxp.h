@@ -1620,6 +1620,11 @@ static inline uint32_t fxp_exponent32(uint32_t distance, int f)
 #endif
 }
 
+static inline uint32_t fxp_upper_product(uint32_t a, uint32_t b)
+{
+    return (uint32_t)(fxp_product32(a, b) >> 32);
+}
+
 /* 2^-(t * 2^-26) with `fraction` fraction bits: a table of 2^(31 - i / 32) for 5 bits of t, a cubic
  * below them. */
 static inline uint32_t fxp_exp2(const FXP_FLASH uint32_t table[32], uint32_t t, int fraction)
@@ -1635,6 +1640,30 @@ static inline uint32_t fxp_exp2(const FXP_FLASH uint32_t table[32], uint32_t t, 
     const uint32_t whole = table[(t >> 21) & 31];
     const uint64_t power = ((uint64_t)whole << 32) - fxp_product32(whole, lost);
     return (((uint32_t)(power >> 32) >> shift) + 1) >> 1;
+}
+
+/* log2(v * 2^-fraction) with 26 fraction bits, 2^fraction <= v: the power of 2 in the table of
+ * fxp_exp2 that brings v nearest above a power of two gives 5 bits; what is left is 1 + z, where a
+ * cubic is log(1 + z). */
+static inline uint32_t fxp_log2(const FXP_FLASH uint32_t table[32], uint32_t v, int fraction)
+{
+    const int exponent = fxp_bit_length32(v) - 1;
+    const uint32_t mantissa = v << (31 - exponent);
+    uint32_t index = (mantissa >> 26) & 31; /* log2(1 + x) is x at least */
+    uint32_t whole = fxp_upper_product(mantissa, table[index]);
+    while (index < 31) {
+        const uint32_t next = fxp_upper_product(mantissa, table[index + 1]);
+        if (next >> 30 == 0) {
+            break;
+        }
+        whole = next;
+        index++;
+    }
+    const uint32_t z = whole - ((uint32_t)1 << 30); /* 30 fraction bits, z < 2^25 */
+    const uint32_t z2 = (uint32_t)(fxp_product32(z, z) >> 31);
+    const uint32_t z3 = (uint32_t)(fxp_product32(z2, z) >> 30) * 43691u >> 16;
+    const uint32_t rest = (uint32_t)(fxp_product32(z - z2 + z3, 1549082005u) >> 34);
+    return ((uint32_t)(exponent - fraction) << 26) + (index << 21) + rest;
 }
 
 /* x = v * 2^-f where x > 0, else alpha * (exp(x) - 1), with out_f <= 45 fraction bits; alpha has
