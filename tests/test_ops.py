@@ -531,6 +531,8 @@ def test_an_output_may_lie_over_an_operand_as_far_as_the_op_says(case: Case) -> 
                 first = np.minimum(first, first_that_matters(case, kernel, operands, key))
             # When element k is written, what later elements read must lie at k + 1 - lag or above.
             needed = [k + 1 - min(first[k + 1 :]) for k in range(first.size - 1)]
+            if key in case.op.reads_first(kernel):
+                needed = []
             assert lag == max(0, *needed, 0), (kernel, key)
 
 

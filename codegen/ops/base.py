@@ -237,6 +237,12 @@ class LayerOp(Op):
         """Whether its accumulators can have 32 bits."""
         return "shift" in inspect.signature(getattr(self, f"{kernel}_int")).parameters
 
+    def takes_numbers(self, kernel: str) -> bool:
+        """Whether it adds or copies numbers, without a product or a bias; its C has accumulators of
+        32 bits where they fit, on every core.
+        """
+        return False
+
     def multiplies(self, kernel: str, shapes: Shapes) -> int:
         """Multiplications in one run of a kernel."""
         return 0
@@ -281,6 +287,10 @@ class LayerOp(Op):
         output of a kernel that goes back begins at most so many elements before the operand.
         """
         return {}
+
+    def reads_first(self, kernel: str) -> tuple[str, ...]:
+        """Operands that its C has read for the last time when it begins to write."""
+        return ()
 
 
 @dataclass(frozen=True)

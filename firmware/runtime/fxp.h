@@ -293,18 +293,19 @@ static inline int fxp_near_shift(int shift)
 static FXP_OUTLINE int32_t fxp_narrow_any(int64_t v, int shift, int bits)
 {
     const int32_t most = (int32_t)(UINT32_MAX >> (33 - bits)), least = -most - 1;
-    int32_t q = 0;
-    if (shift <= 0) {
-        const int up = -shift < bits ? -shift : bits - 1;
-        q = fxp_sat32(v);
-        q = q > most >> up ? most : (q < least >> up ? least : (int32_t)((uint32_t)q << up));
-    } else if (shift <= 62) {
-        const int is_far = shift > 32; /* the upper word has all that is left */
-        const int32_t twice = is_far ? (int32_t)(v >> 32) >> (shift - 33)
-                                     : fxp_sat32(v >> (shift - 1));
-        q = (twice >> 1) + (twice & 1);
+    int32_t q;
+    int up = 0;
+    if (shift > 62) {
+        return 0;
     }
-    return q < least ? least : (q > most ? most : q);
+    if (shift > 0) {
+        q = fxp_sat32(v >> (shift - 1));
+        q = (q >> 1) + (q & 1);
+    } else {
+        q = fxp_sat32(v);
+        up = -shift < bits ? -shift : bits - 1;
+    }
+    return q > most >> up ? most : (q < least >> up ? least : (int32_t)((uint32_t)q << up));
 }
 
 /* The same for more bits, where 64 bits hold a left shift of twice the limit. */
@@ -891,8 +892,8 @@ static inline int fxp_exact_shift32(uint32_t peak, int bits)
 }
 
 /* Falls at once to what the values need; rises when no value in a window of samples needed it. */
-static FXP_SHARED void fxp_adapt(fxp_range *range, int ideal, int lowest, int highest, int margin,
-                                 int window)
+static inline void fxp_adapt(fxp_range *range, int ideal, int lowest, int highest, int margin,
+                             int window)
 {
     if (ideal == FXP_NO_IDEAL) {
         return;
@@ -917,13 +918,13 @@ static FXP_SHARED void fxp_adapt(fxp_range *range, int ideal, int lowest, int hi
 }
 
 /* For activations and gradients. */
-static inline void fxp_adapt_values(fxp_range *range, int ideal)
+static FXP_OUTLINE void fxp_adapt_values(fxp_range *range, int ideal)
 {
     fxp_adapt(range, ideal, -8, 23, 0, 255);
 }
 
 /* For errors; their exponent is relative to that of their accumulator. */
-static inline void fxp_adapt_errors(fxp_range *range, int ideal)
+static FXP_OUTLINE void fxp_adapt_errors(fxp_range *range, int ideal)
 {
     fxp_adapt(range, ideal, -64, 8, 1, 64);
 }
@@ -1435,9 +1436,10 @@ static FXP_OUTLINE int fxp_near_rail16(const int16_t *w, int32_t n)
 #endif
 #if UINTPTR_MAX > 0xFFFFFFFFu
     int16_t least = 0, most = 0; /* which compilers find in vectors */
-    for (; n > 0; n--, w++) {
-        least = *w < least ? *w : least;
-        most = *w > most ? *w : most;
+    for (int32_t i = 0; i < n; i++) {
+        const int16_t v = w[i];
+        least = v < least ? v : least;
+        most = v > most ? v : most;
     }
     return ~least >= 32768 - 512 || most >= 32768 - 512;
 #elif !FXP_MVE
