@@ -443,7 +443,7 @@ static FXP_OUTLINE void fxp_masked_columns16_any(fxp_store *store, const int16_t
                      "qsub16 r0, r0, r9\n\t"                                                       \
                      "qsub16 r1, r1, r9\n\t"                                                       \
                      "orr r11, r0, r1\n\t"                                                         \
-                     "tst r11, #0x80008000\n\t"                                                    \
+                     "ands r3, r11, #0x80008000\n\t"                                               \
                      "beq 5f\n\t"                                                                  \
                      "mov r11, #0x40004\n\t"                                                       \
                      "bic r0, r11, r0, lsr #13\n\t"                                                \
@@ -468,6 +468,7 @@ static FXP_OUTLINE void fxp_masked_columns16_any(fxp_store *store, const int16_t
                      "add r3, sp, #40\n\t"                                                         \
                      "ldm r3, {r3, r10, r11}\n\t"                                                  \
                      "add r0, r3\n\t"                                                              \
+                     "movs r3, #0\n\t"                                                             \
                      FXP_NO_SUMS                                                                   \
                      "ldr r3, [sp, #8]\n\t"                                                        \
                      "add pc, r3\n\t"                                                              \
@@ -503,8 +504,7 @@ static FXP_OUTLINE void fxp_masked_columns16_any(fxp_store *store, const int16_t
                      "adds r5, #8\n\t"                                                             \
                      "str r5, [sp, #20]\n\t"                                                       \
                      FXP_NO_SUMS                                                                   \
-                     "mov r10, #0\n\t"                                                             \
-                     "mov r11, #0\n\t"                                                             \
+                     "umull r10, r11, r3, r3\n\t"                                                  \
                      "add pc, r2\n\t"                                                              \
                      "nop\n\t"                                                                     \
                      fours                                                                         \
@@ -543,13 +543,11 @@ static FXP_OUTLINE void fxp_masked_columns16_any(fxp_store *store, const int16_t
                      : "r1", "r3", "r4", "r9", "cc", "memory");                                    \
     store->peak = ((uint64_t)r11 << 32) | (uintptr_t)r10
 #define FXP_MAY_WAIT(advance) "str r5, [sp, r6]\n\t" advance "\n\tadds r5, #2\n\t"
+/* r3 is 0. */
 #define FXP_NO_SUMS                                                                                \
-    "movs r4, #0\n\t"                                                                              \
-    "movs r5, #0\n\t"                                                                              \
-    "movs r6, #0\n\t"                                                                              \
-    "movs r7, #0\n\t"                                                                              \
-    "mov r8, #0\n\t"                                                                               \
-    "mov r9, #0\n\t"
+    "umull r4, r5, r3, r3\n\t"                                                                     \
+    "umull r6, r7, r3, r3\n\t"                                                                     \
+    "umull r8, r9, r3, r3\n\t"
 /* A sum is joined to r3 and r12, and rounded to r0 bits less; r1 is 32 less r0. */
 #define FXP_STORE_SUM(low, high)                                                                   \
     FXP_JOIN_SUM(low, high, "r3", "r12", "r2")                                                     \
