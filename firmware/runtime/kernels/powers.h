@@ -33,7 +33,7 @@
 #endif
 
 /* 2^-t of each score with `fraction` fraction bits, at most 28, and their sum; t is how far a score
- * with f fraction bits is below the largest, as fxp_exponent tells. */
+ * with f fraction bits is below the largest, as fxp_exponent tells. Powers lie at words. */
 static inline uint32_t fxp_powers(const FXP_FLASH uint32_t table[32], const int16_t *x, int n,
                                   int f, int16_t largest, int fraction, int8_t *powers)
 {
