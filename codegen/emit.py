@@ -337,6 +337,9 @@ class _StepView:
         accumulator = self._accumulator
         if self._is_short:
             return ""
+        stored = self.op.stored_bits(self.kernel) if isinstance(self.op, LayerOp) else None
+        if stored is not None and not self.step.finishes:
+            return f", {stored}"
         if accumulator.has_bias and accumulator.bits == accumulator.raw_bits:
             return f", fxp_bits_with_bias({accumulator.sum_bits}, f0)"
         return f", {accumulator.bits}"
@@ -393,7 +396,7 @@ class _StepView:
 
     def kernel_of(self, name: str, a: str, b: str) -> str:
         """The runtime's kernel for arguments a and b of the widths that they have here."""
-        bits = self.bits_of | {"w": self.bits_of.get("w", self.weight_bits)}
+        bits = self.bits_of | {"w": self.bits_of.get("w", self.weight_bits), "out": self.bits}
         return f"{name}{_widths(bits[a], bits[b])}"
 
     @property

@@ -251,6 +251,10 @@ class LayerOp(Op):
         """Bits that bound all numbers of a kernel, whose sum has `total`, `with_bias` the bias."""
         return with_bias
 
+    def stored_bits(self, kernel: str) -> int | None:
+        """Bits of what a kernel stores, where that is no sum of products and a bias."""
+        return None
+
     def output_fraction(self, bits: int) -> int | None:
         """Fraction bits of the stored output, where they are fixed by the function's range."""
         return None

@@ -79,6 +79,10 @@ class GruCell(Cell):
         }
         return room.get(kernel, with_bias)
 
+    def stored_bits(self, kernel: str) -> int | None:
+        """Gates, candidates and states are at most 1; errors are products, as above."""
+        return {"forward": 30, "grad_x": 2 * (CARRIED_BITS - 1)}.get(kernel)
+
     def multiplies(self, kernel: str, shapes: Shapes) -> int:
         steps, _, units = shapes.get("y", shapes["out"])
         matrices = {"forward": 3, "grad_x": 4, "grad_u": 3, "grad_c": 0}[kernel]

@@ -49,6 +49,10 @@ class SimpleRnnCell(Cell):
         }
         return room.get(kernel, with_bias)
 
+    def stored_bits(self, kernel: str) -> int | None:
+        """States are at most 1."""
+        return 30 if kernel == "forward" else None
+
     def multiplies(self, kernel: str, shapes: Shapes) -> int:
         steps, units = shapes.get("y", shapes["out"])
         return (steps - 1) * units * units
