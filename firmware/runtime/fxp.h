@@ -376,10 +376,16 @@ static FXP_SHARED uint64_t fxp_reciprocal(uint32_t v)
 #else
     const uint32_t high = ((uint32_t)1 << 30) / v;
     uint32_t rest = ((uint32_t)1 << 30) - high * v;
+#ifdef __ARM_FEATURE_CLZ
+    const int up = __builtin_clz(v);
+    v <<= up;
+    rest <<= up; /* rest < v */
+#else
     while (v >> 31 == 0) { /* rest < v */
         v += v;
         rest += rest;
     }
+#endif
     const uint32_t low = fxp_digit(&rest, v) << 16;
     return ((uint64_t)high << 32) | low | fxp_digit(&rest, v);
 #endif
@@ -1313,12 +1319,33 @@ static inline int16_t fxp_largest(const int16_t *x, int n)
                      : [n] "r"(n)
                      : "lr", "q0", "memory");
     return (int16_t)largest;
+#elif FXP_DSP
+    /* Two at once; the first of an odd number twice. */
+    int32_t first = *x, second = first;
+    uint32_t both = (uint16_t)first * 0x10001u, two;
+    x += n & 1;
+    n >>= 1;
+    if (n > 0) {
+        __asm__ volatile("1:\n\t"
+                         "ldr %[two], [%[x]], #4\n\t"
+                         "ssub16 %[difference], %[two], %[both]\n\t"
+                         "sel %[both], %[two], %[both]\n\t"
+                         "subs %[n], %[n], #1\n\t"
+                         "bne 1b"
+                         : [x] "+r"(x), [n] "+r"(n), [both] "+r"(both), [two] "=&r"(two),
+                           [difference] "=&r"(first)
+                         :
+                         : "cc", "memory");
+    }
+    first = (int16_t)both;
+    second = (int32_t)both >> 16;
+    return (int16_t)(first > second ? first : second);
 #else
-    int16_t largest = x[0];
+    int32_t largest = x[0];
     for (int i = 1; i < n; i++) {
         largest = x[i] > largest ? x[i] : largest;
     }
-    return largest;
+    return (int16_t)largest;
 #endif
 }
 

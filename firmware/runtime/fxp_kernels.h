@@ -16,6 +16,13 @@
 #define FXP_LONG_THUMB 0
 #endif
 
+/* Both those and the ones that add two; vectors need other loops. */
+#if FXP_LONG_THUMB || (FXP_DSP && !FXP_MVE)
+#define FXP_THUMB2 1
+#else
+#define FXP_THUMB2 0
+#endif
+
 /* Cores of 32 bits that add to 64 bits in five instructions, with registers for many sums. */
 #if defined(__riscv) && __riscv_xlen == 32
 #define FXP_RISCV32 1

@@ -1,11 +1,45 @@
 /* ---- powers of scores ----------------------------------------------------------------------- */
 
+#if FXP_THUMB2
+/* clang-format off */
+/* A distance with 26 fraction bits, in r4, times log2(e), which is 1 and r12 * 2^-32, rounded; the
+ * upper half of a product of numbers of 31 bits; r5 and that of r7 * (43691 << 14). What the lower
+ * byte of that factor has changes nothing there: it is what a power is shortened by. */
+#if FXP_DSP
+#define FXP_TIMES_LOG2_E "smmlar r4, r4, r12, r4\n\t"
+#define FXP_UPPER_HALF(d, a, b, lost) "smmul " d ", " a ", " b "\n\t"
+#define FXP_ADD_SIXTH "smmla r5, r7, lr, r5\n\t"
+#define FXP_SHORTER_BY "lr"
+/* The lower half of a reciprocal has a sign here, of which the upper half knows. */
+#define FXP_ADD_SHARE "smmlar %[share], %[power], %[low], %[share]\n\t"
+#define FXP_ABOVE(reciprocal) ((uint32_t)(((reciprocal) + 0x80000000u) >> 32))
+#else
+#define FXP_TIMES_LOG2_E                                                                           \
+    "umull r5, r6, r4, r12\n\t"                                                                    \
+    "lsls r5, r5, #1\n\t"                                                                          \
+    "adcs r4, r4, r6\n\t"
+#define FXP_UPPER_HALF(d, a, b, lost) "umull " lost ", " d ", " a ", " b "\n\t"
+#define FXP_ADD_SIXTH                                                                              \
+    "ldr r6, [sp, #4]\n\t"                                                                         \
+    "umull lr, r7, r7, r6\n\t"                                                                     \
+    "adds r5, r5, r7\n\t"
+#define FXP_SHORTER_BY "r6"
+#define FXP_ADD_SHARE                                                                              \
+    "mov r12, #0x80000000\n\t"                                                                     \
+    "umlal r12, %[share], %[power], %[low]\n\t"
+#define FXP_ABOVE(reciprocal) ((uint32_t)((reciprocal) >> 32))
+#endif
+/* clang-format on */
+#endif
+
 /* 2^-t of each score with `fraction` fraction bits, at most 28, and their sum; t is how far a score
- * with f fraction bits is below the largest, as fxp_exponent tells. */
+ * with f fraction bits is below the largest, as fxp_exponent tells. Powers lie at words. */
 static inline uint32_t fxp_powers(const FXP_FLASH uint32_t table[32], const int16_t *x, int n,
                                   int f, int16_t largest, int fraction, int8_t *powers)
 {
+#if !FXP_THUMB2
     uint32_t total = 0;
+#endif
 #if FXP_MVE
     /* Four at once. A distance times 2^(27 - f), saturated, times 2^5 * log2(e) without its lower
      * word is t; that is fxp_exp2, whose lower word only tells whether it borrows. */
@@ -58,7 +92,79 @@ static inline uint32_t fxp_powers(const FXP_FLASH uint32_t table[32], const int1
         /* clang-format on */
         return total;
     }
+#elif FXP_THUMB2
+    /* Of distances with more than 26 fraction bits exponents are computed first. Others than those
+     * leave nothing beyond the longest; up to it, with 26 fraction bits, they have 31 bits. The
+     * lower byte of r10 shifts them, what is above selects bits of their exponents. */
+    const int up = 26 - f;
+    for (int i = 0; up < 0 && i < n; i++) {
+        const uint32_t t = (uint32_t)fxp_exponent_apart((uint32_t)((int32_t)largest - x[i]), f);
+        memcpy(&powers[4 * i], &t, 4);
+    }
+    const uint32_t longest = (uint32_t)((((uint64_t)fraction + 1) * 2977044471u - 20) >> 6);
+    register const int16_t *r0 __asm__("r0") = x;
+    register int8_t *r1 __asm__("r1") = powers;
+    register int r2 __asm__("r2") = n;
+    register uint32_t r3 __asm__("r3") = 0;
+    register int r4 __asm__("r4") = up;
+    register uint32_t r8 __asm__("r8") = (uint32_t)largest + ((uint32_t)up & 0x80000000u);
+    register uint32_t r9 __asm__("r9") = longest;
+    register uint32_t r10 __asm__("r10") = 0x1FFFFF00;
+    register const uint32_t *r11 __asm__("r11") = table;
+    register uint32_t r12 __asm__("r12") = 1901360724;
+    register uint32_t lr __asm__("lr") = (43691u << 14) + 31 - (uint32_t)fraction;
+    /* clang-format off */
+    __asm__ volatile("push {r7, lr}\n\t"
+                     "usat r4, #5, r4\n\t" /* of 31 bits 31 shifts leave nothing */
+                     "lsr r9, r9, r4\n\t"
+                     "orr r10, r10, r4\n"
+                     "1:\n\t"
+                     "ldrsh r4, [r0], #2\n\t"
+                     "sub r4, r8, r4\n\t"
+                     "cmp r4, r9\n\t"
+                     "bhi 4f\n\t"
+                     "lsl r4, r4, r10\n\t"
+                     FXP_TIMES_LOG2_E /* t */
+                     "2:\n\t"
+                     "and r5, r10, r4, lsl #8\n\t"
+                     "ldr r6, 8f\n\t"
+                     FXP_UPPER_HALF("r5", "r5", "r6", "r7") /* z */
+                     FXP_UPPER_HALF("r6", "r5", "r5", "r7")
+                     FXP_UPPER_HALF("r7", "r6", "r5", "lr")
+                     "sub r5, r5, r6, lsr #1\n\t"
+                     FXP_ADD_SIXTH /* lost */
+                     "ubfx r7, r4, #21, #5\n\t"
+                     "add r4, " FXP_SHORTER_BY ", r4, lsr #26\n\t"
+                     "ldr r6, [r11, r7, lsl #2]\n\t"
+                     "umull r7, r5, r6, r5\n\t"
+                     "rsbs r7, r7, #0\n\t"
+                     "sbcs r6, r6, r5\n\t"
+                     "lsrs r6, r4\n\t" /* its carry rounds */
+                     "adc r6, r6, #0\n"
+                     "3:\n\t"
+                     "stmia r1!, {r6}\n\t"
+                     "adds r3, r3, r6\n\t"
+                     "subs r2, r2, #1\n\t"
+                     "bne 1b\n\t"
+                     "b 9f\n"
+                     "4:\n\t"
+                     "movs r6, #0\n\t"
+                     "cmp r4, #0\n\t"
+                     "bge 3b\n\t"
+                     "ldr r4, [r1]\n\t"
+                     "b 2b\n\t"
+                     ".p2align 2\n"
+                     "8:\n\t"
+                     ".word 744261118\n" /* ln(2) * 2^30 */
+                     "9:\n\t"
+                     "pop {r7, lr}"
+                     : "+r"(r0), "+r"(r1), "+r"(r2), "+r"(r3), "+r"(r4), "+r"(r9), "+r"(r10)
+                     : "r"(r8), "r"(r11), "r"(r12), "r"(lr)
+                     : "r5", "r6", "cc", "memory");
+    /* clang-format on */
+    return r3;
 #endif
+#if !FXP_THUMB2
     for (int i = 0; i < n; i++) {
         const uint32_t distance = (uint32_t)((int32_t)largest - x[i]);
         const uint32_t power = fxp_exp2(table, fxp_exponent32(distance, f), fraction);
@@ -66,14 +172,23 @@ static inline uint32_t fxp_powers(const FXP_FLASH uint32_t table[32], const int1
         total += power;
     }
     return total;
+#endif
 }
 
-/* power * reciprocal * 2^-32, rounded half up, as 32 bits */
+/* power * reciprocal * 2^-32, rounded half up, as 32 bits; power < 2^31 */
 static inline int32_t fxp_share_of(uint32_t power, uint64_t reciprocal)
 {
+#if FXP_THUMB2 && FXP_DSP
+    uint32_t share = power * FXP_ABOVE(reciprocal);
+    __asm__(FXP_ADD_SHARE
+            : [share] "+r"(share)
+            : [power] "r"(power), [low] "r"((uint32_t)reciprocal));
+    return (int32_t)share;
+#else
     const uint64_t below = fxp_product32(power, (uint32_t)reciprocal) + ((uint64_t)1 << 31);
     const uint32_t above = power * (uint32_t)(reciprocal >> 32);
     return (int32_t)(above + (uint32_t)(below >> 32));
+#endif
 }
 
 /* Powers become shares, less 1 for that of index t, with 30 fraction bits; returns their magnitudes
@@ -113,6 +228,31 @@ static inline uint32_t fxp_errors_of_powers(int8_t *powers, int n, uint64_t reci
                      : "lr", "q0", "q1", "q2", "q3", "q4", "cc", "memory");
     /* clang-format on */
     return peak;
+#elif FXP_THUMB2
+    /* The one of index t comes last. Without it all are at least 0. */
+    int8_t *const end = powers + 4 * n, *const place = powers + 4 * t;
+    const uint32_t none = 0;
+    uint32_t own, power, share;
+    memcpy(&own, place, 4);
+    memcpy(place, &none, 4);
+    /* clang-format off */
+    __asm__ volatile("1:\n\t"
+                     "ldr %[power], [%[powers]]\n\t"
+                     "mul %[share], %[power], %[high]\n\t"
+                     FXP_ADD_SHARE
+                     "orrs %[peak], %[peak], %[share]\n\t"
+                     "stmia %[powers]!, {%[share]}\n\t"
+                     "cmp %[powers], %[end]\n\t"
+                     "bne 1b"
+                     : [powers] "+l"(powers), [peak] "+l"(peak), [power] "=&l"(power),
+                       [share] "=&l"(share)
+                     : [low] "r"((uint32_t)reciprocal), [high] "r"(FXP_ABOVE(reciprocal)),
+                       [end] "r"(end)
+                     : "r12", "cc", "memory");
+    /* clang-format on */
+    const int32_t acc = fxp_share_of(own, reciprocal) - ((int32_t)1 << 30);
+    memcpy(place, &acc, 4);
+    return peak | fxp_magnitude32(acc);
 #else
     for (int i = 0; i < n; i++) {
         uint32_t power;
@@ -147,6 +287,27 @@ static inline void fxp_store_errors16(int16_t *out, const int8_t *errors, int n,
                      : [errors] "+r"(errors), [out] "+l"(out)
                      : [n] "r"(n), [up] "r"(-shift)
                      : "lr", "q0", "memory");
+#elif FXP_THUMB2
+    if (shift > 0) { /* its carry is the bit that is lost last */
+        int32_t acc;
+        __asm__ volatile("1:\n\t"
+                         "ldmia %[errors]!, {%[acc]}\n\t"
+                         "asrs %[acc], %[shift]\n\t"
+                         "adc %[acc], %[acc], #0\n\t"
+                         "ssat %[acc], #16, %[acc]\n\t"
+                         "strh %[acc], [%[out]], #2\n\t"
+                         "subs %[n], %[n], #1\n\t"
+                         "bne 1b"
+                         : [errors] "+l"(errors), [out] "+r"(out), [n] "+l"(n), [acc] "=&l"(acc)
+                         : [shift] "l"(shift)
+                         : "cc", "memory");
+        return;
+    }
+    for (int i = 0; i < n; i++) {
+        uint32_t acc;
+        memcpy(&acc, &errors[4 * i], 4);
+        out[i] = (int16_t)(acc << -shift);
+    }
 #else
     FXP_STORE_ERRORS(16);
 #endif
@@ -157,3 +318,11 @@ static inline void fxp_store_errors8(int8_t *out, const int8_t *errors, int n, i
     FXP_STORE_ERRORS(8);
 }
 #undef FXP_STORE_ERRORS
+#if FXP_THUMB2
+#undef FXP_TIMES_LOG2_E
+#undef FXP_UPPER_HALF
+#undef FXP_ADD_SIXTH
+#undef FXP_SHORTER_BY
+#undef FXP_ADD_SHARE
+#undef FXP_ABOVE
+#endif

@@ -112,12 +112,12 @@ static FXP_INLINE void fxp_shorten_raw(const fxp_raw *raw, int count, const int3
 
 #if FXP_DSP && !FXP_MVE
 /* A row begins with its bias times r4, and ends with its sum stored. All registers are needed: the
- * stack has x, n, the place of the bias, its factor, the end of the sums; r7 has the place of
- * the next sum, r12 and lr are the sum. */
+ * stack has x, the place of the bias, its factor, where products begin, the end of the sums; r7 has
+ * the place of the next sum, r12 and lr are the sum. */
 #define FXP_ROW_BEGIN                                                                              \
-    "ldm sp, {r1, r2, r3, r4, r5}\n\t"                                                             \
+    "ldm sp, {r1, r3, r4, r5, r8}\n\t"                                                             \
     "ldr r6, [r3], #4\n\t"                                                                         \
-    "str r3, [sp, #8]\n\t"                                                                         \
+    "str r3, [sp, #4]\n\t"                                                                         \
     "smull r12, lr, r6, r4\n\t"
 #define FXP_ROW_END                                                                                \
     "strd r12, lr, [r7], #8\n\t"                                                                   \
@@ -134,44 +134,45 @@ static FXP_INLINE void fxp_shorten_raw(const fxp_raw *raw, int count, const int3
     "smlald r12, lr, r4, r9\n\t"                                                                   \
     "smlald r12, lr, r5, r10\n\t"                                                                  \
     "smlald r12, lr, r6, r11\n\t"
-#define FXP_ROW_8_BYTES 24 /* of its code: instructions of four bytes each */
 /* clang-format off */
-/* The products of a row that begins at words and has eight or more: the loop takes four times eight
- * of them and is entered where the eights that are left over begin; r2 counts. */
-#define FXP_ROW_AT_WORDS                                                                           \
-    "2:\n\t" FXP_ROW_8 FXP_ROW_8 FXP_ROW_8 FXP_ROW_8                                               \
-    "subs r2, r2, #16\n\t"                                                                         \
-    "bge 2b\n\t"                                                                                   \
-    "adds r2, r2, #15\n\t"                                                                         \
-    "bmi 4f\n"                                                                                     \
+/* The products of a row that begins at words and has eight or more, up to r2 in x. Pairs that are
+ * left over come first, then `on` in four bytes to the loop, which takes four times eight and is
+ * entered where the eights that are left over begin. */
+#define FXP_ROW_AT_WORDS(on)                                                                       \
+    "subs r5, r2, r1\n\t"                                                                          \
+    "ubfx r5, r5, #1, #3\n"                                                                        \
     "3:\n\t" FXP_ROW_2                                                                             \
-    "subs r2, r2, #1\n\t"                                                                          \
-    "bpl 3b\n"                                                                                     \
-    "4:\n\t"
-/* Those of a row that begins anywhere; r2 counts down from n. */
+    "subs r5, r5, #2\n\t"                                                                          \
+    "bne 3b\n\t" on                                                                                \
+    "2:\n\t" FXP_ROW_8 FXP_ROW_8 FXP_ROW_8 FXP_ROW_8                                               \
+    "cmp r1, r2\n\t"                                                                               \
+    "bne 2b\n"
+#define FXP_ROW_PAIRS_BYTES 26 /* of the code up to the loop */
+#define FXP_ROW_8_BYTES 24     /* instructions of four bytes each */
+/* Those of a row that begins anywhere; r5 counts. */
 #define FXP_ROW_ANYWHERE                                                                           \
-    "subs r2, r2, #8\n\t"                                                                          \
+    "subs r5, r2, r1\n\t"                                                                          \
+    "lsrs r5, r5, #1\n\t"                                                                          \
+    "subs r5, r5, #8\n\t"                                                                          \
     "blt 11f\n"                                                                                    \
     "10:\n\t" FXP_ROW_2 FXP_ROW_2 FXP_ROW_2 FXP_ROW_2                                              \
-    "subs r2, r2, #8\n\t"                                                                          \
+    "subs r5, r5, #8\n\t"                                                                          \
     "bge 10b\n"                                                                                    \
     "11:\n\t"                                                                                      \
-    "adds r2, r2, #6\n\t"                                                                          \
+    "adds r5, r5, #6\n\t"                                                                          \
     "blt 13f\n"                                                                                    \
     "12:\n\t" FXP_ROW_2                                                                            \
-    "subs r2, r2, #2\n\t"                                                                          \
+    "subs r5, r5, #2\n\t"                                                                          \
     "bge 12b\n"                                                                                    \
     "13:\n\t"                                                                                      \
-    "adds r2, r2, #1\n\t"                                                                          \
+    "adds r5, r5, #1\n\t"                                                                          \
     "blt 14f\n\t"                                                                                  \
     "ldrsh r3, [r1]\n\t"                                                                           \
     "ldrsh r4, [r0], #2\n\t"                                                                       \
     "smlalbb r12, lr, r3, r4\n"                                                                    \
     "14:\n\t"
 /* Those with at most nine numbers in r1, r2, r3, r5, r6. */
-#define FXP_FEW_PRODUCTS(skipped, t)                                                               \
-    "add pc, " skipped "\n\t"                                                                      \
-    "nop\n\t"                                                                                      \
+#define FXP_FEW_PRODUCTS(t)                                                                        \
     FXP_FEW_2(t, "r1") FXP_FEW_2(t, "r2") FXP_FEW_2(t, "r3") FXP_FEW_2(t, "r5")                    \
     "ldrsh " t ", [r0], #2\n\t"                                                                    \
     "smlald r12, lr, " t ", r6\n\t"
@@ -184,15 +185,15 @@ static FXP_INLINE int fxp_are_rows_at_words(const int16_t *w, const int16_t *x, 
     return (((uintptr_t)w | (uintptr_t)x | (uintptr_t)n << 1) & 3u) == 0 && n >= 8;
 }
 
-/* What r2 and r5 begin with. */
-static FXP_INLINE int fxp_row_count(int n)
+/* Where the loop for a row that begins at words is entered, in bytes, and where its code is. */
+static FXP_INLINE int fxp_row_eights(int n)
 {
-    return (((n >> 3) - 1) >> 2) * 16 + ((n & 7) >> 1);
+    return FXP_ROW_8_BYTES * (-(n >> 3) & 3);
 }
 
 static FXP_INLINE int fxp_row_entry(int n)
 {
-    return FXP_ROW_8_BYTES * (-(n >> 3) & 3);
+    return (n & 7) == 0 ? FXP_ROW_PAIRS_BYTES + fxp_row_eights(n) : 0;
 }
 #endif
 
@@ -379,7 +380,9 @@ static inline void fxp_rows16_in_registers(const int16_t *w, const int16_t *x, i
                      "1:\n\t"
                      "ldr r7, [r8], #4\n\t"
                      "smull r12, lr, r7, r4\n\t"
-                     FXP_FEW_PRODUCTS("r11", "r7")
+                     "add pc, r11\n\t"
+                     "nop\n\t"
+                     FXP_FEW_PRODUCTS("r7")
                      "strd r12, lr, [r9], #8\n\t"
                      "cmp r9, r10\n\t"
                      "bne 1b\n\t"
@@ -441,31 +444,32 @@ static FXP_OUTLINE void fxp_rows16(const int16_t *w, const int16_t *x, int n, co
     /* What a row begins with lies on the stack. */
     register const int16_t *r0 __asm__("r0") = w;
     register const int16_t *r1 __asm__("r1") = x;
-    register int r2 __asm__("r2") = fxp_row_count(n);
+    register const int16_t *r2 __asm__("r2") = x + n;
     register const int32_t *r3 __asm__("r3") = first;
     register int32_t r4 __asm__("r4") = factor;
     register int r5 __asm__("r5") = fxp_row_entry(n);
-    register int64_t *r6 __asm__("r6") = sums + rows;
-    register int64_t *r8 __asm__("r8") = sums;
-    register int r9 __asm__("r9") = is_at_words;
-    register int r10 __asm__("r10") = n;
+    register int64_t *r6 __asm__("r6") = sums;
+    register int r8 __asm__("r8") = fxp_row_eights(n);
+    register int64_t *r9 __asm__("r9") = sums + rows;
+    register int r10 __asm__("r10") = is_at_words;
     /* clang-format off */
-    __asm__ volatile("push {r1, r2, r3, r4, r5, r6, r7}\n\t"
-                     "mov r7, r8\n\t"
-                     "cmp r9, #0\n\t"
+    __asm__ volatile("push {r7}\n\t"
+                     "push {r1, r3, r4, r5, r8, r9}\n\t"
+                     "mov r7, r6\n\t"
+                     "cmp r10, #0\n\t"
                      "beq 5f\n"
-                     "1:\n\t" FXP_ROW_BEGIN "add pc, r5\n\tnop\n" FXP_ROW_AT_WORDS FXP_ROW_END
+                     "1:\n\t" FXP_ROW_BEGIN "add pc, r5\n\tnop\n\t"
+                     FXP_ROW_AT_WORDS("add pc, r8\n\tnop\n") FXP_ROW_END
                      "bne 1b\n\t"
                      "b 9f\n"
                      "5:\n\t" /* rows that begin anywhere */
-                     "str r10, [sp, #4]\n"
-                     "5:\n\t" FXP_ROW_BEGIN FXP_ROW_ANYWHERE FXP_ROW_END "bne 5b\n"
+                     FXP_ROW_BEGIN FXP_ROW_ANYWHERE FXP_ROW_END "bne 5b\n"
                      "9:\n\t"
                      "add sp, sp, #24\n\t"
                      "pop {r7}"
-                     : "+r"(r0), "+r"(r1), "+r"(r2), "+r"(r3), "+r"(r4), "+r"(r5), "+r"(r6),
-                       "+r"(r8), "+r"(r9), "+r"(r10)
-                     :
+                     : "+r"(r0), "+r"(r1), "+r"(r3), "+r"(r4), "+r"(r5), "+r"(r6), "+r"(r8),
+                       "+r"(r9), "+r"(r10)
+                     : "r"(r2)
                      : "r11", "r12", "lr", "cc", "memory");
     /* clang-format on */
 #elif FXP_SSE2
