@@ -394,11 +394,11 @@ static FXP_INLINE void fxp_keep_split(fxp_split *sums, int are_small)
     }
 }
 
-/* Adds products of eight numbers to the sums of four rows. */
-static FXP_INLINE void fxp_add_split_rows(const int16_t *w, int n, __m128i x, int are_small,
-                                          fxp_split sums[4])
+/* Adds products of eight numbers to the sums of two rows. */
+static FXP_INLINE void fxp_add_split(const int16_t *w, int n, __m128i x, int are_small,
+                                     fxp_split sums[2])
 {
-    for (int j = 0; j < 4; j++, w += n) {
+    for (int j = 0; j < 2; j++, w += n) {
         const __m128i pairs = _mm_madd_epi16(fxp_eight(w), x);
         sums[j].low = _mm_add_epi32(sums[j].low, pairs);
         if (!are_small) {
@@ -408,21 +408,33 @@ static FXP_INLINE void fxp_add_split_rows(const int16_t *w, int n, __m128i x, in
     }
 }
 
+/* Fourths of two rows' sums: four rows' need more registers than there are. */
+static FXP_INLINE void fxp_split_two_rows(const int16_t *w, const int16_t *x, int n, int are_small,
+                                          fxp_split sums[2])
+{
+    const __m128i zero = _mm_setzero_si128();
+    const fxp_split none = {zero, zero};
+    sums[0] = none;
+    sums[1] = none;
+    for (int i = 0; i + 8 <= n; i += 8) {
+        fxp_add_split(&w[i], n, fxp_eight(&x[i]), are_small, sums);
+    }
+    if (n % 8 != 0) {
+        fxp_add_split(&w[n - 8], n, fxp_rest(x, n), are_small, sums);
+    }
+    for (int j = 0; j < 2 && are_small; j++) {
+        sums[j].upper = _mm_srai_epi32(sums[j].low, 23);
+    }
+}
+
 /* Sums of four rows of 8 <= n <= 512 products with numbers above -2^15, of which the upper part is
  * too small by less than 2^8. Where the fourths are small 32 bits hold what a vector sums. */
 static FXP_INLINE fxp_split fxp_split_rows(const int16_t *w, const int16_t *x, int n, int are_small)
 {
-    const __m128i zero = _mm_setzero_si128(), ones = _mm_set1_epi16(1);
-    fxp_split sums[4] = {{zero, zero}, {zero, zero}, {zero, zero}, {zero, zero}};
-    for (int i = 0; i + 8 <= n; i += 8) {
-        fxp_add_split_rows(&w[i], n, fxp_eight(&x[i]), are_small, sums);
-    }
-    if (n % 8 != 0) {
-        fxp_add_split_rows(&w[n - 8], n, fxp_rest(x, n), are_small, sums);
-    }
-    for (int j = 0; j < 4 && are_small; j++) {
-        sums[j].upper = _mm_srai_epi32(sums[j].low, 23);
-    }
+    const __m128i ones = _mm_set1_epi16(1);
+    fxp_split sums[4];
+    fxp_split_two_rows(w, x, n, are_small, sums);
+    fxp_split_two_rows(w + 2 * n, x, n, are_small, sums + 2);
     /* Upper parts have 15 bits, and those of pairs of them 16. */
     const __m128i first = _mm_packs_epi32(sums[0].upper, sums[1].upper);
     const __m128i second = _mm_packs_epi32(sums[2].upper, sums[3].upper);
@@ -441,11 +453,12 @@ static FXP_INLINE void fxp_add_four_biases(fxp_split *sums, const int32_t *b, in
     sums->upper = _mm_add_epi32(sums->upper, upper);
 }
 
-/* The upper words of sums whose upper parts are too small by less than 2^9. */
+/* The upper words of sums whose upper parts are too small by less than 2^9: how often 2^32 makes up
+ * for what their last 9 bits differ in. */
 static FXP_INLINE __m128i fxp_upper_words(fxp_split sums)
 {
-    const __m128i rest = _mm_sub_epi32(sums.low, _mm_slli_epi32(sums.upper, 23));
-    return _mm_srai_epi32(_mm_add_epi32(sums.upper, _mm_srli_epi32(rest, 23)), 9);
+    const __m128i more = _mm_sub_epi32(sums.upper, _mm_srli_epi32(sums.low, 23));
+    return _mm_srai_epi32(_mm_add_epi32(more, _mm_set1_epi32(511)), 9);
 }
 
 /* Numbers of 32 bits as at most 31, rounded. */
@@ -477,6 +490,30 @@ static FXP_INLINE void fxp_split_fours(const int16_t *w, const int16_t *x, int n
     }
 }
 
+/* Four sums, in low and upper words, rounded to 32 bits; those below 0 may become 0. Their magnitudes
+ * are joined to the peak; `any` is 0 where they are. */
+static FXP_INLINE __m128i fxp_settle_split(fxp_split sums, int shift, int is_positive,
+                                           fxp_split *peak, __m128i *any)
+{
+    const __m128i signs = _mm_srai_epi32(sums.upper, 31);
+    fxp_split sizes;
+    if (is_positive) {
+        sums.low = _mm_andnot_si128(signs, sums.low);
+        sums.upper = _mm_andnot_si128(signs, sums.upper);
+        sizes = sums;
+    } else {
+        sizes.low = _mm_xor_si128(sums.low, signs);
+        sizes.upper = _mm_xor_si128(sums.upper, signs);
+    }
+    peak->low = _mm_or_si128(peak->low, sizes.low);
+    peak->upper = _mm_or_si128(peak->upper, sizes.upper);
+    fxp_keep_split(peak, 0);
+    *any = _mm_or_si128(sums.low, sums.upper);
+    const __m128i low = _mm_srl_epi32(sums.low, _mm_cvtsi32_si128(shift - 1));
+    const __m128i upper = _mm_sll_epi32(sums.upper, _mm_cvtsi32_si128(33 - shift));
+    return fxp_half32(_mm_or_si128(low, upper));
+}
+
 /* As fxp_stored_rows16 for 4 <= rows <= `most` usual ones; returns whether they are. */
 static FXP_INLINE int fxp_stored_fours16(fxp_store *store, const int16_t *w, const int16_t *x,
                                          int n, const int32_t *b, int f, int rows, int is_positive,
@@ -495,39 +532,35 @@ static FXP_INLINE int fxp_stored_fours16(fxp_store *store, const int16_t *w, con
         fxp_split_fours(w, x, n, rows, 0, lows, uppers);
     }
     const __m128i zero = _mm_setzero_si128(), ones = _mm_set1_epi16(1);
-    const __m128i down = _mm_cvtsi32_si128(store->shift - 1);
-    const __m128i left = _mm_cvtsi32_si128(33 - store->shift);
-    __m128i peak_low = zero, peak_high = zero;
+    fxp_split peak = {zero, zero};
+    const int width = rows % 8 == 0 ? 8 : 4;
     FXP_UNROLL(1)
-    for (size_t j = 0, step = (size_t)fxp_to_second_four(rows); j < (size_t)rows;
-         j += step, step = 4) {
-        fxp_split four = {_mm_loadu_si128((const void *)&lows[j]),
-                          _mm_loadu_si128((const void *)&uppers[j])};
-        if (b != NULL) {
-            fxp_add_four_biases(&four, &b[j], up);
+    for (size_t j = 0, step = width == 8 ? 8 : (size_t)fxp_to_second_four(rows); j < (size_t)rows;
+         j += step, step = (size_t)width) {
+        __m128i any[2] = {zero, zero}, q[2] = {zero, zero};
+        for (size_t k = 0; k < (size_t)width / 4; k++) {
+            const size_t at = j + 4 * k;
+            fxp_split four = {_mm_loadu_si128((const void *)&lows[at]),
+                              _mm_loadu_si128((const void *)&uppers[at])};
+            if (b != NULL) {
+                fxp_add_four_biases(&four, &b[at], up);
+            }
+            four.upper = fxp_upper_words(four);
+            q[k] = fxp_settle_split(four, store->shift, is_positive, &peak, &any[k]);
         }
-        __m128i low = four.low, high = fxp_upper_words(four);
-        const __m128i signs = _mm_srai_epi32(high, 31);
-        if (is_positive) {
-            low = _mm_andnot_si128(signs, low);
-            high = _mm_andnot_si128(signs, high);
-            peak_low = _mm_or_si128(peak_low, low);
-            peak_high = _mm_or_si128(peak_high, high);
-        } else {
-            peak_low = _mm_or_si128(peak_low, _mm_xor_si128(low, signs));
-            peak_high = _mm_or_si128(peak_high, _mm_xor_si128(high, signs));
-        }
-        const __m128i any = _mm_or_si128(low, high);
-        const __m128i twice = _mm_or_si128(_mm_srl_epi32(low, down), _mm_sll_epi32(high, left));
-        __m128i words = _mm_packs_epi32(fxp_half32(twice), zero);
+        __m128i words = _mm_packs_epi32(q[0], q[1]);
         if (is_positive) { /* those above 0 are at least 1 */
-            const __m128i is_zero = _mm_cmpeq_epi16(_mm_packs_epi32(any, zero), zero);
+            const __m128i is_zero = _mm_cmpeq_epi16(_mm_packs_epi32(any[0], any[1]), zero);
             words = _mm_max_epi16(words, _mm_add_epi16(is_zero, ones));
         }
-        _mm_storel_epi64((void *)&out[j], words);
+        if (width == 8) {
+            _mm_storeu_si128((void *)&out[j], words);
+        } else {
+            _mm_storel_epi64((void *)&out[j], words);
+        }
     }
-    const __m128i both = _mm_or_si128(_mm_unpacklo_epi32(peak_low, peak_high),
-                                      _mm_unpackhi_epi32(peak_low, peak_high));
+    const __m128i both = _mm_or_si128(_mm_unpacklo_epi32(peak.low, peak.upper),
+                                      _mm_unpackhi_epi32(peak.low, peak.upper));
     store->peak |= (uint64_t)_mm_cvtsi128_si64(_mm_or_si128(both, _mm_unpackhi_epi64(both, both)));
     return 1;
 }
