@@ -394,11 +394,11 @@ static FXP_INLINE void fxp_keep_split(fxp_split *sums, int are_small)
     }
 }
 
-/* Adds products of eight numbers to the sums of two rows. */
-static FXP_INLINE void fxp_add_split(const int16_t *w, int n, __m128i x, int are_small,
-                                     fxp_split sums[2])
+/* Adds products of eight numbers to the sums of some rows. */
+static FXP_INLINE void fxp_add_split(const int16_t *w, int n, __m128i x, int are_small, int rows,
+                                     fxp_split *sums)
 {
-    for (int j = 0; j < 2; j++, w += n) {
+    for (int j = 0; j < rows; j++, w += n) {
         const __m128i pairs = _mm_madd_epi16(fxp_eight(w), x);
         sums[j].low = _mm_add_epi32(sums[j].low, pairs);
         if (!are_small) {
@@ -408,21 +408,17 @@ static FXP_INLINE void fxp_add_split(const int16_t *w, int n, __m128i x, int are
     }
 }
 
-/* Fourths of two rows' sums: four rows' need more registers than there are. */
-static FXP_INLINE void fxp_split_two_rows(const int16_t *w, const int16_t *x, int n, int are_small,
-                                          fxp_split sums[2])
+/* Adds fourths of the sums of two or four rows. */
+static FXP_INLINE void fxp_split_some_rows(const int16_t *w, const int16_t *x, int n, int are_small,
+                                           int rows, fxp_split *sums)
 {
-    const __m128i zero = _mm_setzero_si128();
-    const fxp_split none = {zero, zero};
-    sums[0] = none;
-    sums[1] = none;
     for (int i = 0; i + 8 <= n; i += 8) {
-        fxp_add_split(&w[i], n, fxp_eight(&x[i]), are_small, sums);
+        fxp_add_split(&w[i], n, fxp_eight(&x[i]), are_small, rows, sums);
     }
     if (n % 8 != 0) {
-        fxp_add_split(&w[n - 8], n, fxp_rest(x, n), are_small, sums);
+        fxp_add_split(&w[n - 8], n, fxp_rest(x, n), are_small, rows, sums);
     }
-    for (int j = 0; j < 2 && are_small; j++) {
+    for (int j = 0; j < rows && are_small; j++) {
         sums[j].upper = _mm_srai_epi32(sums[j].low, 23);
     }
 }
@@ -432,9 +428,14 @@ static FXP_INLINE void fxp_split_two_rows(const int16_t *w, const int16_t *x, in
 static FXP_INLINE fxp_split fxp_split_rows(const int16_t *w, const int16_t *x, int n, int are_small)
 {
     const __m128i ones = _mm_set1_epi16(1);
-    fxp_split sums[4];
-    fxp_split_two_rows(w, x, n, are_small, sums);
-    fxp_split_two_rows(w + 2 * n, x, n, are_small, sums + 2);
+    const __m128i zero = _mm_setzero_si128();
+    fxp_split sums[4] = {{zero, zero}, {zero, zero}, {zero, zero}, {zero, zero}};
+    if (n <= 64) { /* no loop is left, and registers have most of x */
+        fxp_split_some_rows(w, x, n, are_small, 2, sums);
+        fxp_split_some_rows(w + 2 * n, x, n, are_small, 2, sums + 2);
+    } else {
+        fxp_split_some_rows(w, x, n, are_small, 4, sums);
+    }
     /* Upper parts have 15 bits, and those of pairs of them 16. */
     const __m128i first = _mm_packs_epi32(sums[0].upper, sums[1].upper);
     const __m128i second = _mm_packs_epi32(sums[2].upper, sums[3].upper);
