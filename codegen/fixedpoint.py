@@ -250,6 +250,14 @@ def fold(error: int, rate: Rate, k: int, random: Random) -> int:
     return max(-(1 << 15), min(product, (1 << 15) - 1))
 
 
+def dither_of_fold(k: int, random: Random) -> int:
+    """The 16 bits that round a row whose rate was folded: the lower half of the draw that did.
+
+    Twin of fxp_dither. For k < 1 nothing was drawn, and one more draw is used.
+    """
+    return (random.draw() if k < 1 else random.state) & 0xFFFF
+
+
 def step24(gradient: Ints, k: int) -> Ints:
     """-gradient with k bits less, rounded to nearest, as 24 bits; twin of fxp_step24."""
     return integers(gradient) * 0 if k > 30 else narrow(-integers(gradient), k, 24)

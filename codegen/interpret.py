@@ -25,6 +25,7 @@ from codegen.fixedpoint import (
     bit_length,
     clip_factor,
     decayed,
+    dither_of_fold,
     encode_norm,
     encode_number,
     fold,
@@ -647,12 +648,13 @@ class IntegerLearner:
         target = state.f[name] + self._optimizer.headroom(bits)
         rows = state.values[name].copy()
         slots = self._slots(name)
+        k = self._fraction(gradient) + rate.s - target - 16
         for row in range(len(rows)):
-            delta = self._delta(gradient, row, target, rate)
+            delta = self._delta(gradient, row, rate, k)
             if delta is None:
                 self.skipped += 1
                 continue
-            draws = self._draws(delta, bits)
+            draws = self._draws(gradient, delta, bits, k)
             before = tuple(slot[row] for slot in slots)
             rows[row], after = self._optimizer.update_int(rows[row], delta, before, draws, bits)
             for slot, new in zip(slots, after, strict=True):
@@ -660,24 +662,35 @@ class IntegerLearner:
         state.values[name] = rows
         state.slots |= slots_of(name, self._optimizer, slots)
 
-    def _draws(self, delta: Ints, bits: int) -> Ints | None:
+    def _draws(self, gradient: Q | Outer, delta: Ints, bits: int, k: int) -> Ints | None:
         """One draw a row, or one for each element; none with nearest rounding."""
         if self.quantized.numbers.rounding == "nearest":
             return None
-        draw = integers(self.state.random.draw())
-        return spread(draw, delta.shape) if self._optimizer.spreads(bits) else draw
+        random, optimizer = self.state.random, self._optimizer
+        if optimizer.spreads(bits):
+            return spread(integers(random.draw()), delta.shape)
+        if isinstance(gradient, Outer) and optimizer.shares_draw:
+            return integers(dither_of_fold(k, random) << 16)
+        return integers(random.draw())
 
-    def _delta(self, gradient: Q | Outer, row: int, target: int, rate: Rate) -> Ints | None:
-        """Changes of a row with `target` + 16 fraction bits; None where the row is skipped."""
-        random = self.state.random
+    def _fraction(self, gradient: Q | Outer) -> int:
+        """Fraction bits; 8-bit values are columns of an outer product as x << 8."""
         if isinstance(gradient, Q):
-            return step24(gradient.q[row], gradient.f + rate.s - target - 16) * rate.m
-        widen = 16 - self.quantized.numbers.activation_bits  # 8-bit values are used as x << 8
-        k = gradient.rows.f + gradient.columns.f + widen + rate.s - target - 16
-        n = fold(int(gradient.rows.q[row]), rate, k, random)
+            return gradient.f
+        return gradient.rows.f + gradient.columns.f + self._widen
+
+    @property
+    def _widen(self) -> int:
+        return 16 - self.quantized.numbers.activation_bits
+
+    def _delta(self, gradient: Q | Outer, row: int, rate: Rate, k: int) -> Ints | None:
+        """Changes of a row, k bits less than the gradient times m; None where it is skipped."""
+        if isinstance(gradient, Q):
+            return step24(gradient.q[row], k) * rate.m
+        n = fold(int(gradient.rows.q[row]), rate, k, self.state.random)
         if n == 0 and self._optimizer.skips_zero:
             return None
-        return n * (gradient.columns.q << widen)
+        return n * (gradient.columns.q << self._widen)
 
     # ranges
 

@@ -19,6 +19,7 @@ from codegen.fixedpoint import (
     Random,
     Rate,
     accumulated,
+    dither_of_fold,
     fold,
     integers,
     magnitude,
@@ -306,6 +307,29 @@ void t_reciprocal(const uint32_t *v, int n, uint64_t *out)
 {
     for (int i = 0; i < n; i++) {
         out[i] = fxp_reciprocal(v[i]);
+    }
+}
+void t_largest(const int16_t *x, const int8_t *few, const int32_t *facts, int32_t *out);
+void t_largest(const int16_t *x, const int8_t *few, const int32_t *facts, int32_t *out)
+{
+    const fxp_window window = {facts[0], facts[1], facts[2], facts[3], facts[4], facts[5]};
+    const int count = facts[6];
+    uint8_t places[FXP_NUMBERS];
+    uint16_t many[FXP_NUMBERS];
+    int32_t largest[FXP_NUMBERS];
+    fxp_largest_of16(x, &window, count, out);
+    fxp_first_largest_of16(x, &window, count, &out[count], places);
+    fxp_first_largest_of16_of_many(x, &window, count, largest, many);
+    fxp_largest_of8(few, &window, count, &out[4 * count]);
+    for (int j = 0; j < count; j++) {
+        out[2 * count + j] = places[j];
+        out[3 * count + j] = many[j];
+    }
+    fxp_first_largest_of8(few, &window, count, largest, places);
+    fxp_first_largest_of8_of_many(few, &window, count, largest, many);
+    for (int j = 0; j < count; j++) {
+        out[5 * count + j] = places[j];
+        out[6 * count + j] = many[j];
     }
 }
 int32_t t_most_columns(void)
@@ -617,7 +641,7 @@ def test_rows_of_an_outer_product_learn(program: Program, bits: int, is_nearest:
             m = fold(int(dy[row]), rate, k, draws)
             if m != 0:
                 place = slice(offset[0] + row * n, offset[0] + (row + 1) * n)
-                dither = 0x8000 if is_nearest else draws.draw() >> 16
+                dither = 0x8000 if is_nearest else dither_of_fold(k, draws)
                 want[place] = saturate(want[place] + ((m * scaled + dither) >> 16), 16)
         state = program.call(name, w, x, dy, np.array(facts, np.int32))
         assert (w == want).all(), (n, rows, k, offset)
@@ -941,3 +965,32 @@ def test_the_rail_is_seen_from_everywhere(program: Program) -> None:
                 w = np.zeros(n, np.int16)
                 w[at] = value
                 assert program.call("t_near_rail", w, n) == near, (n, value, at)
+
+
+def test_largest_numbers_of_windows(program: Program) -> None:
+    """The first of equal ones counts, and so do the least numbers there are."""
+    random = np.random.RandomState(17)
+    for count in range(1, 9):
+        for rows, columns, wide in (
+            (1, 1, 0),
+            (1, 3, 2),
+            (2, 2, 0),
+            (3, 2, 1),
+            (3, 3, 0),
+            (5, 4, 3),
+        ):
+            channels, at, pitch = count + count % 3, int(random.randint(2)), columns + 2 * wide
+            place = int(random.randint(0, 20))
+            numbers = random.choice([-32768, -200, 7, 7, 32767], (rows, columns + wide, channels))
+            few = random.choice([-128, -20, 7, 7, 127], numbers.shape).astype(np.int8)
+            x = np.concatenate([np.zeros(at), numbers.reshape(-1)]).astype(np.int16)
+            facts = [rows, columns, (columns + wide) * channels, channels, place, pitch, count]
+            out = np.zeros(7 * count, np.int32)
+            program.call("t_largest", x[at:], few.reshape(-1), np.array(facts, np.int32), out)
+            want = []
+            for v in (numbers, few):
+                window = v[:, :columns, :count].reshape(-1, count)
+                first = window.argmax(axis=0)
+                number = place + first // columns * pitch + first % columns
+                want += [window.max(axis=0)] * (2 if v is numbers else 1) + [number, number]
+            assert (out == np.concatenate(want)).all(), (count, rows, columns)

@@ -99,7 +99,7 @@ def test_a_layer_may_be_called_like_nothing_or_anything_in_the_c(
     for name, message in refused.items():
         assert re.match(rf"net\.toml: layer 2 \(\w+\): name = '{name}'; ", message)
     assert {"int16_t", "step_loss", "update_last_w", "net_kept_w", "FXP_H"} <= {*refused}
-    assert not {"best", "peak", "softmax_log2"} & {*refused}
+    assert not {"best", "peak"} & {*refused}
 
 
 @pytest.mark.parametrize(

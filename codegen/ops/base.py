@@ -237,6 +237,12 @@ class LayerOp(Op):
         """Whether its accumulators can have 32 bits."""
         return "shift" in inspect.signature(getattr(self, f"{kernel}_int")).parameters
 
+    def takes_numbers(self, kernel: str) -> bool:
+        """Whether it adds or copies numbers, without a product or a bias; its C has accumulators of
+        32 bits where they fit, on every core.
+        """
+        return False
+
     def multiplies(self, kernel: str, shapes: Shapes) -> int:
         """Multiplications in one run of a kernel."""
         return 0
@@ -281,6 +287,10 @@ class LayerOp(Op):
         output of a kernel that goes back begins at most so many elements before the operand.
         """
         return {}
+
+    def reads_first(self, kernel: str) -> tuple[str, ...]:
+        """Operands that its C has read for the last time when it begins to write."""
+        return ()
 
 
 @dataclass(frozen=True)
@@ -528,6 +538,9 @@ class ChangeOptimizer(OptimizerOp):
     # one unit and meets |x| <= 2**15 of 2**16, so by half a unit; the dither by less than one.
     weight_allowance: ClassVar[float] = 1.5
     bias_allowance: ClassVar[float] = 0.5
+    # A row of an outer product needs 16 random bits: the lower half of the draw that rounded its
+    # rate, of which the upper bits mattered.
+    shares_draw: ClassVar[bool] = False
     bias_headroom: ClassVar[int] = 0  # fraction bits of a bias slot beyond those of the bias
 
     def slot_bits(self, role: str) -> int:

@@ -28,6 +28,9 @@ class Concatenate(LayerOp):
             )
         return (*a[:-1], a[-1] + b[-1])
 
+    def takes_numbers(self, kernel: str) -> bool:
+        return kernel != "forward"
+
     def products(self, kernel: str, shapes: Shapes) -> Products:
         return aligned_products(1) if kernel == "forward" else Products(1, ("dy",))
 

@@ -26,6 +26,28 @@ def exp2(t: int, fraction: int) -> int:
     return 0 if shift > 63 else int((product + (1 << (shift - 1))) >> shift)
 
 
+# Of log2: the remainder of the cubic, truncations to 2**-30, and that of the result.
+LOG2_ERROR = ((2 ** (1 / 32) - 1) ** 4 / 4 + 6 * 2.0**-30) * math.log2(math.e) + 2.0**-T
+
+
+def log2(v: int, fraction: int) -> int:
+    """log2(v / 2**fraction) with 26 fraction bits, for 2**fraction <= v < 2**32; twin of fxp_log2.
+
+    The power of 2 in the table that brings v nearest above a power of two gives 5 bits; what is
+    left is 1 + z, where a cubic is log(1 + z).
+    """
+    exponent = v.bit_length() - 1
+    mantissa = v << (31 - exponent)
+    index = (mantissa >> (31 - _INDEX)) & 31  # log2(1 + x) is x at least
+    while index < 31 and (mantissa * EXP2_TABLE[index + 1]) >> 62:
+        index += 1
+    z = ((mantissa * EXP2_TABLE[index]) >> 32) - (1 << 30)  # 30 fraction bits from here on
+    z2 = (z * z) >> 31  # z^2 / 2
+    z3 = (((z2 * z) >> 30) * 43691) >> 16  # z^3 / 3
+    rest = ((z - z2 + z3) * LOG2_E) >> (60 - T)
+    return ((exponent - fraction) << T) + (index << (T - _INDEX)) + rest
+
+
 def to_exponent(distance: int, f: int) -> int:
     """x = distance * 2**-f as the t of exp2 for which that is exp(-x); twin of fxp_exponent."""
     return int(rescale(distance * LOG2_E, f + 30 - T))

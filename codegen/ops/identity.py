@@ -17,6 +17,9 @@ class Identity(LayerOp):
     def output_shape(self, *inputs: Shape) -> Shape:
         return inputs[0]
 
+    def takes_numbers(self, kernel: str) -> bool:
+        return True
+
     def products(self, kernel: str, shapes: Shapes) -> Products:
         return Products(1, ("x",))
 

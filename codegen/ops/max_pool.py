@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from codegen.fixedpoint import Array, Floats, Q, integers
-from codegen.ops.base import Products, Shapes
+from codegen.ops.base import Products, Shapes, size
 from codegen.ops.pool import WindowedPool
 from codegen.ops.window import patches, scatter
 
@@ -19,6 +19,9 @@ class MaxPool(WindowedPool):
 
     kind: ClassVar[str] = "max_pool"
 
+    def takes_numbers(self, kernel: str) -> bool:
+        return True
+
     def products(self, kernel: str, shapes: Shapes) -> Products:
         if kernel == "forward":
             return Products(1, ("x",))
@@ -29,9 +32,18 @@ class MaxPool(WindowedPool):
 
     def lag(self, kernel: str, shapes: Shapes) -> dict[str, int]:
         g = self.geometry(shapes)
-        if kernel == "forward":
-            return {"x": g.lag_forward()}
-        return {"dy": g.lag_backward(), "x": g.lag_search()}
+        return {"x": g.lag_forward()} if kernel == "forward" else {"dy": g.lag_backward(), "x": 0}
+
+    def reads_first(self, kernel: str) -> tuple[str, ...]:
+        return ("x",) if kernel == "grad_x" else ()
+
+    def scratch_size(self, kernel: str, shapes: Shapes) -> int:
+        """The place of the first largest number of each window, in bytes of its words."""
+        return -(-size(shapes["dy"]) * self.place_bytes(shapes) // 4) if kernel == "grad_x" else 0
+
+    def place_bytes(self, shapes: Shapes) -> int:
+        g = self.geometry(shapes)
+        return 1 if g.rows.kernel * g.columns.kernel <= 256 else 2
 
     def forward(self, x: Floats) -> Floats:
         y: Floats = self._windows(x).max(axis=2)

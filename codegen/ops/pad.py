@@ -28,6 +28,9 @@ class Pad(LayerOp):
         sides = self.sides(x)[3 - len(x) :]
         return (*(n + sum(side) for n, side in zip(x[:-1], sides, strict=True)), x[-1])
 
+    def takes_numbers(self, kernel: str) -> bool:
+        return True
+
     def products(self, kernel: str, shapes: Shapes) -> Products:
         return Products(1, ("x" if kernel == "forward" else "dy",))
 

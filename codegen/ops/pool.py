@@ -38,12 +38,6 @@ class Pool:
         channels = np.arange(self.channels)
         return lag(first_reads(*starts, self.columns.size, channels, self.channels))
 
-    def lag_search(self) -> int:
-        """Of an output like x, before x, where each number is found in the windows that read it."""
-        starts = self.rows.first_neighbours(), self.columns.first_neighbours()
-        channels = np.arange(self.channels)
-        return lag(first_reads(*starts, self.columns.size, channels, self.channels))
-
     def lag_backward(self) -> int:
         starts = self.rows.first_outputs(), self.columns.first_outputs()
         channels = np.arange(self.channels)

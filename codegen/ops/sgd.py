@@ -14,6 +14,7 @@ class Sgd(ChangeOptimizer):
     kind: ClassVar[str] = "sgd"
     skips_zero: ClassVar[bool] = True
     takes_rows: ClassVar[bool] = True
+    shares_draw: ClassVar[bool] = True
 
     def step(self, g: Floats, slots: Slots, rate: float) -> Floats:
         return -rate * g

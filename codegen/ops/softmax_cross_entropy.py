@@ -8,7 +8,7 @@ import numpy as np
 
 from codegen.fixedpoint import LOSS_FRACTION, Floats, Q
 from codegen.ops.base import LabelLoss, Numbers, ShapeError
-from codegen.ops.exponential import EXP2_TABLE, LN_2, T
+from codegen.ops.exponential import EXP2_TABLE, LN_2, LOG2_ERROR, T, log2
 from codegen.ops.probabilities import (
     FRACTION,
     exponents,
@@ -20,20 +20,9 @@ from codegen.ops.probabilities import (
 
 _W = 12  # fraction bits of a class weight
 _S = 16  # fraction bits of the share that smoothing takes
-LOG2_TABLE = tuple(round(math.log2(1 + i / 64) * 2**T) for i in range(65))
-_LOG2_STEP = 25  # entries are 2**25 apart on a mantissa with 31 fraction bits
 
-# Interpolating log2 costs at most h^2 / 8 * log2(e); then the loss is cut to its 20 fraction bits.
-LOSS_ERROR = 2**-12 / 8 + 2.0**-LOSS_FRACTION + 2.0**-24
-
-
-def log2(v: int, fraction: int) -> int:
-    """log2(v / 2**fraction) with 26 fraction bits, for 2**fraction <= v < 2**32."""
-    exponent = v.bit_length() - 1
-    mantissa = (v << (31 - exponent)) & 0x7FFFFFFF
-    low, high = LOG2_TABLE[mantissa >> _LOG2_STEP], LOG2_TABLE[(mantissa >> _LOG2_STEP) + 1]
-    rest = mantissa & ((1 << _LOG2_STEP) - 1)
-    return int(((exponent - fraction) << T) + low + (((high - low) * rest) >> _LOG2_STEP))
+# In nats: the error of log2, its cut to 18 fraction bits, and that of the loss to its own.
+LOSS_ERROR = (LOG2_ERROR + 2.0**-18) * math.log(2) + 2.0**-LOSS_FRACTION
 
 
 @dataclass(frozen=True)
@@ -101,7 +90,7 @@ class SoftmaxCrossEntropy(LabelLoss):
         return max(self.class_weights, default=1.0) * share_error(outputs)
 
     def tables(self) -> dict[str, tuple[int, ...]]:
-        tables = {"exp2_table": EXP2_TABLE, "log2_table": LOG2_TABLE}
+        tables = {"exp2_table": EXP2_TABLE}
         return tables | ({"class_weights": self.weights_q} if self.class_weights else {})
 
     def loss(self, x: Floats, t: Any) -> tuple[float, Floats]:

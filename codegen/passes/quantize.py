@@ -116,8 +116,9 @@ def _accumulator(step: Step, formats: Mapping[str, TensorFormat], numbers: Numbe
         assert isinstance(step.op, LayerOp)
         total, terms, with_bias = _sum(step, step.op, formats)
         has_bias = with_bias > total
-        is_short = numbers.accumulate == "short" and step.sink is None
-        is_short = is_short and step.op.may_be_short(step.kernel)
+        is_short = numbers.accumulate == "short" and step.op.may_be_short(step.kernel)
+        is_small = total <= _INT32_BITS and step.op.takes_numbers(step.kernel)
+        is_short = step.sink is None and (is_short or is_small)
         raw = step.op.accumulator_bits(step.kernel, total, with_bias)
         if is_short:
             raw = _INT32_BITS + 1 if has_bias else min(total, _INT32_BITS)

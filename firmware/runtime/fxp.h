@@ -293,18 +293,19 @@ static inline int fxp_near_shift(int shift)
 static FXP_OUTLINE int32_t fxp_narrow_any(int64_t v, int shift, int bits)
 {
     const int32_t most = (int32_t)(UINT32_MAX >> (33 - bits)), least = -most - 1;
-    int32_t q = 0;
-    if (shift <= 0) {
-        const int up = -shift < bits ? -shift : bits - 1;
-        q = fxp_sat32(v);
-        q = q > most >> up ? most : (q < least >> up ? least : (int32_t)((uint32_t)q << up));
-    } else if (shift <= 62) {
-        const int is_far = shift > 32; /* the upper word has all that is left */
-        const int32_t twice = is_far ? (int32_t)(v >> 32) >> (shift - 33)
-                                     : fxp_sat32(v >> (shift - 1));
-        q = (twice >> 1) + (twice & 1);
+    int32_t q;
+    int up = 0;
+    if (shift > 62) {
+        return 0;
     }
-    return q < least ? least : (q > most ? most : q);
+    if (shift > 0) {
+        q = fxp_sat32(v >> (shift - 1));
+        q = (q >> 1) + (q & 1);
+    } else {
+        q = fxp_sat32(v);
+        up = -shift < bits ? -shift : bits - 1;
+    }
+    return q > most >> up ? most : (q < least >> up ? least : (int32_t)((uint32_t)q << up));
 }
 
 /* The same for more bits, where 64 bits hold a left shift of twice the limit. */
@@ -885,8 +886,8 @@ static inline int fxp_exact_shift32(uint32_t peak, int bits)
 }
 
 /* Falls at once to what the values need; rises when no value in a window of samples needed it. */
-static FXP_SHARED void fxp_adapt(fxp_range *range, int ideal, int lowest, int highest, int margin,
-                                 int window)
+static inline void fxp_adapt(fxp_range *range, int ideal, int lowest, int highest, int margin,
+                             int window)
 {
     if (ideal == FXP_NO_IDEAL) {
         return;
@@ -911,13 +912,13 @@ static FXP_SHARED void fxp_adapt(fxp_range *range, int ideal, int lowest, int hi
 }
 
 /* For activations and gradients. */
-static inline void fxp_adapt_values(fxp_range *range, int ideal)
+static FXP_OUTLINE void fxp_adapt_values(fxp_range *range, int ideal)
 {
     fxp_adapt(range, ideal, -8, 23, 0, 255);
 }
 
 /* For errors; their exponent is relative to that of their accumulator. */
-static inline void fxp_adapt_errors(fxp_range *range, int ideal)
+static FXP_OUTLINE void fxp_adapt_errors(fxp_range *range, int ideal)
 {
     fxp_adapt(range, ideal, -64, 8, 1, 64);
 }
@@ -1411,9 +1412,10 @@ static FXP_OUTLINE int fxp_near_rail16(const int16_t *w, int32_t n)
 #ifndef __clang__
     FXP_UNROLL(8)
 #endif
-    for (; n > 0; n--, w++) {
-        least = *w < least ? *w : least;
-        most = *w > most ? *w : most;
+    for (int32_t i = 0; i < n; i++) {
+        const int16_t v = w[i];
+        least = v < least ? v : least;
+        most = v > most ? v : most;
     }
     return ~least >= 32768 - 512 || most >= 32768 - 512;
 #elif !FXP_MVE
@@ -1596,6 +1598,11 @@ static inline uint32_t fxp_exponent32(uint32_t distance, int f)
 #endif
 }
 
+static inline uint32_t fxp_upper_product(uint32_t a, uint32_t b)
+{
+    return (uint32_t)(fxp_product32(a, b) >> 32);
+}
+
 /* 2^-(t * 2^-26) with `fraction` fraction bits: a table of 2^(31 - i / 32) for 5 bits of t, a cubic
  * below them. */
 static inline uint32_t fxp_exp2(const FXP_FLASH uint32_t table[32], uint32_t t, int fraction)
@@ -1611,6 +1618,30 @@ static inline uint32_t fxp_exp2(const FXP_FLASH uint32_t table[32], uint32_t t, 
     const uint32_t whole = table[(t >> 21) & 31];
     const uint64_t power = ((uint64_t)whole << 32) - fxp_product32(whole, lost);
     return (((uint32_t)(power >> 32) >> shift) + 1) >> 1;
+}
+
+/* log2(v * 2^-fraction) with 26 fraction bits, 2^fraction <= v: the power of 2 in the table of
+ * fxp_exp2 that brings v nearest above a power of two gives 5 bits; what is left is 1 + z, where a
+ * cubic is log(1 + z). */
+static inline uint32_t fxp_log2(const FXP_FLASH uint32_t table[32], uint32_t v, int fraction)
+{
+    const int exponent = fxp_bit_length32(v) - 1;
+    const uint32_t mantissa = v << (31 - exponent);
+    uint32_t index = (mantissa >> 26) & 31; /* log2(1 + x) is x at least */
+    uint32_t whole = fxp_upper_product(mantissa, table[index]);
+    while (index < 31) {
+        const uint32_t next = fxp_upper_product(mantissa, table[index + 1]);
+        if (next >> 30 == 0) {
+            break;
+        }
+        whole = next;
+        index++;
+    }
+    const uint32_t z = whole - ((uint32_t)1 << 30); /* 30 fraction bits, z < 2^25 */
+    const uint32_t z2 = (uint32_t)(fxp_product32(z, z) >> 31);
+    const uint32_t z3 = (uint32_t)(fxp_product32(z2, z) >> 30) * 43691u >> 16;
+    const uint32_t rest = (uint32_t)(fxp_product32(z - z2 + z3, 1549082005u) >> 34);
+    return ((uint32_t)(exponent - fraction) << 26) + (index << 21) + rest;
 }
 
 /* x = v * 2^-f where x > 0, else alpha * (exp(x) - 1), with out_f <= 45 fraction bits; alpha has

@@ -219,6 +219,8 @@ static inline int fxp_are_words(const void *a, const void *b)
 
 #include "kernels/channels.h"
 
+#include "kernels/windows.h"
+
 #include "kernels/settle.h"
 
 #include "kernels/powers.h"

@@ -10,24 +10,6 @@
 /* Eight neighbours of 8 bits, times 256. */
 #define FXP_EIGHT8_HIGH(q, at) FXP_EIGHT8(q, at) "vshl.i16 " q ", " q ", #8\n\t"
 
-/* w[i] += (m * x[i] + dither) >> 16, saturated, for i < n. The lower half of a product carries
- * where it is above the complement of the dither. */
-#define FXP_UPDATE_MVE(load_x)                                                                     \
-    __asm__ volatile("vdup.16 q3, %[m]\n\t"                                                        \
-                     "dlstp.16 lr, %[n]\n"                                                         \
-                     "1:\n\t" load_x("q0", "%[x]")                                                 \
-                     "vmulh.s16 q1, q0, q3\n\t"                                                    \
-                     "vmul.i16 q0, q0, %[m]\n\t"                                                   \
-                     "vpt.u16 hi, q0, %[rest]\n\t"                                                 \
-                     "vaddt.i16 q1, q1, %[one]\n\t"                                                \
-                     "vldrh.u16 q2, [%[w]]\n\t"                                                    \
-                     "vqadd.s16 q2, q2, q1\n\t"                                                    \
-                     "vstrh.16 q2, [%[w]], #16\n\t"                                                \
-                     "letp lr, 1b"                                                                 \
-                     : [w] "+r"(w), [x] "+l"(x)                                                    \
-                     : [n] "r"(n), [m] "r"(m), [rest] "r"(0xFFFF - dither), [one] "r"(1)           \
-                     : "lr", "q0", "q1", "q2", "q3", "memory")
-
 /* sum += a[i] * b[i], for i < n */
 #define FXP_DOT_MVE(eight_a, eight_b)                                                              \
     __asm__ volatile("dlstp.16 lr, %[n]\n"                                                         \

@@ -22,10 +22,6 @@ static FXP_INLINE void fxp_update_eights(int16_t *w, const int16_t *x, int n, __
 /* w[i] += (m * x[i] + dither) >> 16, saturated; m has 16 bits and a sign, 0 <= dither < 2^16. */
 static FXP_OUTLINE void fxp_update16(int16_t *w, const int16_t *x, int n, int32_t m, int32_t dither)
 {
-#if FXP_MVE
-    FXP_UPDATE_MVE(FXP_EIGHT16);
-    return;
-#endif
 #if FXP_SSE2
     const int done = n & ~7;
     fxp_update_eights(w, x, n, _mm_set1_epi16((int16_t)m), _mm_set1_epi16((int16_t)dither), 0);
@@ -145,14 +141,12 @@ static FXP_OUTLINE void fxp_update16(int16_t *w, const int16_t *x, int n, int32_
     }
 #undef FXP_UPDATE_1
 #else
-#if !FXP_DSP
     for (; n >= 4; n -= 4, w += 4, x += 4) {
         w[0] = fxp_sat16(w[0] + ((m * x[0] + dither) >> 16));
         w[1] = fxp_sat16(w[1] + ((m * x[1] + dither) >> 16));
         w[2] = fxp_sat16(w[2] + ((m * x[2] + dither) >> 16));
         w[3] = fxp_sat16(w[3] + ((m * x[3] + dither) >> 16));
     }
-#endif
     for (; n > 0; n--, w++, x++) {
         *w = fxp_sat16(*w + ((m * *x + dither) >> 16));
     }
@@ -163,10 +157,6 @@ static FXP_OUTLINE void fxp_update16(int16_t *w, const int16_t *x, int n, int32_
 static FXP_OUTLINE void fxp_update16x8(int16_t *w, const int8_t *x, int n, int32_t m,
                                        int32_t dither)
 {
-#if FXP_MVE
-    FXP_UPDATE_MVE(FXP_EIGHT8_HIGH);
-    return;
-#endif
 #if FXP_DSP
     for (; n >= 4; n -= 4, w += 4, x += 4) {
         const uint32_t quad = (uint32_t)fxp_quad(x);
@@ -202,6 +192,14 @@ static FXP_INLINE int32_t fxp_nearest(void)
 #define FXP_LAYER FXP_OUTLINE
 #endif
 
+/* The dither of a row whose rate is folded: the lower half of the draw that fxp_fold made, or of
+ * one more where that made none. It has no bit in common with what folded up to k = 16, and beyond
+ * only bits that matter once in 2^16 rows. */
+static FXP_INLINE int32_t fxp_dither(int k, uint32_t *random)
+{
+    return (int32_t)((k < 1 ? fxp_draw(random) : *random) & 0xFFFFu);
+}
+
 /* Row after row of an outer product: what lies at w, `rows` times n weights, takes -rate * dy[o] *
  * x[i]. The rate goes into the error of a row as in fxp_fold; what becomes 0 changes nothing. */
 #define FXP_LEARN(name, x_type, update, dither)                                                    \
@@ -218,8 +216,8 @@ static FXP_INLINE int32_t fxp_nearest(void)
     FXP_ASSERT(name##_is_a_function, 1)
 
 #if FXP_SSE2
-/* The first, or the second, 16 bits of a vector in all eight places. */
-#define FXP_EACH(v, second) _mm_shuffle_epi32(_mm_shufflelo_epi16(v, (second) ? 0x55 : 0), 0)
+/* The first 16 bits of a vector in all eight places. */
+#define FXP_EACH(v) _mm_shuffle_epi32(_mm_shufflelo_epi16(v, 0), 0)
 
 /* Rows learn; the scale has 32 fraction bits, the factor k less. Returns the last draw. */
 static FXP_INLINE uint32_t fxp_learn_eights(int16_t *w, const int16_t *x, int n, const int16_t *dy,
@@ -235,13 +233,14 @@ static FXP_INLINE uint32_t fxp_learn_eights(int16_t *w, const int16_t *x, int n,
         if (m == 0) {
             continue;
         }
-        const __m128i factor = _mm_packs_epi32(_mm_cvtsi32_si128(m), _mm_setzero_si128());
-        const uint32_t second = is_nearest ? 0x80000000u : fxp_draw(&draw);
+        const __m128i factor = _mm_cvtsi32_si128(m);
+        const uint32_t second = is_nearest ? 0x8000u : draw;
         const __m128i dither = _mm_cvtsi32_si128((int32_t)second);
-        fxp_update_eights(w, x, n, FXP_EACH(factor, 0), FXP_EACH(dither, 1), is_aligned);
+        fxp_update_eights(w, x, n, FXP_EACH(_mm_packs_epi32(factor, factor)), FXP_EACH(dither),
+                          is_aligned);
         if (n % 8 != 0) {
             const int done = n & ~7;
-            fxp_update16(w + done, x + done, n % 8, fxp_sat16(m), (int32_t)(second >> 16));
+            fxp_update16(w + done, x + done, n % 8, fxp_sat16(m), (int32_t)(second & 0xFFFFu));
         }
     }
     return draw;
@@ -260,8 +259,18 @@ static FXP_INLINE uint32_t fxp_learn_eights(int16_t *w, const int16_t *x, int n,
 #endif
 
 #if FXP_SSE2 || FXP_DSP || FXP_SMALL_THUMB
-FXP_LEARN(fxp_learn16_any, int16_t, fxp_update16, (int32_t)(fxp_draw(random) >> 16));
-FXP_LEARN(fxp_learn16_nearest_any, int16_t, fxp_update16, fxp_nearest());
+/* Whether nothing changes, and nothing is drawn, whatever the errors are. */
+static inline int fxp_is_idle(fxp_rate rate, int k)
+{
+    return k > 30 || (k < 1 && rate.m == 0);
+}
+
+/* A rate whose products lose no bits where k < 1. With 8 bits more even that of an error of 1
+ * saturates. */
+static inline int32_t fxp_rate_before(fxp_rate rate, int k)
+{
+    return k < 1 ? (int32_t)rate.m << (k > -8 ? -k : 8) : rate.m;
+}
 #endif
 
 #if FXP_SSE2 || FXP_SMALL_THUMB || (FXP_DSP && !FXP_MVE)
@@ -278,49 +287,52 @@ FXP_LEARN(fxp_learn16_nearest_any, int16_t, fxp_update16, fxp_nearest());
     FXP_UPDATE_2("r3", "r8") FXP_UPDATE_2("r4", "r9") FXP_UPDATE_2("r5", "r10")                    \
         FXP_UPDATE_2("r6", "r11") "stmia.w r0!, {r3, r4, r5, r6}\n\t"
 #define FXP_EIGHT_BYTES 76 /* of the code of FXP_UPDATE_8: instructions of four bytes each */
+/* The stack has what a row begins with, r1 to lr, and the r7 of the caller. */
 #define FXP_LEARN_ROWS(dither)                                                                     \
-    __asm__ volatile("mov lr, r2\n\t"                                                              \
+    __asm__ volatile("push {r7}\n\t"                                                               \
+                     "mov r7, r11\n\t"                                                             \
+                     "mov lr, r2\n\t"                                                              \
                      "adr.w r12, 3f\n\t"                                                           \
-                     "lsls r2, r11, #31\n\t"                                                       \
-                     "bne 1f\n\t"                                                                  \
+                     "cmp r10, #0\n\t"                                                             \
+                     "blt 1f\n\t"                                                                  \
                      "adr.w r12, 2f\n\t"                                                           \
                      "add r12, r12, r10\n"                                                         \
                      "1:\n\t"                                                                      \
-                     "push {r1, r3, r4, r5, r6, r8, r9, r11, r12, lr}\n"                           \
+                     "push {r1, r3, r4, r5, r6, r7, r8, r9, r12, lr}\n"                            \
                      "1:\n\t"                                                                      \
-                     "ldm sp, {r1, r3, r4, r5, r6, r8, r9, r11, r12, lr}\n\t"                      \
-                     "subs r4, r4, #1\n\t"                                                         \
-                     "blt 9f\n\t"                                                                  \
+                     "ldm sp, {r1, r3, r4, r5, r6, r7, r8, r9, r12, lr}\n\t"                       \
+                     "cmp r3, r5\n\t"                                                              \
+                     "beq 9f\n\t"                                                                  \
                      "ldrsh r2, [r3], #2\n\t"                                                      \
-                     "cmp r2, #0\n\t"                                                              \
-                     "beq 7f\n\t" FXP_DRAW("r5")                                                   \
-                     "muls r2, r6, r2\n\t"                                                         \
-                     "lsr r10, r5, r9\n\t"                                                         \
-                     "add r2, r2, r10\n\t"                                                         \
+                     "cbz r2, 7f\n\t" FXP_DRAW("r4")                                               \
+                     "lsr r10, r4, r9\n\t"                                                         \
+                     "mla r2, r2, r6, r10\n\t"                                                     \
                      "asrs r2, r2, r8\n\t"                                                         \
                      "beq 7f\n\t"                                                                  \
                      "ssat r2, #16, r2\n\t" dither                                                 \
                      "strd r3, r4, [sp, #4]\n\t"                                                   \
-                     "str r5, [sp, #12]\n\t"                                                       \
-                     "pkhbt r2, r2, r11\n\t"                                                       \
                      "mov pc, r12\n"                                                               \
+                     "7:\n\t" /* nothing changes */                                                \
+                     "strd r3, r4, [sp, #4]\n\t"                                                   \
+                     "add r0, r0, lr\n\t"                                                          \
+                     "b 1b\n"                                                                      \
                      "2:\n\t" FXP_UPDATE_8 FXP_UPDATE_8 FXP_UPDATE_8 FXP_UPDATE_8                  \
-                     "subs r2, r2, #0x200000\n\t"                                                  \
+                     "subs r7, r7, #32\n\t"                                                        \
                      "bge 2b\n\t"                                                                  \
-                     "adds r2, r2, #0x1E0000\n\t"                                                  \
-                     "bge 4f\n\t"                                                                  \
-                     "b 5f\n"                                                                      \
+                     "lsls r3, r7, #29\n\t"                                                        \
+                     "beq 1b\n\t"                                                                  \
+                     "adds r7, r7, #32\n"                                                          \
                      "3:\n\t" /* pairs at any address */                                           \
-                     "subs r2, r2, #0x20000\n\t"                                                   \
+                     "subs r7, r7, #2\n\t"                                                         \
                      "blt 5f\n"                                                                    \
                      "4:\n\t"                                                                      \
                      "ldr r3, [r0]\n\t"                                                            \
                      "ldr r8, [r1], #4\n\t" FXP_UPDATE_2("r3", "r8")                               \
                      "str r3, [r0], #4\n\t"                                                        \
-                     "subs r2, r2, #0x20000\n\t"                                                   \
+                     "subs r7, r7, #2\n\t"                                                         \
                      "bge 4b\n"                                                                    \
                      "5:\n\t"                                                                      \
-                     "lsls r3, r2, #15\n\t"                                                        \
+                     "lsls r3, r7, #31\n\t"                                                        \
                      "bpl 1b\n\t"                                                                  \
                      "ldrh r3, [r0]\n\t"                                                           \
                      "ldrsh r8, [r1]\n\t"                                                          \
@@ -329,13 +341,9 @@ FXP_LEARN(fxp_learn16_nearest_any, int16_t, fxp_update16, fxp_nearest());
                      "qadd16 r3, r3, r8\n\t"                                                       \
                      "strh r3, [r0], #2\n\t"                                                       \
                      "b 1b\n"                                                                      \
-                     "7:\n\t" /* nothing changes */                                                \
-                     "strd r3, r4, [sp, #4]\n\t"                                                   \
-                     "str r5, [sp, #12]\n\t"                                                       \
-                     "add r0, r0, lr\n\t"                                                          \
-                     "b 1b\n"                                                                      \
                      "9:\n\t"                                                                      \
-                     "add sp, sp, #40"                                                             \
+                     "add sp, sp, #40\n\t"                                                         \
+                     "pop {r7}"                                                                    \
                      : "+r"(r0), "+r"(r1), "+r"(r2), "+r"(r3), "+r"(r4), "+r"(r5), "+r"(r6),       \
                        "+r"(r8), "+r"(r9), "+r"(r10), "+r"(r11)                                    \
                      :                                                                             \
@@ -346,7 +354,7 @@ FXP_LEARN(fxp_learn16_nearest_any, int16_t, fxp_update16, fxp_nearest());
 /* The next row that changes, from `dy` and `w` on, of so many that are left, `step` bytes apart:
  * its factor, 0 without one. w is behind it. */
 static FXP_INLINE int32_t fxp_next_row(const int16_t **dy, int16_t **w, int32_t step, int *rows,
-                                       int32_t m, int k, uint32_t *random, int is_nearest)
+                                       int32_t m, int k, uint32_t *random)
 {
 #define FXP_DRAW                                                                                   \
     "lsls r6, r2, #13\n\t"                                                                         \
@@ -355,37 +363,6 @@ static FXP_INLINE int32_t fxp_next_row(const int16_t **dy, int16_t **w, int32_t 
     "eors r2, r6\n\t"                                                                              \
     "lsls r6, r2, #5\n\t"                                                                          \
     "eors r2, r6\n\t"
-#define FXP_NEXT(second)                                                                           \
-    __asm__ volatile(".syntax unified\n\t"                                                         \
-                     "mov r8, r5\n"                                                                \
-                     "1:\n\t"                                                                      \
-                     "movs r5, #0\n\t"                                                             \
-                     "subs r1, r1, #1\n\t"                                                         \
-                     "blt 2f\n\t"                                                                  \
-                     "ldrsh r5, [r0, r5]\n\t"                                                      \
-                     "adds r0, r0, #2\n\t"                                                         \
-                     "add r9, r10\n\t"                                                             \
-                     "cmp r5, #0\n\t"                                                              \
-                     "beq 1b\n\t" FXP_DRAW                                                         \
-                     "mov r6, r8\n\t"                                                              \
-                     "muls r5, r6, r5\n\t"                                                         \
-                     "movs r6, r2\n\t"                                                             \
-                     "lsrs r6, r3\n\t"                                                             \
-                     "subs r5, r6, r5\n\t"                                                         \
-                     "asrs r5, r4\n\t"                                                             \
-                     "beq 1b\n\t" second                                                           \
-                     "sxth r6, r5\n\t"                                                             \
-                     "cmp r6, r5\n\t"                                                              \
-                     "beq 2f\n\t"                                                                  \
-                     "asrs r5, r5, #31\n\t"                                                        \
-                     "movs r6, #1\n\t"                                                             \
-                     "lsls r6, r6, #15\n\t"                                                        \
-                     "subs r6, r6, #1\n\t"                                                         \
-                     "eors r5, r6\n"                                                               \
-                     "2:"                                                                          \
-                     : "+r"(r0), "+r"(r1), "+r"(r2), "+r"(r5), "+r"(r9)                            \
-                     : "r"(r3), "r"(r4), "r"(r10)                                                  \
-                     : "r6", "r8", "cc", "memory")
     register const int16_t *r0 __asm__("r0") = *dy;
     register int r1 __asm__("r1") = *rows;
     register uint32_t r2 __asm__("r2") = *random;
@@ -394,12 +371,36 @@ static FXP_INLINE int32_t fxp_next_row(const int16_t **dy, int16_t **w, int32_t 
     register int32_t r5 __asm__("r5") = m;
     register int16_t *r9 __asm__("r9") = *w;
     register int32_t r10 __asm__("r10") = step;
-    if (is_nearest) {
-        FXP_NEXT("");
-    } else {
-        FXP_NEXT(FXP_DRAW);
-    }
-#undef FXP_NEXT
+    __asm__ volatile(".syntax unified\n\t"
+                     "mov r8, r5\n"
+                     "1:\n\t"
+                     "movs r5, #0\n\t"
+                     "subs r1, r1, #1\n\t"
+                     "blt 2f\n\t"
+                     "ldrsh r5, [r0, r5]\n\t"
+                     "adds r0, r0, #2\n\t"
+                     "add r9, r10\n\t"
+                     "cmp r5, #0\n\t"
+                     "beq 1b\n\t" FXP_DRAW
+                     "mov r6, r8\n\t"
+                     "muls r5, r6, r5\n\t"
+                     "movs r6, r2\n\t"
+                     "lsrs r6, r3\n\t"
+                     "subs r5, r6, r5\n\t"
+                     "asrs r5, r4\n\t"
+                     "beq 1b\n\t"
+                     "sxth r6, r5\n\t"
+                     "cmp r6, r5\n\t"
+                     "beq 2f\n\t"
+                     "asrs r5, r5, #31\n\t"
+                     "movs r6, #1\n\t"
+                     "lsls r6, r6, #15\n\t"
+                     "subs r6, r6, #1\n\t"
+                     "eors r5, r6\n"
+                     "2:"
+                     : "+r"(r0), "+r"(r1), "+r"(r2), "+r"(r5), "+r"(r9)
+                     : "r"(r3), "r"(r4), "r"(r10)
+                     : "r6", "r8", "cc", "memory");
 #undef FXP_DRAW
     *dy = r0;
     *w = r9;
@@ -471,13 +472,13 @@ static inline void fxp_change_rows(const fxp_row_change *changes, int count, con
 }
 #endif
 
-/* For shifts from 1 to 30 and rows whose length fits 16 bits. */
+/* Factors are m * dy[o], with 0 <= k <= 30 bits less. */
 static FXP_INLINE void fxp_learn_rows16(int16_t *w, const int16_t *x, int n, const int16_t *dy,
-                                        int rows, fxp_rate rate, int k, uint32_t *random,
+                                        int rows, int32_t m, int k, uint32_t *random,
                                         int is_nearest)
 {
 #if FXP_SSE2
-    const int64_t scale = -(int64_t)((uint64_t)rate.m << (32 - k));
+    const int64_t scale = -(int64_t)((uint64_t)m << (32 - k));
     if ((uintptr_t)w % 16 == 0 && n % 8 == 0) {
         *random = fxp_learn_eights(w, x, n, dy, rows, scale, *random, is_nearest, 1);
     } else {
@@ -490,17 +491,17 @@ static FXP_INLINE void fxp_learn_rows16(int16_t *w, const int16_t *x, int n, con
     int count = 0;
     uint32_t draw = *random;
     while (rows > 0) {
-        const int32_t m = fxp_next_row(&dy, &w, step, &rows, rate.m, k, &draw, is_nearest);
-        const int32_t dither = is_nearest ? 0x8000 : (int32_t)(draw >> 16);
+        const int32_t factor = fxp_next_row(&dy, &w, step, &rows, m, k, &draw);
+        const int32_t dither = is_nearest ? 0x8000 : (int32_t)(draw & 0xFFFFu);
         if (!is_sparse) {
-            if (m != 0) {
-                fxp_update16(w - n, x, n, m, dither);
+            if (factor != 0) {
+                fxp_update16(w - n, x, n, factor, dither);
             }
             continue;
         }
-        if (m != 0) {
+        if (factor != 0) {
             changes[count].end = w;
-            changes[count].m = m;
+            changes[count].m = factor;
             changes[count++].dither = dither;
         }
         if (count == FXP_CHANGES || rows <= 0) {
@@ -511,27 +512,26 @@ static FXP_INLINE void fxp_learn_rows16(int16_t *w, const int16_t *x, int n, con
     *random = draw;
 #undef FXP_CHANGES
 #else
-    /* What a row begins with lies on the stack. Its loop takes four times eight weights and is
-     * entered where the eights that are left over begin; the count lies above the row's factor. */
+    /* The loop of a row takes four times eight weights and is entered where the eights that are
+     * left over begin. */
     const int eights = fxp_are_words(w, x) && (n & 1) == 0 ? n >> 3 : 0;
-    const int count = eights == 0 ? n : (((eights - 1) >> 2) * 32) + (n & 7);
     register int16_t *r0 __asm__("r0") = w;
     register const int16_t *r1 __asm__("r1") = x;
     register int r2 __asm__("r2") = 2 * n;
     register const int16_t *r3 __asm__("r3") = dy;
-    register int r4 __asm__("r4") = rows;
-    register uint32_t r5 __asm__("r5") = *random;
-    register int r6 __asm__("r6") = -(int)rate.m;
+    register uint32_t r4 __asm__("r4") = *random;
+    register const int16_t *r5 __asm__("r5") = dy + rows;
+    register int32_t r6 __asm__("r6") = -m;
     register int r8 __asm__("r8") = k;
     register int r9 __asm__("r9") = 32 - k;
-    register int r10 __asm__("r10") = FXP_EIGHT_BYTES * (-eights & 3);
-    register uint32_t r11 __asm__("r11") = ((uint32_t)count << 16) | (eights == 0 ? 1 : 0);
+    register int r10 __asm__("r10") = eights == 0 ? -1 : FXP_EIGHT_BYTES * (-eights & 3);
+    register int r11 __asm__("r11") = eights == 0 ? n : ((eights - 1) >> 2) * 32 + (n & 7);
     if (is_nearest) {
         FXP_LEARN_ROWS("mov lr, #0x8000\n\t");
     } else {
-        FXP_LEARN_ROWS(FXP_DRAW("r5") "lsr lr, r5, #16\n\t");
+        FXP_LEARN_ROWS("uxth lr, r4\n\t");
     }
-    *random = r5;
+    *random = r4;
 #endif
 }
 #undef FXP_UPDATE_2
@@ -543,10 +543,14 @@ static FXP_INLINE void fxp_learn_rows16(int16_t *w, const int16_t *x, int n, con
     static FXP_APART void name(int16_t *w, const int16_t *x, int n, const int16_t *dy, int rows,   \
                                fxp_rate rate, int k, uint32_t *random)                             \
     {                                                                                              \
-        if (k < 1 || k > 30 || n > INT16_MAX - 32) {                                               \
-            name##_any(w, x, n, dy, rows, rate, k, random);                                        \
-        } else {                                                                                   \
-            fxp_learn_rows16(w, x, n, dy, rows, rate, k, random, is_nearest);                      \
+        const uint32_t before = *random;                                                           \
+        if (fxp_is_idle(rate, k)) {                                                                \
+            return;                                                                                \
+        }                                                                                          \
+        fxp_learn_rows16(w, x, n, dy, rows, fxp_rate_before(rate, k), k < 1 ? 0 : k, random,       \
+                         is_nearest);                                                              \
+        if (is_nearest && k < 1) {                                                                 \
+            *random = before; /* nothing was rounded by what was drawn */                          \
         }                                                                                          \
     }                                                                                              \
     FXP_ASSERT(name##_is_a_function, 1)
@@ -554,9 +558,6 @@ FXP_LEARN_BY_ROWS(fxp_learn16, 0);
 FXP_LEARN_BY_ROWS(fxp_learn16_nearest, 1);
 #undef FXP_LEARN_BY_ROWS
 #elif FXP_MVE
-FXP_LEARN(fxp_learn16x8_any, int8_t, fxp_update16x8, (int32_t)(fxp_draw(random) >> 16));
-FXP_LEARN(fxp_learn16x8_nearest_any, int8_t, fxp_update16x8, fxp_nearest());
-
 /* Four rows at once. First the rates go into the errors of FXP_FOLDED rows: where something is
  * left, the place of the row and a pair, its factor m and its dither - 2^15, go onto the stack.
  * Twice the product of such a pair and (x[i], 1) is cut to 16 bits; half of that, rounded, is the
@@ -584,15 +585,16 @@ FXP_LEARN(fxp_learn16x8_nearest_any, int8_t, fxp_update16x8, fxp_nearest());
 #define FXP_PAIR_WITH_1(even, odd)                                                                 \
     "vmovnb.i32 " even ", " odd "\n\t"                                                             \
     "vsri.32 " odd ", " even ", #16\n\t"
-/* Of a factor in r3: the pair of it and a dither that is drawn, or that is 2^15. */
-#define FXP_STOCHASTIC FXP_DRAW("r1") "pkhbt r3, r3, r1\n\t" "eor r3, r3, #0x80000000\n\t"
+/* Of a factor in r3: the pair of it and a dither, of the draw or 2^15. */
+#define FXP_STOCHASTIC "pkhbt r3, r3, r1, lsl #16\n\t" "eor r3, r3, #0x80000000\n\t"
 #define FXP_NEAREST "uxth r3, r3\n\t"
-#define FXP_LEARN_MVE(name, x_type, load_one, load_x, pair)                                        \
+#define FXP_LEARN_MVE(name, x_type, load_one, load_x, pair, is_nearest)                            \
     static FXP_OUTLINE void name(int16_t *w, const x_type *x, int n, const x_type *dy, int rows,   \
                                  fxp_rate rate, int k, uint32_t *random)                           \
     {                                                                                              \
-        if (k < 1 || k > 30 || rows < 1) {                                                         \
-            name##_any(w, x, n, dy, rows, rate, k, random);                                        \
+        const int32_t m = fxp_rate_before(rate, k);                                                \
+        const int shift = k < 1 ? 0 : k;                                                           \
+        if (fxp_is_idle(rate, k) || rows < 1) {                                                    \
             return;                                                                                \
         }                                                                                          \
         const int sixteens = (((uintptr_t)w | (uintptr_t)n << 1) & 3u) == 0 ? n & ~15 : 0;         \
@@ -600,8 +602,8 @@ FXP_LEARN(fxp_learn16x8_nearest_any, int8_t, fxp_update16x8, fxp_nearest());
         register uint32_t r1 __asm__("r1") = *random;                                              \
         register int16_t *r2 __asm__("r2") = w;                                                    \
         register int r3 __asm__("r3") = rows;                                                      \
-        register int r4 __asm__("r4") = -(int)rate.m;                                              \
-        register int r5 __asm__("r5") = k;                                                         \
+        register int32_t r4 __asm__("r4") = -m;                                                    \
+        register int r5 __asm__("r5") = shift;                                                     \
         register int r6 __asm__("r6") = n;                                                         \
         register const x_type *r8 __asm__("r8") = x + sixteens;                                    \
         register const x_type *r9 __asm__("r9") = x;                                               \
@@ -709,17 +711,17 @@ FXP_LEARN(fxp_learn16x8_nearest_any, int8_t, fxp_update16x8, fxp_nearest());
                          : "r"(r8), "r"(r10)                                                       \
                          : "r12", "lr", "q0", "q1", "q2", "q3", "q4", "q5", "q6", "q7", "cc",      \
                            "memory");                                                              \
-        *random = r1;                                                                              \
+        *random = is_nearest && k < 1 ? *random : r1;                                              \
     }                                                                                              \
     FXP_ASSERT(name##_is_a_function, 1)
 #define FXP_TEXT_OF(number) #number
 #define FXP_TEXT(number) FXP_TEXT_OF(number)
 #define FXP_ONE16(v, at) "ldrsh " v ", [" at "], #2\n\t"
 #define FXP_ONE8(v, at) "ldrsb " v ", [" at "], #1\n\t"
-FXP_LEARN_MVE(fxp_learn16, int16_t, FXP_ONE16, FXP_EIGHT16, FXP_STOCHASTIC);
-FXP_LEARN_MVE(fxp_learn16_nearest, int16_t, FXP_ONE16, FXP_EIGHT16, FXP_NEAREST);
-FXP_LEARN_MVE(fxp_learn16x8, int8_t, FXP_ONE8, FXP_EIGHT8_HIGH, FXP_STOCHASTIC);
-FXP_LEARN_MVE(fxp_learn16x8_nearest, int8_t, FXP_ONE8, FXP_EIGHT8_HIGH, FXP_NEAREST);
+FXP_LEARN_MVE(fxp_learn16, int16_t, FXP_ONE16, FXP_EIGHT16, FXP_STOCHASTIC, 0);
+FXP_LEARN_MVE(fxp_learn16_nearest, int16_t, FXP_ONE16, FXP_EIGHT16, FXP_NEAREST, 1);
+FXP_LEARN_MVE(fxp_learn16x8, int8_t, FXP_ONE8, FXP_EIGHT8_HIGH, FXP_STOCHASTIC, 0);
+FXP_LEARN_MVE(fxp_learn16x8_nearest, int8_t, FXP_ONE8, FXP_EIGHT8_HIGH, FXP_NEAREST, 1);
 /* clang-format on */
 #undef FXP_FOLDED
 #undef FXP_CHANGE
@@ -734,11 +736,11 @@ FXP_LEARN_MVE(fxp_learn16x8_nearest, int8_t, FXP_ONE8, FXP_EIGHT8_HIGH, FXP_NEAR
 #undef FXP_ONE16
 #undef FXP_ONE8
 #else
-FXP_LEARN(fxp_learn16, int16_t, fxp_update16, (int32_t)(fxp_draw(random) >> 16));
+FXP_LEARN(fxp_learn16, int16_t, fxp_update16, fxp_dither(k, random));
 FXP_LEARN(fxp_learn16_nearest, int16_t, fxp_update16, fxp_nearest());
 #endif
 #if !FXP_MVE
-FXP_LEARN(fxp_learn16x8, int8_t, fxp_update16x8, (int32_t)(fxp_draw(random) >> 16));
+FXP_LEARN(fxp_learn16x8, int8_t, fxp_update16x8, fxp_dither(k, random));
 FXP_LEARN(fxp_learn16x8_nearest, int8_t, fxp_update16x8, fxp_nearest());
 #endif
 #undef FXP_LEARN
