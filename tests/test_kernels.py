@@ -542,7 +542,7 @@ def test_a_power_that_is_too_small_is_0(program: Program) -> None:
 
 
 def test_powers_of_any_distance() -> None:
-    """Where two are computed at once the last of their shifts is a product."""
+    """Near and far: this machine computes two at once by other shifts."""
     table = np.array(EXP2_TABLE, np.uint32)
     for f, fraction in product(range(28), (20, 27)):
         x = np.arange(32767 - f, -32769, -97).astype(np.int16)

@@ -2,8 +2,8 @@
 
 #if FXP_SSE2
 /* As fxp_powers for pairs of scores; returns how many scores they are. All that fxp_exp2 rounds
- * down is computed as there, in 64 bits. The last shift is a product with a power of 2, which is
- * exact; it would round 1 / 2 up, but no score is a whole number of octaves below the largest. */
+ * down is computed as there, in 64 bits. What becomes 0 there would be 1 here if it were 2^31, but
+ * no score is a whole number of octaves below the largest. */
 static FXP_INLINE int fxp_pairs_of_powers(const FXP_FLASH uint32_t table[32], const int16_t *x,
                                           int n, int f, int16_t largest, int fraction,
                                           int8_t *powers, uint32_t *total)
@@ -18,7 +18,7 @@ static FXP_INLINE int fxp_pairs_of_powers(const FXP_FLASH uint32_t table[32], co
     const __m128i lift = _mm_set1_epi16((int16_t)(uint16_t)(65535 - (int32_t)largest));
     const __m128i near = _mm_set1_epi16((int16_t)(uint16_t)(65535 - farthest));
     const __m128i last = _mm_set1_epi64x((int64_t)((uint64_t)farthest * log2_e + half));
-    const __m128i exponents = _mm_set1_epi64x((int64_t)(1023 + fraction - 30) << 52);
+    const __m128i twice = _mm_cvtsi32_si128(62 - fraction); /* one bit more, to round */
     __m128i sum = zero;
     int i = 0;
     for (; i + 2 <= n; i += 2) {
@@ -40,10 +40,13 @@ static FXP_INLINE int fxp_pairs_of_powers(const FXP_FLASH uint32_t table[32], co
         z3 = _mm_srli_epi64(_mm_mul_epu32(z3, _mm_set1_epi64x(43691)), 18);
         const __m128i lost = _mm_add_epi64(_mm_sub_epi64(z, _mm_srli_epi64(z2, 1)), z3);
         __m128i power = _mm_sub_epi64(_mm_slli_epi64(whole, 32), _mm_mul_epu32(whole, lost));
-        power = _mm_shuffle_epi32(_mm_srli_epi64(power, 33), _MM_SHUFFLE(3, 1, 2, 0));
-        const __m128i unit = _mm_sub_epi64(exponents, _mm_slli_epi64(_mm_srli_epi64(t, 26), 52));
-        const __m128d scaled = _mm_mul_pd(_mm_cvtepi32_pd(power), _mm_castsi128_pd(unit));
-        power = _mm_cvttpd_epi32(_mm_add_pd(scaled, _mm_set1_pd(0.5)));
+        power = _mm_srl_epi64(power, twice);
+        const __m128i octaves = _mm_srli_epi64(t, 26);
+        const __m128i second = _mm_srl_epi64(power, _mm_unpackhi_epi64(octaves, octaves));
+        power = _mm_unpacklo_epi64(_mm_srl_epi64(power, octaves),
+                                   _mm_unpackhi_epi64(second, second));
+        power = _mm_srli_epi64(_mm_sub_epi64(power, _mm_set1_epi64x(-1)), 1);
+        power = _mm_shuffle_epi32(power, _MM_SHUFFLE(3, 1, 2, 0));
         _mm_storel_epi64((void *)&powers[4 * i], power);
         sum = _mm_add_epi32(sum, power);
         __asm__("" : "+x"(sum)); /* as fxp_keep does */

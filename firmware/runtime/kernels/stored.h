@@ -351,7 +351,9 @@ static FXP_INLINE __m128i fxp_sum_sizes(const int16_t *x, int n)
     __m128i sums = _mm_setzero_si128();
     if (n < 8) {
         int16_t few[8] = {0, 0, 0, 0, 0, 0, 0, 0};
-        memcpy(few, x, (size_t)n * sizeof *x);
+        for (int i = 0; i < n && i < 8; i++) {
+            few[i] = x[i];
+        }
         return _mm_madd_epi16(fxp_sizes(fxp_eight(few)), ones);
     }
     for (int i = 0; i + 8 <= n; i += 8) {
@@ -491,8 +493,8 @@ static FXP_INLINE void fxp_split_fours(const int16_t *w, const int16_t *x, int n
     }
 }
 
-/* Four sums, in low and upper words, rounded to 32 bits; those below 0 may become 0. Their magnitudes
- * are joined to the peak; `any` is 0 where they are. */
+/* Four sums, in low and upper words, rounded to 32 bits; those below 0 may become 0. Their
+ * magnitudes are joined to the peak; `any` is 0 where they are. */
 static FXP_INLINE __m128i fxp_settle_split(fxp_split sums, int shift, int is_positive,
                                            fxp_split *peak, __m128i *any)
 {
