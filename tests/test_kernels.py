@@ -541,6 +541,17 @@ def test_a_power_that_is_too_small_is_0(program: Program) -> None:
         assert powers.tolist() == [exp2(t, fraction) for t in exponents(Q(integers(x), f))]
 
 
+def test_powers_of_any_distance() -> None:
+    """Near and far: this machine computes two at once by other shifts."""
+    table = np.array(EXP2_TABLE, np.uint32)
+    for f, fraction in product(range(28), (20, 27)):
+        x = np.arange(32767 - f, -32769, -97).astype(np.int16)
+        powers, facts = np.zeros(x.size, np.int32), np.array([x.size, f, fraction], np.int32)
+        loaded("here", "", "-O3").call("t_powers", table, x, facts, powers.view(np.int8))
+        want = [exp2(t, fraction) for t in exponents(Q(integers(x), f))]
+        assert powers.tolist() == want, (f, fraction)
+
+
 def test_weights_descend_their_gradients(program: Program) -> None:
     random = np.random.RandomState(16)
     for n, k, m in product((1, 2, 9, 40), (-40, -1, 0, 1, 2, 7, 16, 29, 30, 31), (0, 128, 255)):
@@ -858,6 +869,50 @@ def test_rows_of_small_sums_stay_positive(program: Program, n: int) -> None:
             program.call("t_stored_rows", w, x, np.array(facts, np.int32), out, peak)
             assert out.tolist() == want
             assert peak.tolist() == [303]
+
+
+def summing_to(total: int, n: int) -> np.ndarray:
+    """n numbers of 16 bits whose magnitudes add up to `total`, as far as they can, in any order."""
+    sizes = [min(max(total - 32767 * i, 0), 32767) for i in range(n)]
+    random = np.random.RandomState(total + n)
+    numbers: np.ndarray = random.permutation(sizes) * random.choice([-1, 1], n)
+    return numbers.astype(np.int16)
+
+
+@pytest.mark.parametrize("how", ["sums", "positive"])
+def test_rows_at_the_limits_of_their_vectors(program: Program, how: str) -> None:
+    """Sums of fourths that 32 bits just hold, the longest rows and the longest biases."""
+    rows, rails = 5, np.array([-32768, 32767, 32767, -32768, -32768])[:, None]
+    fourths = [summing_to(total, 8).reshape(4, 2) for total in range(65522, 65540)]
+    lists = [np.tile(fourth, 4).reshape(-1) for fourth in fourths]
+    lists += [np.full(n, x, np.int16) for n in (504, 512, 513, 520) for x in (32767, -32767)]
+    for i, (x, sign) in enumerate(product(lists, (0, 1))):
+        n, f, shift = x.size, BIAS_FRACTION + (0, 22, 23)[i % 3], (9, 24, 30)[i % 3]
+        w = np.where((x < 0) & (sign == 0), -1 - rails, rails)  # most products have one sign
+        b = np.array([-(2**31), 2**31 - 1, 0, -1, 2**31 - 1])
+        sums = (integers(w) * integers(x)).sum(axis=1) + rescale(integers(b), BIAS_FRACTION - f)
+        out, peak = np.zeros(rows, np.int16), np.zeros(1, np.uint64)
+        facts = [n, rows, 0, 0, shift, 31 + n.bit_length(), STORED[how], f, *b]
+        arguments = w.astype(np.int16).reshape(-1), x, np.array(facts, np.int32), out, peak
+        program.call("t_stored_rows", *arguments)
+        taken, q = sums > 0 if how == "positive" else sums == sums, narrow(sums, shift, 16)
+        want = np.where(taken, np.maximum(q, 1) if how == "positive" else q, 0)
+        assert out.tolist() == want.tolist(), (n, f)
+        assert peak.tolist() == [int(np.bitwise_or.reduce(np.where(taken, magnitude(sums), 0)))]
+
+
+@pytest.mark.parametrize("n", [2, 3, 8, 10, 32, 33])
+def test_columns_of_errors_that_32_bits_just_hold(program: Program, n: int) -> None:
+    for total in range(65532 - n, 65540):
+        e, mask = summing_to(total, n), np.ones(17, np.int16)
+        w = np.where(e[:, None] < 0, 1, -1) * np.array([1, -1] * 8)
+        w = np.where(w < 0, -32768, 32767).astype(np.int16)
+        sums = (integers(w) * integers(e)[:, None]).sum(axis=0)
+        out, peak, list_ = mask[:16].copy(), np.zeros(1, np.uint64), np.zeros(n + 2, np.int32)
+        shape = np.array([n, 16, 0, 16, 31 + n.bit_length(), 0], np.int32)
+        program.call("t_masked_columns", w.reshape(-1), e, shape, list_, out, peak)
+        assert out.tolist() == narrow(sums, 16, 16).tolist(), total
+        assert peak.tolist() == [int(np.bitwise_or.reduce(magnitude(sums)))]
 
 
 # n, columns: as above, and lists of which zeros in a row need more than 16 bits of a distance.

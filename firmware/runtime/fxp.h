@@ -1435,7 +1435,10 @@ static FXP_OUTLINE int fxp_near_rail16(const int16_t *w, int32_t n)
     }
 #endif
 #if UINTPTR_MAX > 0xFFFFFFFFu
-    int16_t least = 0, most = 0; /* which compilers find in vectors */
+    int16_t least = 0, most = 0; /* which compilers find in vectors; clang takes many at once */
+#ifndef __clang__
+    FXP_UNROLL(8)
+#endif
     for (int32_t i = 0; i < n; i++) {
         const int16_t v = w[i];
         least = v < least ? v : least;

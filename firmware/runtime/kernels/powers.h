@@ -32,6 +32,63 @@
 /* clang-format on */
 #endif
 
+#if FXP_SSE2
+/* As fxp_powers for pairs of scores; returns how many scores they are. All that fxp_exp2 rounds
+ * down is computed as there, in 64 bits. What becomes 0 there would be 1 here if it were 2^31, but
+ * no score is a whole number of octaves below the largest. */
+static FXP_INLINE int fxp_pairs_of_powers(const FXP_FLASH uint32_t table[32], const int16_t *x,
+                                          int n, int f, int16_t largest, int fraction,
+                                          int8_t *powers, uint32_t *total)
+{
+    if (f < 0 || f > 27) {
+        return 0;
+    }
+    /* Farther ones are 0, too. */
+    const int farthest = f < 10 ? 64 << f : 65535;
+    const uint64_t half = (uint64_t)1 << (f + 3), log2_e = 1549082005;
+    const __m128i zero = _mm_setzero_si128(), down = _mm_cvtsi32_si128(f + 4);
+    const __m128i lift = _mm_set1_epi16((int16_t)(uint16_t)(65535 - (int32_t)largest));
+    const __m128i near = _mm_set1_epi16((int16_t)(uint16_t)(65535 - farthest));
+    const __m128i last = _mm_set1_epi64x((int64_t)((uint64_t)farthest * log2_e + half));
+    const __m128i twice = _mm_cvtsi32_si128(62 - fraction); /* one bit more, to round */
+    __m128i sum = zero;
+    int i = 0;
+    for (; i + 2 <= n; i += 2) {
+        int32_t two;
+        memcpy(&two, &x[i], 4);
+        /* How much nearer than the farthest they are. */
+        __m128i v = _mm_subs_epu16(_mm_add_epi16(_mm_cvtsi32_si128(two), lift), near);
+        v = _mm_unpacklo_epi32(_mm_unpacklo_epi16(v, zero), zero);
+        v = _mm_mul_epu32(v, _mm_set1_epi64x((int64_t)log2_e));
+        const __m128i t = _mm_srl_epi64(_mm_sub_epi64(last, v), down);
+        const __m128i places = _mm_and_si128(_mm_srli_epi64(t, 21), _mm_set1_epi64x(31));
+        const __m128i whole = _mm_unpacklo_epi64(
+            _mm_cvtsi32_si128((int32_t)table[_mm_extract_epi16(places, 0)]),
+            _mm_cvtsi32_si128((int32_t)table[_mm_extract_epi16(places, 4)]));
+        __m128i z = _mm_and_si128(t, _mm_set1_epi64x(0x1FFFFF));
+        z = _mm_srli_epi64(_mm_mul_epu32(z, _mm_set1_epi64x(2977044472)), 26);
+        const __m128i z2 = _mm_srli_epi64(_mm_mul_epu32(z, z), 32);
+        __m128i z3 = _mm_srli_epi64(_mm_mul_epu32(z2, z), 32);
+        z3 = _mm_srli_epi64(_mm_mul_epu32(z3, _mm_set1_epi64x(43691)), 18);
+        const __m128i lost = _mm_add_epi64(_mm_sub_epi64(z, _mm_srli_epi64(z2, 1)), z3);
+        __m128i power = _mm_sub_epi64(_mm_slli_epi64(whole, 32), _mm_mul_epu32(whole, lost));
+        power = _mm_srl_epi64(power, twice);
+        const __m128i octaves = _mm_srli_epi64(t, 26);
+        const __m128i second = _mm_srl_epi64(power, _mm_unpackhi_epi64(octaves, octaves));
+        power = _mm_unpacklo_epi64(_mm_srl_epi64(power, octaves),
+                                   _mm_unpackhi_epi64(second, second));
+        power = _mm_srli_epi64(_mm_sub_epi64(power, _mm_set1_epi64x(-1)), 1);
+        power = _mm_shuffle_epi32(power, _MM_SHUFFLE(3, 1, 2, 0));
+        _mm_storel_epi64((void *)&powers[4 * i], power);
+        sum = _mm_add_epi32(sum, power);
+        __asm__("" : "+x"(sum)); /* as fxp_keep does */
+    }
+    const uint64_t both = (uint64_t)_mm_cvtsi128_si64(sum);
+    *total += (uint32_t)both + (uint32_t)(both >> 32);
+    return i;
+}
+#endif
+
 /* 2^-t of each score with `fraction` fraction bits, at most 28, and their sum; t is how far a score
  * with f fraction bits is below the largest, as fxp_exponent tells. Powers lie at words. */
 static inline uint32_t fxp_powers(const FXP_FLASH uint32_t table[32], const int16_t *x, int n,
@@ -165,7 +222,11 @@ static inline uint32_t fxp_powers(const FXP_FLASH uint32_t table[32], const int1
     return r3;
 #endif
 #if !FXP_THUMB2
-    for (int i = 0; i < n; i++) {
+    int i = 0;
+#if FXP_SSE2
+    i = fxp_pairs_of_powers(table, x, n, f, largest, fraction, powers, &total);
+#endif
+    for (; i < n; i++) {
         const uint32_t distance = (uint32_t)((int32_t)largest - x[i]);
         const uint32_t power = fxp_exp2(table, fxp_exponent32(distance, f), fraction);
         memcpy(&powers[4 * i], &power, 4);
@@ -253,6 +314,44 @@ static inline uint32_t fxp_errors_of_powers(int8_t *powers, int n, uint64_t reci
     const int32_t acc = fxp_share_of(own, reciprocal) - ((int32_t)1 << 30);
     memcpy(place, &acc, 4);
     return peak | fxp_magnitude32(acc);
+#elif FXP_SSE2
+    /* Shares are not negative, but the one that 1 is taken from, which waits. */
+    const __m128i low = _mm_set1_epi64x((int64_t)(reciprocal & UINT32_MAX));
+    const __m128i high = _mm_set1_epi64x((int64_t)(reciprocal >> 32));
+    const __m128i half = _mm_set1_epi64x((int64_t)1 << 31), zero = _mm_setzero_si128();
+    const int is_one = (unsigned)t < (unsigned)n;
+    uint32_t one = 0, none = 0;
+    if (is_one) {
+        memcpy(&one, &powers[4 * t], 4);
+        memcpy(&powers[4 * t], &none, 4);
+    }
+    __m128i all = zero;
+    for (int i = 0; i < n; i += 2) {
+        const int is_pair = i + 1 < n;
+        int32_t last;
+        memcpy(&last, &powers[4 * i], 4);
+        __m128i v = is_pair ? _mm_loadl_epi64((const void *)&powers[4 * i])
+                            : _mm_cvtsi32_si128(last);
+        v = _mm_unpacklo_epi32(v, v);
+        const __m128i below = _mm_srli_epi64(_mm_add_epi64(_mm_mul_epu32(v, low), half), 32);
+        v = _mm_add_epi32(below, _mm_mul_epu32(v, high));
+        v = _mm_shuffle_epi32(v, _MM_SHUFFLE(3, 1, 2, 0));
+        all = _mm_or_si128(all, v);
+        if (is_pair) {
+            _mm_storel_epi64((void *)&powers[4 * i], v);
+        } else {
+            last = _mm_cvtsi128_si32(v);
+            memcpy(&powers[4 * i], &last, 4);
+        }
+    }
+    const uint64_t both = (uint64_t)_mm_cvtsi128_si64(all);
+    peak = (uint32_t)both | (uint32_t)(both >> 32);
+    if (is_one) {
+        const int32_t acc = fxp_share_of(one, reciprocal) - ((int32_t)1 << 30);
+        peak |= fxp_magnitude32(acc);
+        memcpy(&powers[4 * t], &acc, 4);
+    }
+    return peak;
 #else
     for (int i = 0; i < n; i++) {
         uint32_t power;
@@ -309,6 +408,24 @@ static inline void fxp_store_errors16(int16_t *out, const int8_t *errors, int n,
         out[i] = (int16_t)(acc << -shift);
     }
 #else
+#if FXP_SSE2
+    if (n >= 4) { /* the last four may overlap others */
+        const __m128i down = _mm_cvtsi32_si128(shift - 1), up = _mm_cvtsi32_si128(-shift);
+        for (int i = 0;; i = i + 4 <= n - 4 ? i + 4 : n - 4) {
+            __m128i v = _mm_loadu_si128((const void *)&errors[4 * i]);
+            if (shift > 0) {
+                const __m128i twice = _mm_sra_epi32(v, down);
+                v = _mm_srai_epi32(_mm_sub_epi32(twice, _mm_set1_epi32(-1)), 1);
+            } else {
+                v = _mm_sll_epi32(v, up);
+            }
+            _mm_storel_epi64((void *)&out[i], _mm_packs_epi32(v, v));
+            if (i == n - 4) {
+                return;
+            }
+        }
+    }
+#endif
     FXP_STORE_ERRORS(16);
 #endif
 }

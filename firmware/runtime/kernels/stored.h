@@ -345,6 +345,292 @@ static FXP_OUTLINE void fxp_stored_rows16_masked(fxp_store *store, const fxp_lay
 #undef FXP_ROW_ANYWHERE
 #endif
 
+#if FXP_SSE2
+/* Magnitudes of numbers of 16, or of 32, bits, one less below zero. */
+static FXP_INLINE __m128i fxp_sizes(__m128i v)
+{
+    return _mm_xor_si128(v, _mm_srai_epi16(v, 15));
+}
+
+static FXP_INLINE __m128i fxp_sizes32(__m128i v)
+{
+    return _mm_xor_si128(v, _mm_srai_epi32(v, 31));
+}
+
+/* Four sums of magnitudes of n < 2^16 numbers: the first one has those of 0, 1, 8, 9, ... */
+static FXP_INLINE __m128i fxp_sum_sizes(const int16_t *x, int n)
+{
+    const __m128i ones = _mm_set1_epi16(1);
+    __m128i sums = _mm_setzero_si128();
+    if (n < 8) {
+        int16_t few[8] = {0, 0, 0, 0, 0, 0, 0, 0};
+        for (int i = 0; i < n && i < 8; i++) {
+            few[i] = x[i];
+        }
+        return _mm_madd_epi16(fxp_sizes(fxp_eight(few)), ones);
+    }
+    for (int i = 0; i + 8 <= n; i += 8) {
+        sums = _mm_add_epi32(sums, _mm_madd_epi16(fxp_sizes(fxp_eight(&x[i])), ones));
+    }
+    if (n % 8 != 0) {
+        sums = _mm_add_epi32(sums, _mm_madd_epi16(fxp_sizes(fxp_rest(x, n)), ones));
+    }
+    return sums;
+}
+
+/* Whether magnitudes of n < 2^16 numbers add up to less than 2^16: then 32 bits hold every sum of
+ * products with them. Each is at most one more than what is summed here. */
+static FXP_INLINE int fxp_are_small(const int16_t *x, int n)
+{
+    __m128i sums = fxp_sum_sizes(x, n);
+    sums = _mm_add_epi32(sums, _mm_unpackhi_epi64(sums, sums));
+    sums = _mm_add_epi32(sums, _mm_shuffle_epi32(sums, 1));
+    return (uint32_t)_mm_cvtsi128_si32(sums) < (uint32_t)(65536 - n);
+}
+
+/* Whether that holds for each fourth of them that a vector sums apart. */
+static FXP_INLINE int fxp_are_fourths_small(const int16_t *x, int n)
+{
+    const __m128i most = _mm_set1_epi32(65535 - 2 * ((n + 7) / 8));
+    return _mm_movemask_epi8(_mm_cmpgt_epi32(fxp_sum_sizes(x, n), most)) == 0;
+}
+
+/* Four sums: their low words, and all but their lower 23 bits. */
+typedef struct {
+    __m128i low, upper;
+} fxp_split;
+
+/* As fxp_keep. */
+static FXP_INLINE void fxp_keep_split(fxp_split *sums, int are_small)
+{
+    __asm__("" : "+x"(sums->low));
+    if (!are_small) {
+        __asm__("" : "+x"(sums->upper));
+    }
+}
+
+/* Adds products of eight numbers to the sums of some rows. */
+static FXP_INLINE void fxp_add_split(const int16_t *w, int n, __m128i x, int are_small, int rows,
+                                     fxp_split *sums)
+{
+    for (int j = 0; j < rows; j++, w += n) {
+        const __m128i pairs = _mm_madd_epi16(fxp_eight(w), x);
+        sums[j].low = _mm_add_epi32(sums[j].low, pairs);
+        if (!are_small) {
+            sums[j].upper = _mm_add_epi32(sums[j].upper, _mm_srai_epi32(pairs, 23));
+        }
+        fxp_keep_split(&sums[j], are_small);
+    }
+}
+
+/* Adds fourths of the sums of two or four rows. */
+static FXP_INLINE void fxp_split_some_rows(const int16_t *w, const int16_t *x, int n, int are_small,
+                                           int rows, fxp_split *sums)
+{
+    for (int i = 0; i + 8 <= n; i += 8) {
+        fxp_add_split(&w[i], n, fxp_eight(&x[i]), are_small, rows, sums);
+    }
+    if (n % 8 != 0) {
+        fxp_add_split(&w[n - 8], n, fxp_rest(x, n), are_small, rows, sums);
+    }
+    for (int j = 0; j < rows && are_small; j++) {
+        sums[j].upper = _mm_srai_epi32(sums[j].low, 23);
+    }
+}
+
+/* Sums of four rows of 8 <= n <= 512 products with numbers above -2^15, of which the upper part is
+ * too small by less than 2^8. Where the fourths are small 32 bits hold what a vector sums. */
+static FXP_INLINE fxp_split fxp_split_rows(const int16_t *w, const int16_t *x, int n, int are_small)
+{
+    const __m128i ones = _mm_set1_epi16(1);
+    const __m128i zero = _mm_setzero_si128();
+    fxp_split sums[4] = {{zero, zero}, {zero, zero}, {zero, zero}, {zero, zero}};
+    if (n <= 64) { /* no loop is left, and registers have most of x */
+        fxp_split_some_rows(w, x, n, are_small, 2, sums);
+        fxp_split_some_rows(w + 2 * n, x, n, are_small, 2, sums + 2);
+    } else {
+        fxp_split_some_rows(w, x, n, are_small, 4, sums);
+    }
+    /* Upper parts have 15 bits, and those of pairs of them 16. */
+    const __m128i first = _mm_packs_epi32(sums[0].upper, sums[1].upper);
+    const __m128i second = _mm_packs_epi32(sums[2].upper, sums[3].upper);
+    const __m128i both = _mm_packs_epi32(_mm_madd_epi16(first, ones), _mm_madd_epi16(second, ones));
+    const fxp_split all = {fxp_sum_each(sums[0].low, sums[1].low, sums[2].low, sums[3].low),
+                           _mm_madd_epi16(both, ones)};
+    return all;
+}
+
+/* Adds biases with `up` more fraction bits than they have, for 0 <= up <= 22. */
+static FXP_INLINE void fxp_add_four_biases(fxp_split *sums, const int32_t *b, int up)
+{
+    const __m128i biases = _mm_loadu_si128((const void *)b);
+    const __m128i upper = _mm_sra_epi32(biases, _mm_cvtsi32_si128(23 - up));
+    sums->low = _mm_add_epi32(sums->low, _mm_sll_epi32(biases, _mm_cvtsi32_si128(up)));
+    sums->upper = _mm_add_epi32(sums->upper, upper);
+}
+
+/* The upper words of sums whose upper parts are too small by less than 2^9: how often 2^32 makes up
+ * for what their last 9 bits differ in. */
+static FXP_INLINE __m128i fxp_upper_words(fxp_split sums)
+{
+    const __m128i more = _mm_sub_epi32(sums.upper, _mm_srli_epi32(sums.low, 23));
+    return _mm_srai_epi32(_mm_add_epi32(more, _mm_set1_epi32(511)), 9);
+}
+
+/* Numbers of 32 bits as at most 31, rounded. */
+static FXP_INLINE __m128i fxp_half32(__m128i v)
+{
+    return _mm_srai_epi32(_mm_sub_epi32(v, _mm_set1_epi32(-1)), 1);
+}
+
+/* How far the second four of rows is from the first one, where the others are four apart: they may
+ * overlap. */
+static FXP_INLINE int fxp_to_second_four(int rows)
+{
+    return rows % 4 == 0 ? 4 : rows % 4;
+}
+
+/* Sums of at least four rows, by fours: low words, and upper parts. */
+static FXP_INLINE void fxp_split_fours(const int16_t *w, const int16_t *x, int n, int rows,
+                                       int are_small, int32_t *low, int32_t *upper)
+{
+    int32_t *const end = low + rows;
+    FXP_UNROLL(1)
+    for (int step = fxp_to_second_four(rows); low < end; step = 4) {
+        const fxp_split sums = fxp_split_rows(w, x, n, are_small);
+        _mm_storeu_si128((void *)low, sums.low);
+        _mm_storeu_si128((void *)upper, sums.upper);
+        w += step * n;
+        low += step;
+        upper += step;
+    }
+}
+
+/* Four sums, in low and upper words, rounded to 32 bits; those below 0 may become 0. Their
+ * magnitudes are joined to the peak; `any` is 0 where they are. */
+static FXP_INLINE __m128i fxp_settle_split(fxp_split sums, int shift, int is_positive,
+                                           fxp_split *peak, __m128i *any)
+{
+    const __m128i signs = _mm_srai_epi32(sums.upper, 31);
+    fxp_split sizes;
+    if (is_positive) {
+        sums.low = _mm_andnot_si128(signs, sums.low);
+        sums.upper = _mm_andnot_si128(signs, sums.upper);
+        sizes = sums;
+    } else {
+        sizes.low = _mm_xor_si128(sums.low, signs);
+        sizes.upper = _mm_xor_si128(sums.upper, signs);
+    }
+    peak->low = _mm_or_si128(peak->low, sizes.low);
+    peak->upper = _mm_or_si128(peak->upper, sizes.upper);
+    fxp_keep_split(peak, 0);
+    *any = _mm_or_si128(sums.low, sums.upper);
+    const __m128i low = _mm_srl_epi32(sums.low, _mm_cvtsi32_si128(shift - 1));
+    const __m128i upper = _mm_sll_epi32(sums.upper, _mm_cvtsi32_si128(33 - shift));
+    return fxp_half32(_mm_or_si128(low, upper));
+}
+
+/* As fxp_stored_rows16 for 4 <= rows <= `most` usual ones; returns whether they are. */
+static FXP_INLINE int fxp_stored_fours16(fxp_store *store, const int16_t *w, const int16_t *x,
+                                         int n, const int32_t *b, int f, int rows, int is_positive,
+                                         int16_t *out, int64_t *sums)
+{
+    const int up = f - FXP_BIAS_FRACTION;
+    const int are_biases_usual = b == NULL || (up >= 0 && up <= 22);
+    if (rows < 4 || n < 8 || n > 512 || store->half == 0 || !are_biases_usual ||
+        fxp_has_least(x, n)) {
+        return 0;
+    }
+    int32_t *const lows = (int32_t *)(void *)sums, *const uppers = lows + rows;
+    if (n <= 32 && fxp_are_fourths_small(x, n)) { /* those of more are hardly ever */
+        fxp_split_fours(w, x, n, rows, 1, lows, uppers);
+    } else {
+        fxp_split_fours(w, x, n, rows, 0, lows, uppers);
+    }
+    const __m128i zero = _mm_setzero_si128(), ones = _mm_set1_epi16(1);
+    fxp_split peak = {zero, zero};
+    const int width = rows % 8 == 0 ? 8 : 4;
+    FXP_UNROLL(1)
+    for (size_t j = 0, step = width == 8 ? 8 : (size_t)fxp_to_second_four(rows); j < (size_t)rows;
+         j += step, step = (size_t)width) {
+        __m128i any[2] = {zero, zero}, q[2] = {zero, zero};
+        for (size_t k = 0; k < (size_t)width / 4; k++) {
+            const size_t at = j + 4 * k;
+            fxp_split four = {_mm_loadu_si128((const void *)&lows[at]),
+                              _mm_loadu_si128((const void *)&uppers[at])};
+            if (b != NULL) {
+                fxp_add_four_biases(&four, &b[at], up);
+            }
+            four.upper = fxp_upper_words(four);
+            q[k] = fxp_settle_split(four, store->shift, is_positive, &peak, &any[k]);
+        }
+        __m128i words = _mm_packs_epi32(q[0], q[1]);
+        if (is_positive) { /* those above 0 are at least 1 */
+            const __m128i is_zero = _mm_cmpeq_epi16(_mm_packs_epi32(any[0], any[1]), zero);
+            words = _mm_max_epi16(words, _mm_add_epi16(is_zero, ones));
+        }
+        if (width == 8) {
+            _mm_storeu_si128((void *)&out[j], words);
+        } else {
+            _mm_storel_epi64((void *)&out[j], words);
+        }
+    }
+    const __m128i both = _mm_or_si128(_mm_unpacklo_epi32(peak.low, peak.upper),
+                                      _mm_unpackhi_epi32(peak.low, peak.upper));
+    store->peak |= (uint64_t)_mm_cvtsi128_si64(_mm_or_si128(both, _mm_unpackhi_epi64(both, both)));
+    return 1;
+}
+
+#define FXP_FEW_ERRORS 32
+
+/* As fxp_masked_columns16 for eights of columns with few small errors; returns how many columns
+ * they are. */
+static FXP_INLINE int fxp_masked_eights16(fxp_store *store, const int16_t *w, const int16_t *e,
+                                          const fxp_walk *walk, int columns, int16_t *out,
+                                          const int16_t *y)
+{
+    const int n = walk->n, pairs = (n + 1) / 2;
+    __m128i errors[FXP_FEW_ERRORS / 2];
+    if (columns < 8 || store->half == 0 || n > FXP_FEW_ERRORS || !fxp_are_small(e, n)) {
+        return 0;
+    }
+    for (int i = 0; i < pairs; i++) {
+        uint32_t both = (uint16_t)e[2 * i];
+        if (2 * i + 1 < n) {
+            memcpy(&both, &e[2 * i], sizeof both);
+        }
+        errors[i] = _mm_set1_epi32((int)both);
+    }
+    const __m128i down = _mm_cvtsi32_si128(store->shift - 1);
+    __m128i peak = _mm_setzero_si128();
+    int j = 0;
+    FXP_UNROLL(1)
+    for (; j + 8 <= columns; j += 8) {
+        __m128i first = _mm_setzero_si128(), second = first;
+        const int16_t *row = &w[j];
+        for (int i = 0; i < pairs; i++, row += 2 * walk->step) {
+            __m128i a = fxp_eight(row);
+            __m128i b = 2 * i + 1 < n ? fxp_eight(row + walk->step) : a; /* times 0 */
+            __asm__("" : "+x"(a), "+x"(b));                              /* as fxp_keep does */
+            first = _mm_add_epi32(first, _mm_madd_epi16(_mm_unpacklo_epi16(a, b), errors[i]));
+            second = _mm_add_epi32(second, _mm_madd_epi16(_mm_unpackhi_epi16(a, b), errors[i]));
+            __asm__("" : "+x"(first), "+x"(second));
+        }
+        const __m128i is_open = _mm_cmpgt_epi16(fxp_eight(&y[j]), _mm_setzero_si128());
+        first = _mm_and_si128(first, _mm_unpacklo_epi16(is_open, is_open));
+        second = _mm_and_si128(second, _mm_unpackhi_epi16(is_open, is_open));
+        peak = _mm_or_si128(peak, _mm_or_si128(fxp_sizes32(first), fxp_sizes32(second)));
+        first = fxp_half32(_mm_sra_epi32(first, down));
+        second = fxp_half32(_mm_sra_epi32(second, down));
+        _mm_storeu_si128((void *)&out[j], _mm_packs_epi32(first, second));
+    }
+    peak = _mm_or_si128(peak, _mm_unpackhi_epi64(peak, peak));
+    peak = _mm_or_si128(peak, _mm_shuffle_epi32(peak, 1));
+    store->peak |= (uint32_t)_mm_cvtsi128_si32(peak);
+    return j;
+}
+#endif
+
 /* As fxp_rows16 for the rows of a layer, which has no biases where y masks, then as `how` tells.
  * `sums` has room for `most`, which are computed at once. */
 static FXP_INLINE void fxp_stored_rows16(fxp_store *store, const fxp_layer *layer, const int16_t *w,
@@ -365,8 +651,16 @@ static FXP_INLINE void fxp_stored_rows16(fxp_store *store, const fxp_layer *laye
     const int32_t *b = layer->b;
     for (int left = layer->rows; left > 0; left -= most) {
         const int rows = fxp_part(left, most);
-        fxp_rows16(w, x, n, b, layer->f, rows, sums);
-        if (how == FXP_AS_MASKED) {
+        int are_stored = 0;
+#if FXP_SSE2
+        are_stored = how != FXP_AS_MASKED && fxp_stored_fours16(store, w, x, n, b, layer->f, rows,
+                                                                how == FXP_AS_POSITIVE, out, sums);
+#endif
+        if (!are_stored) {
+            fxp_rows16(w, x, n, b, layer->f, rows, sums);
+        }
+        if (are_stored) {
+        } else if (how == FXP_AS_MASKED) {
             fxp_settle_masked16(store, sums, rows, out, y);
             y += rows;
         } else if (how == FXP_AS_POSITIVE) {
@@ -634,7 +928,11 @@ static FXP_MASKED_COLUMNS void fxp_masked_columns16(fxp_store *store, const int1
                           FXP_ROWS_OF(FXP_ROW_OF_THREE, "r11", "r12", "r10"));
 #else
     int64_t sums[FXP_COLUMNS];
-    for (int first = 0; first < columns; first += FXP_COLUMNS) {
+    int first = 0;
+#if FXP_SSE2
+    first = fxp_masked_eights16(store, w, e, walk, columns, out, y);
+#endif
+    for (; first < columns; first += FXP_COLUMNS) {
         const int count = fxp_part(columns - first, FXP_COLUMNS);
         fxp_clear(sums, count);
         fxp_columns16(&w[first], e, walk, count, sums);
