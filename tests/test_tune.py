@@ -214,7 +214,7 @@ def test_choices_of_another_mode_do_not_count(tmp_path: Path) -> None:
 
 
 def test_the_file_keeps_what_it_says_of_other_cores(mcugrad: Any, tmp_path: Path) -> None:
-    path, file = copied("digits", tmp_path), tmp_path / "digits.tune.toml"
+    path, file = copied("relu6", tmp_path), tmp_path / "relu6.tune.toml"
     mcugrad("tune", str(path), "--core", "cortex-m4", "--ram", "64KiB")
     first = file.read_text()
     assert "[cortex-m4.steps.d_dense1]\n" in first
@@ -227,11 +227,11 @@ def test_the_file_keeps_what_it_says_of_other_cores(mcugrad: Any, tmp_path: Path
 
 
 def test_choices_are_told_one_by_one(mcugrad: Any, tmp_path: Path) -> None:
-    path = copied("digits", tmp_path)
+    path = copied("relu6", tmp_path)
     status, out, _ = mcugrad("tune", str(path), "--core", "cortex-m4", "--ram", "64KiB")
     assert status == 0
-    assert re.search(r"^d_dense1: function = \w+, [\d ]+ -> [\d ]+ instructions a step$", out, re.M)
-    assert out.splitlines()[-1].endswith(f"; wrote {tmp_path / 'digits.tune.toml'}")
+    assert re.search(r"^d_dense1: unroll = \d, [\d ]+ -> [\d ]+ instructions a step$", out, re.M)
+    assert out.splitlines()[-1].endswith(f"; wrote {tmp_path / 'relu6.tune.toml'}")
 
 
 # ---------------------------------------------------------------- errors
