@@ -276,6 +276,28 @@ def test_a_mean_of_many_extreme_numbers_does_not_overflow(
     assert got[0].tolist() == want.tolist()
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_pools_of_windows_with_more_places_than_a_byte_counts(
+    mode: str, any_compiler: Compiler
+) -> None:
+    """And pools that leave inputs out between their windows, of a channel more than is searched at
+    once.
+    """
+    text = (
+        f'name = "wide"\nloss = "squared_error"\ninput = [20, 36, 2]\n[numbers]\nmode = "{mode}"\n'
+    )
+    for keys in (
+        'kind = "conv2d"\nfilters = 9\nkernel = 1',
+        'kind = "max_pool"\nkernel = 1\nstride = [1, 2]',
+        'kind = "max_pool"\nkernel = [17, 16]\nstride = 2',
+        'kind = "flatten"',
+        'kind = "dense"\nunits = 2',
+    ):
+        text += f"[[layer]]\n{keys}\n"
+    spec = parse_spec(text, "wide.toml")
+    assert_equal_to_integers(built(spec, any_compiler, counters=True), expected(spec))
+
+
 def extremes(spec: Spec) -> Samples:
     plan, _ = planned(spec)
     random, count = np.random.RandomState(3), steps_of(spec)
