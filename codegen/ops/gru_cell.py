@@ -92,8 +92,17 @@ class GruCell(Cell):
         return {"tanh_table": curves.TANH_TABLE} if kernel == "forward" else {}
 
     def scratch_size(self, kernel: str, shapes: Shapes) -> int:
-        """The error of h on its way back."""
+        """The error of h on its way back; for a row of U errors of all steps."""
+        if kernel == "grad_u":
+            return max(1, shapes["y"][0] - 1)
         return shapes["y"][-1] if kernel == "grad_x" else 0
+
+    def scratch_like(self, kernel: str, shapes: Shapes) -> tuple[str, ...]:
+        return ("dx",) if kernel == "grad_u" else ()
+
+    def tile_size(self, kernel: str, shapes: Shapes) -> int:
+        """Those errors times r."""
+        return self.scratch_size(kernel, shapes) if kernel == "grad_u" else 0
 
     def lag(self, kernel: str, shapes: Shapes) -> dict[str, int]:
         """A step of x is shorter than one of the state, one of dy is shorter than one of dx."""

@@ -49,6 +49,13 @@ class SimpleRnnCell(Cell):
         }
         return room.get(kernel, with_bias)
 
+    def scratch_size(self, kernel: str, shapes: Shapes) -> int:
+        """For a row of U errors of all steps."""
+        return max(1, shapes["y"][0] - 1) if kernel == "grad_u" else 0
+
+    def scratch_like(self, kernel: str, shapes: Shapes) -> tuple[str, ...]:
+        return ("dx",) if kernel == "grad_u" else ()
+
     def stored_bits(self, kernel: str) -> int | None:
         """States are at most 1."""
         return 30 if kernel == "forward" else None
