@@ -287,20 +287,19 @@ static inline int32_t fxp_rate_before(fxp_rate rate, int k)
     FXP_UPDATE_2("r3", "r8") FXP_UPDATE_2("r4", "r9") FXP_UPDATE_2("r5", "r10")                    \
         FXP_UPDATE_2("r6", "r11") "stmia.w r0!, {r3, r4, r5, r6}\n\t"
 #define FXP_EIGHT_BYTES 76 /* of the code of FXP_UPDATE_8: instructions of four bytes each */
-/* The stack has what a row begins with, r1 to lr, and the r7 of the caller. */
-#define FXP_LEARN_ROWS(dither)                                                                     \
-    __asm__ volatile("push {r7}\n\t"                                                               \
+/* The stack has what a row begins with, r1 to r12, the bytes of a row and the r7 of the caller. */
+#define FXP_LEARN_ROWS(always, dither)                                                             \
+    __asm__ volatile("push {r2, r7}\n\t" always                                                    \
                      "mov r7, r11\n\t"                                                             \
-                     "mov lr, r2\n\t"                                                              \
                      "adr.w r12, 3f\n\t"                                                           \
                      "cmp r10, #0\n\t"                                                             \
                      "blt 1f\n\t"                                                                  \
                      "adr.w r12, 2f\n\t"                                                           \
                      "add r12, r12, r10\n"                                                         \
                      "1:\n\t"                                                                      \
-                     "push {r1, r3, r4, r5, r6, r7, r8, r9, r12, lr}\n"                            \
+                     "push {r1, r3, r4, r5, r6, r7, r8, r9, r12}\n"                                \
                      "1:\n\t"                                                                      \
-                     "ldm sp, {r1, r3, r4, r5, r6, r7, r8, r9, r12, lr}\n\t"                       \
+                     "ldm sp, {r1, r3, r4, r5, r6, r7, r8, r9, r12}\n\t"                           \
                      "cmp r3, r5\n\t"                                                              \
                      "beq 9f\n\t"                                                                  \
                      "ldrsh r2, [r3], #2\n\t"                                                      \
@@ -314,7 +313,8 @@ static inline int32_t fxp_rate_before(fxp_rate rate, int k)
                      "mov pc, r12\n"                                                               \
                      "7:\n\t" /* nothing changes */                                                \
                      "strd r3, r4, [sp, #4]\n\t"                                                   \
-                     "add r0, r0, lr\n\t"                                                          \
+                     "ldr r10, [sp, #36]\n\t"                                                      \
+                     "add r0, r0, r10\n\t"                                                         \
                      "b 1b\n"                                                                      \
                      "2:\n\t" FXP_UPDATE_8 FXP_UPDATE_8 FXP_UPDATE_8 FXP_UPDATE_8                  \
                      "subs r7, r7, #32\n\t"                                                        \
@@ -472,24 +472,22 @@ static inline void fxp_change_rows(const fxp_row_change *changes, int count, con
 }
 #endif
 
-/* Factors are m * dy[o], with 0 <= k <= 30 bits less. */
-static FXP_INLINE void fxp_learn_rows16(int16_t *w, const int16_t *x, int n, const int16_t *dy,
-                                        int rows, int32_t m, int k, uint32_t *random,
-                                        int is_nearest)
+/* Factors are m * dy[o], with 0 <= k <= 30 bits less. Returns the last draw. */
+static FXP_INLINE uint32_t fxp_learn_rows16(int16_t *w, const int16_t *x, int n, const int16_t *dy,
+                                            int rows, int32_t m, int k, uint32_t draw,
+                                            int is_nearest)
 {
 #if FXP_SSE2
     const int64_t scale = -(int64_t)((uint64_t)m << (32 - k));
     if ((uintptr_t)w % 16 == 0 && n % 8 == 0) {
-        *random = fxp_learn_eights(w, x, n, dy, rows, scale, *random, is_nearest, 1);
-    } else {
-        *random = fxp_learn_eights(w, x, n, dy, rows, scale, *random, is_nearest, 0);
+        return fxp_learn_eights(w, x, n, dy, rows, scale, draw, is_nearest, 1);
     }
+    return fxp_learn_eights(w, x, n, dy, rows, scale, draw, is_nearest, 0);
 #elif FXP_SMALL_THUMB
     const int is_sparse = fxp_are_sparse(x, n);
     const int32_t step = 2 * (int32_t)n;
     fxp_row_change changes[FXP_CHANGES];
     int count = 0;
-    uint32_t draw = *random;
     while (rows > 0) {
         const int32_t factor = fxp_next_row(&dy, &w, step, &rows, m, k, &draw);
         const int32_t dither = is_nearest ? 0x8000 : (int32_t)(draw & 0xFFFFu);
@@ -509,7 +507,7 @@ static FXP_INLINE void fxp_learn_rows16(int16_t *w, const int16_t *x, int n, con
             count = 0;
         }
     }
-    *random = draw;
+    return draw;
 #undef FXP_CHANGES
 #else
     /* The loop of a row takes four times eight weights and is entered where the eights that are
@@ -519,7 +517,7 @@ static FXP_INLINE void fxp_learn_rows16(int16_t *w, const int16_t *x, int n, con
     register const int16_t *r1 __asm__("r1") = x;
     register int r2 __asm__("r2") = 2 * n;
     register const int16_t *r3 __asm__("r3") = dy;
-    register uint32_t r4 __asm__("r4") = *random;
+    register uint32_t r4 __asm__("r4") = draw;
     register const int16_t *r5 __asm__("r5") = dy + rows;
     register int32_t r6 __asm__("r6") = -m;
     register int r8 __asm__("r8") = k;
@@ -527,11 +525,11 @@ static FXP_INLINE void fxp_learn_rows16(int16_t *w, const int16_t *x, int n, con
     register int r10 __asm__("r10") = eights == 0 ? -1 : FXP_EIGHT_BYTES * (-eights & 3);
     register int r11 __asm__("r11") = eights == 0 ? n : ((eights - 1) >> 2) * 32 + (n & 7);
     if (is_nearest) {
-        FXP_LEARN_ROWS("mov lr, #0x8000\n\t");
+        FXP_LEARN_ROWS("mov lr, #0x8000\n\t", "");
     } else {
-        FXP_LEARN_ROWS("uxth lr, r4\n\t");
+        FXP_LEARN_ROWS("", "uxth lr, r4\n\t");
     }
-    *random = r4;
+    return r4;
 #endif
 }
 #undef FXP_UPDATE_2
@@ -543,14 +541,13 @@ static FXP_INLINE void fxp_learn_rows16(int16_t *w, const int16_t *x, int n, con
     static FXP_APART void name(int16_t *w, const int16_t *x, int n, const int16_t *dy, int rows,   \
                                fxp_rate rate, int k, uint32_t *random)                             \
     {                                                                                              \
-        const uint32_t before = *random;                                                           \
         if (fxp_is_idle(rate, k)) {                                                                \
             return;                                                                                \
         }                                                                                          \
-        fxp_learn_rows16(w, x, n, dy, rows, fxp_rate_before(rate, k), k < 1 ? 0 : k, random,       \
-                         is_nearest);                                                              \
-        if (is_nearest && k < 1) {                                                                 \
-            *random = before; /* nothing was rounded by what was drawn */                          \
+        const uint32_t draw = fxp_learn_rows16(w, x, n, dy, rows, fxp_rate_before(rate, k),        \
+                                               k < 1 ? 0 : k, *random, is_nearest);                \
+        if (!is_nearest || k > 0) { /* otherwise what was drawn has rounded nothing */             \
+            *random = draw;                                                                        \
         }                                                                                          \
     }                                                                                              \
     FXP_ASSERT(name##_is_a_function, 1)
