@@ -711,8 +711,9 @@ def scores(outputs: int, seed: int) -> Iterator[Ints]:
 
 
 def softmax_loss_allowance(op: SoftmaxCrossEntropy, outputs: int, loss: float) -> float:
-    """In nats: log2; cutting to 18 bits before ln 2 and to LOSS_FRACTION after it; the relative error of the sum of exponentials, which `allowance` bounds
-    as it bounds a single one; and the constants log2(e), ln 2: half of 2**-30 and 2**-32 of them.
+    """In nats: log2; cutting to 18 bits before ln 2 and to LOSS_FRACTION after it; the relative
+    error of the sum of exponentials, which `allowance` bounds as it bounds a single one; and the
+    constants log2(e), ln 2: half of 2**-30 and 2**-32 of them.
     """
     table = (LOG2_ERROR + 2.0**-26) * math.log(2)
     cuts = math.log(2) * 2.0**-18 + 2.0**-LOSS_FRACTION

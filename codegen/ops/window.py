@@ -62,15 +62,6 @@ class Axis:
             first[reads[(reads >= 0) & (reads < self.size)]] = o
         return first
 
-    def first_neighbours(self) -> Ints:
-        """For each input the first one that an output position reads with it, or NEVER; (size,).
-
-        Undilated: where an output position begins later it reads nothing earlier.
-        """
-        readers = self.first_outputs()
-        first = self.first_inputs()[np.where(readers == NEVER, 0, readers)]
-        return integers(np.where(readers == NEVER, NEVER, first))
-
 
 ONE = Axis(1, 1)  # the rows of a signal
 

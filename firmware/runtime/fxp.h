@@ -1321,8 +1321,7 @@ static inline int16_t fxp_largest(const int16_t *x, int n)
     return (int16_t)largest;
 #elif FXP_DSP
     /* Two at once; the first of an odd number twice. */
-    int32_t first = *x, second = first;
-    uint32_t both = (uint16_t)first * 0x10001u, two;
+    uint32_t both = (uint16_t)*x * 0x10001u, two, difference;
     x += n & 1;
     n >>= 1;
     if (n > 0) {
@@ -1333,12 +1332,11 @@ static inline int16_t fxp_largest(const int16_t *x, int n)
                          "subs %[n], %[n], #1\n\t"
                          "bne 1b"
                          : [x] "+r"(x), [n] "+r"(n), [both] "+r"(both), [two] "=&r"(two),
-                           [difference] "=&r"(first)
+                           [difference] "=&r"(difference)
                          :
                          : "cc", "memory");
     }
-    first = (int16_t)both;
-    second = (int32_t)both >> 16;
+    const int32_t first = (int16_t)both, second = (int32_t)both >> 16;
     return (int16_t)(first > second ? first : second);
 #else
     int32_t largest = x[0];
@@ -1635,8 +1633,8 @@ static inline uint32_t fxp_upper_product(uint32_t a, uint32_t b)
 static inline uint32_t fxp_exp2(const FXP_FLASH uint32_t table[32], uint32_t t, int fraction)
 {
     const uint32_t z = (uint32_t)(fxp_product32(t & 0x1FFFFF, 2977044472u) >> 26);
-    const uint32_t z2 = (uint32_t)(fxp_product32(z, z) >> 32); /* z < 2^27 */
-    const uint32_t z3 = (uint32_t)(fxp_product32(z2, z) >> 32);
+    const uint32_t z2 = fxp_upper_product(z, z); /* z < 2^27 */
+    const uint32_t z3 = fxp_upper_product(z2, z);
     const uint32_t lost = z - (z2 >> 1) + ((z3 * 43691u) >> 18); /* of 2^32 */
     const uint32_t shift = 30u - (unsigned)fraction + (t >> 26);
     if (shift > 30) {

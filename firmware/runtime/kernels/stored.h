@@ -78,6 +78,8 @@ static FXP_INLINE const int32_t *fxp_biases_of(const fxp_layer *layer, const int
     return layer->b == NULL ? (const int32_t *)(const void *)w : layer->b;
 }
 
+FXP_ASSERT(a_store_has_its_shift_at_12, __builtin_offsetof(fxp_store, shift) == 12);
+
 /* As fxp_stored_rows16 where nothing is masked. */
 static FXP_OUTLINE void fxp_stored_rows16_many(fxp_store *store, const fxp_layer *layer,
                                                const int16_t *w, const int16_t *x, int n, int how,
@@ -658,15 +660,14 @@ static FXP_INLINE void fxp_stored_rows16(fxp_store *store, const fxp_layer *laye
 #endif
         if (!are_stored) {
             fxp_rows16(w, x, n, b, layer->f, rows, sums);
-        }
-        if (are_stored) {
-        } else if (how == FXP_AS_MASKED) {
-            fxp_settle_masked16(store, sums, rows, out, y);
-            y += rows;
-        } else if (how == FXP_AS_POSITIVE) {
-            fxp_settle_positive16(store, sums, rows, out);
-        } else {
-            fxp_settle_sums16(store, sums, rows, out);
+            if (how == FXP_AS_MASKED) {
+                fxp_settle_masked16(store, sums, rows, out, y);
+                y += rows;
+            } else if (how == FXP_AS_POSITIVE) {
+                fxp_settle_positive16(store, sums, rows, out);
+            } else {
+                fxp_settle_sums16(store, sums, rows, out);
+            }
         }
         w += rows * n;
         out += rows;

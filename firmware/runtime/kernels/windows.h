@@ -14,8 +14,7 @@ typedef struct {
 /* Numbers that are taken at once. */
 #define FXP_NUMBERS 8
 
-/* Four channels at a time, two in a word. A difference tells by the flags GE which halves of `most`
- * are not less than those of v; the others become v, and their places become this one. */
+/* Four channels at a time, two in a word. */
 #define FXP_TAKE_PLACES                                                                            \
     places[0] = (uint8_t)low_at;                                                                   \
     places[1] = (uint8_t)(low_at >> 16);                                                           \
@@ -23,6 +22,8 @@ typedef struct {
     places[3] = (uint8_t)(high_at >> 16);                                                          \
     places += 4
 #if FXP_DSP && !FXP_MVE
+/* A difference tells by the flags GE which halves of `most` are not less than those of v; the
+ * others become v, and their places become this one. */
 #define FXP_TAKE(most, at, v)                                                                      \
     __asm__("ssub16 r12, %[m], %[n]\n\t"                                                           \
             "sel %[a], %[a], %[h]\n\t"                                                             \
