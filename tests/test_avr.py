@@ -333,8 +333,9 @@ def test_the_library_learns_in_a_sketch_of_the_real_arduino(
     device = Device(spec, board=board, counters=False)
     samples = synthetic_samples(spec, plan, 60, seed=3)
     with running(spec, measured(elf, board), tmp_path) as run:
+        began = run.link.statistics()  # a UART that starts within a greeting hears the rest of it
         assert run.link.read_parameters() == device.parameter_bytes
         order = range(len(samples))
         assert run.link.train_samples(samples, order) == device.train_samples(samples, order)
         assert run.link.read_parameters() == device.parameter_bytes
-        assert run.link.statistics().dropped == 0
+        assert run.link.statistics().dropped == began.dropped

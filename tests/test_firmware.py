@@ -215,11 +215,12 @@ def test_an_emulated_board_learns_the_same_bytes(
     samples = synthetic_samples(spec, device.plan, 60, seed=3)
     with emulated(project_of(spec, board), toolchain) as line:
         link = Link(line, spec, device.plan, make_state(spec, device.plan), place=name)
+        began = link.statistics()  # a UART that starts within a greeting hears the rest of it
         assert link.read_parameters() == device.parameter_bytes
         assert link.train_samples(samples, range(60)) == device.train_samples(samples, range(60))
         assert link.read_parameters() == device.parameter_bytes
         assert np.array_equal(link.scores(samples.x[0]), device.scores_of(samples.x[:1])[0])
-        assert link.statistics().dropped == 0
+        assert link.statistics().dropped == began.dropped
 
 
 PROGRAM = """\
