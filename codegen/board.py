@@ -11,6 +11,7 @@ from codegen.errors import UserError
 
 Policy = Literal["wide", "short"]  # of accumulators, see Board
 POLICIES: tuple[Policy, ...] = ("wide", "short")
+Lanes = Literal[1, 2, 8]  # of a core, see Board
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,8 @@ class Board:
     `flash_bytes` is the whole flash, before a boot loader takes its share.
     `accumulate` is "wide" where 64-bit multiply-accumulate is cheap, else "short": sums
     are exact too, but once complete they are rounded to 32 bits before anything else meets them.
+    `lanes` is how many products of 16 bits one instruction forms: 2 with Arm's DSP extension, 8
+    with its vectors (Helium).
     """
 
     name: str
@@ -99,6 +102,7 @@ class Board:
     ram_bytes: int
     address_bits: Literal[16, 32]
     accumulate: Policy
+    lanes: Lanes
     source: str
     firmware: Firmware | None = field(default=None, repr=False, compare=False)
     no_firmware: str = ""  # why there is none
@@ -114,6 +118,7 @@ _OPTIONAL = ("firmware", "no_firmware")
 _CHOICES: dict[str, tuple[object, ...]] = {
     "address_bits": (16, 32),
     "accumulate": POLICIES,
+    "lanes": (1, 2, 8),
 }
 
 

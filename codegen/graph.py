@@ -308,6 +308,7 @@ class Numbers:
     rounding: str
     batch: int
     accumulate: Literal["wide", "short"]  # see Board
+    lanes: int  # the same
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from codegen.board import Board, Policy
+from codegen.board import Board, Lanes, Policy
 from codegen.data import Data, load_data
 from codegen.emit import Options, declared, emit
 from codegen.errors import UserError
@@ -40,6 +40,7 @@ from codegen.tuning import read_forms
 
 CALIBRATION_SAMPLES = 64
 CALIBRATION_MACS = 2**27  # multiplications that calibration may take; 2 samples in any case
+_LANES: Lanes = 2  # where there is no board
 _WIDTHS = {"int16": (16, 16, 16), "int8": (16, 8, 8), "int8_compact": (8, 8, 8)}
 
 
@@ -59,7 +60,8 @@ def make_plan(
     training = fuse_elementwise(freeze(_differentiated(spec)))
     if not gradient:
         training = _fused(spec, training)
-    quantized = _quantized(spec, leave_out(schedule(training)), policy)
+    lanes = _LANES if board is None else board.lanes
+    quantized = _quantized(spec, leave_out(schedule(training)), policy, lanes)
     _check_names(spec, quantized.training)
     if forms is None and board is not None and not gradient:
         forms = read_forms(spec, quantized, board.built_core)
@@ -83,9 +85,11 @@ def _fused(spec: Spec, training: TrainingGraph) -> TrainingGraph:
         raise _taken(spec, str(taken)) from None
 
 
-def _quantized(spec: Spec, training: TrainingGraph, accumulate: Policy) -> QuantizedGraph:
+def _quantized(
+    spec: Spec, training: TrainingGraph, accumulate: Policy, lanes: Lanes
+) -> QuantizedGraph:
     try:
-        return quantize_graph(training, _numbers(spec, accumulate))
+        return quantize_graph(training, _numbers(spec, accumulate, lanes))
     except TooManyBitsError as step:
         number, layer = _layer_of(spec, str(step))
         narrower = "" if spec.mode != "int16" else " or mode = 'int8'"
@@ -119,7 +123,7 @@ def _taken(spec: Spec, name: str) -> UserError:
     )
 
 
-def _numbers(spec: Spec, accumulate: Policy) -> Numbers:
+def _numbers(spec: Spec, accumulate: Policy, lanes: Lanes) -> Numbers:
     weights, activations, errors = _WIDTHS[spec.mode]
     return Numbers(
         mode=spec.mode,
@@ -129,6 +133,7 @@ def _numbers(spec: Spec, accumulate: Policy) -> Numbers:
         rounding=spec.rounding,
         batch=spec.batch,
         accumulate=accumulate,
+        lanes=lanes,
     )
 
 

@@ -19,6 +19,7 @@ flash_bytes = 32_768
 ram_bytes = 2_048
 address_bits = 32
 accumulate = "short"
+lanes = 1
 source = "https://example.org"
 """
 
@@ -64,11 +65,13 @@ def test_every_folder_loads_and_gives_the_board_its_name(folder: str) -> None:
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_core_decides_address_width_and_accumulator(folder: str) -> None:
+def test_core_decides_address_width_accumulator_and_lanes(folder: str) -> None:
     board = load_board(folder)
     assert board.address_bits == (16 if board.core.startswith("avr") else 32)
     has_long_multiply = board.core.startswith(("cortex-m3", "cortex-m4", "cortex-m5", "cortex-m7"))
     assert board.accumulate == ("wide" if has_long_multiply else "short")
+    two = dict.fromkeys(("cortex-m33", "cortex-m4", "cortex-m4f", "cortex-m7"), 2)
+    assert board.lanes == {**two, "cortex-m55": 8}.get(board.core, 1)
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
@@ -116,7 +119,8 @@ def test_an_unknown_key_names_the_nearest_one(toy: Path) -> None:
     toy.write_text(GOOD.replace("ram_bytes", "ram_byte"), encoding="utf-8")
     assert message("toy") == (
         "toy/board.toml: unknown key 'ram_byte': did you mean ram_bytes? (keys: title, mcu, core, "
-        "clock_hz, flash_bytes, ram_bytes, address_bits, accumulate, source, firmware, no_firmware)"
+        "clock_hz, flash_bytes, ram_bytes, address_bits, accumulate, lanes, source, firmware, "
+        "no_firmware)"
     )
 
 
@@ -137,6 +141,7 @@ def test_a_missing_key_is_named(toy: Path) -> None:
         ("= 32\n", "= 24\n", "address_bits must be 16 or 32, not 24"),
         ("= 32\n", "= 32.0\n", "address_bits must be 16 or 32, not 32.0"),
         ('"short"', '"narrow"', "accumulate must be 'wide' or 'short', not 'narrow'"),
+        ("lanes = 1\n", "lanes = 3\n", "lanes must be 1 or 2 or 8, not 3"),
     ],
 )
 def test_a_wrong_value_is_named(toy: Path, good: str, bad: str, complaint: str) -> None:

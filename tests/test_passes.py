@@ -22,11 +22,13 @@ from codegen.interpret import (
     run_float,
     unrolled_int,
 )
-from codegen.ops.base import LayerOp, Shape, size
+from codegen.layout import training_bytes
+from codegen.ops.base import Choice, LayerOp, Shape, size
 from codegen.passes import differentiate as differentiate_pass
 from codegen.passes import plan_memory as memory
 from codegen.passes import schedule as schedule_pass
 from codegen.passes.build_graph import build_graph
+from codegen.passes.choose_forms import Forms
 from codegen.passes.differentiate import differentiate
 from codegen.passes.freeze import freeze
 from codegen.passes.fuse_elementwise import fuse_elementwise
@@ -486,6 +488,43 @@ def test_lists_of_masked_errors_lie_where_there_is_room() -> None:
     assert memory._extent(memory._blocks(plan.quantized, keep=False), plan.offsets) == plan.arena
     short = make_plan(named("autoencoder"), accumulate="short")
     assert not any(name.endswith("_list") for name in short.offsets)
+
+
+def defaults(spec: Spec, board: Board | None, *, in_room: bool) -> Forms:
+    """Of all steps, with room for scratch or without."""
+    forms: dict[str, dict[str, Choice]] = {}
+    for step in make_plan(spec, board).training.steps:
+        op = replace(step.op).on_core(2 if board is None else board.lanes)
+        knobs = (op.with_room() if in_room else op).choices(step.kernel, step.shapes)
+        forms[step.name] = {knob: choices[0] for knob, choices in knobs.items()}
+    return forms
+
+
+BOARDS = [None, *(load_board(name) for name in ("microbit", "mps3_an547"))]
+
+
+@pytest.mark.parametrize("board", BOARDS, ids=["two lanes", "one lane", "eight lanes"])
+def test_room_for_what_is_fast_is_in_the_arena_anyway(spec: Spec, board: Board | None) -> None:
+    frugal = make_plan(spec, board, forms=defaults(spec, board, in_room=False))
+    assert training_bytes(make_plan(spec, board)) <= training_bytes(frugal)
+
+
+def test_scratch_that_the_arena_has_no_room_for_would_be_noticed() -> None:
+    spec = named("conv_digits")
+    greedy = make_plan(spec, forms=defaults(spec, None, in_room=True))
+    assert training_bytes(greedy) > training_bytes(make_plan(spec))
+
+
+def test_a_step_is_fast_where_there_is_room_and_nobody_chose() -> None:
+    def walk(name: str, step: str, forms: Forms) -> Choice:
+        found = make_plan(named(name), forms=forms).training.step(step)
+        return found.op.chosen(found.kernel, found.shapes, "walk")
+
+    assert walk("gestures", "d_conv1d2", {}) == "rows"
+    assert walk("gestures", "d_conv1d2", {"d_conv1d2": {"walk": "columns"}}) == "columns"
+    assert walk("gestures", "d_conv1d2", {"d_conv1d2": {"unroll": 2}}) == "rows"
+    assert walk("conv_digits", "d_conv2d1", {}) == "columns"
+    assert walk("conv_digits", "d_conv2d1", {"d_conv2d1": {"walk": "rows"}}) == "rows"
 
 
 def test_an_overlap_would_be_noticed(spec: Spec) -> None:

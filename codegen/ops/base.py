@@ -36,6 +36,7 @@ from codegen.fixedpoint import Floats, Ints, Q, Rate
 Shape = tuple[int, ...]
 Choice = int | str
 ROWS = 8  # how many sums are computed together, if nothing else is chosen: FXP_ROWS, or FXP_SUMS
+COLUMNS = 4  # how many of neighbouring columns are, at the least: FXP_COLUMNS
 FEW_ROWS = ROWS // 2  # the same where they cost the stack its depth: FXP_FEW_ROWS
 UNROLLS = (1, 2, 4)  # how many rounds of an innermost loop the compiler writes out
 Extent = int | tuple[int, ...]  # one number for every axis, or one for each
@@ -114,6 +115,10 @@ class Op:
 
     # How the C of a kernel is written, which changes no result: a choice by knob, see `choices`.
     form: ClassVar[Mapping[str, Choice]] = {}
+    # What decides the defaults: lanes of the core, see Board, and whether memory has room for more
+    # scratch anyway.
+    lanes: ClassVar[int] = 2
+    has_room: ClassVar[bool] = False
 
     def choices(self, kernel: str, shapes: "Shapes") -> Mapping[str, tuple[Choice, ...]]:
         """The knobs of a kernel, and for each what may be chosen, the default first."""
@@ -124,9 +129,21 @@ class Op:
 
     def in_form(self, form: Mapping[str, Choice]) -> Self:
         """The same op, whose C is written in another form."""
-        formed = replace(self)
-        object.__setattr__(formed, "form", form)
-        return formed
+        return self._with("form", form)
+
+    def on_core(self, lanes: int) -> Self:
+        """The same op, whose defaults are what is fast on such a core."""
+        return self._with("lanes", lanes)
+
+    def with_room(self) -> Self:
+        """The same op, whose defaults may take more scratch to be fast."""
+        return self._with("has_room", True)
+
+    def _with(self, attribute: str, value: object) -> Self:
+        """Attributes of the C are no fields: ops that differ in them alone are equal."""
+        other = replace(self)
+        vars(other).update({**vars(self), attribute: value})
+        return other
 
     def scratch_size(self, kernel: str, shapes: "Shapes") -> int:
         """Elements that a kernel needs while it runs: as wide as the widest of the operands that

@@ -11,6 +11,7 @@ import numpy as np
 
 from codegen.fixedpoint import Array, Floats, Q, accumulated, dot, integers
 from codegen.ops.base import (
+    COLUMNS,
     ROWS,
     Choice,
     Extent,
@@ -139,6 +140,19 @@ class Geometry:
         """
         return self.is_undilated and self.filters * self.taps <= self.inputs
 
+    def gains_by_turned_errors(self, lanes: int) -> bool:
+        """Rows are faster with two lanes; else where columns would sum more in vain, as channels do
+        not fill them, than is copied, at three products an element.
+        """
+        filled = -(-self.channels // max(lanes, COLUMNS)) * max(lanes, COLUMNS)
+        in_vain = self.filters * (self.taps // self.channels) * (filled - self.channels)
+        copied = self.taps * -(-self.filters // ROWS) + self.filters
+        return lanes == 2 or in_vain > 3 * copied
+
+    def gains_by_turned_weights(self, lanes: int) -> bool:
+        """With one lane those of few filters, of which a call sums few."""
+        return lanes > 1 or self.filters <= 2 * ROWS
+
     @property
     def is_undilated(self) -> bool:
         return self.groups == self.rows.dilation == self.columns.dilation == 1
@@ -204,7 +218,9 @@ class Convolution(LayerOp):
         return g.positions * g.filters * g.taps
 
     def choices(self, kernel: str, shapes: Shapes) -> Mapping[str, tuple[Choice, ...]]:
-        """Backward walks down columns or along rows of copies, first those if they are small."""
+        """Backward walks down columns or along rows of copies, first those if they are small, or
+        faster and memory has room for them anyway.
+        """
         knobs = dict(super().choices(kernel, shapes))
         if kernel == "grad_b":
             return knobs
@@ -212,9 +228,11 @@ class Convolution(LayerOp):
         if kernel == "forward" and g.is_dense_in_columns and self._has_bias():
             knobs["sums"] = sums_at_once(g.filters)
         if kernel == "grad_x" and g.is_undilated:
-            knobs["walk"] = ("rows", "columns") if g.turns_weights else ("columns", "rows")
+            in_room = self.has_room and g.gains_by_turned_weights(self.lanes)
+            knobs["walk"] = _walks(g.turns_weights or in_room)
         if kernel == "grad_w" and g.has_pieces:
-            knobs["walk"] = ("rows", "columns") if g.turns_errors else ("columns", "rows")
+            in_room = self.has_room and g.gains_by_turned_errors(self.lanes)
+            knobs["walk"] = _walks(g.turns_errors or in_room)
         return knobs
 
     def walks_rows(self, kernel: str, shapes: Shapes) -> bool:
@@ -337,6 +355,10 @@ class FilterConvolution(Convolution):
 
     def _has_bias(self) -> bool:
         return self.bias
+
+
+def _walks(by_rows: bool) -> tuple[Choice, ...]:
+    return ("rows", "columns") if by_rows else ("columns", "rows")
 
 
 def _contract(a: Floats, b: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""QuantizedGraph -> QuantizedGraph whose steps have the forms that were chosen for their C."""
+"""QuantizedGraph -> QuantizedGraph whose C has the forms that were chosen, or those of its core."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,11 +10,12 @@ Forms = Mapping[str, Mapping[str, Choice]]  # by the name of a step, the choice 
 
 
 def choose_forms(quantized: QuantizedGraph, forms: Forms) -> QuantizedGraph:
-    """Results stay the same; scratch memory may not. Other steps keep their defaults."""
-    steps = tuple(_formed(step, forms) for step in quantized.training.steps)
+    """Results stay the same; scratch memory may not. Other steps have the defaults of the core."""
+    lanes = quantized.numbers.lanes
+    steps = tuple(_formed(step, lanes, forms) for step in quantized.training.steps)
     return replace(quantized, training=replace(quantized.training, steps=steps))
 
 
-def _formed(step: Step, forms: Forms) -> Step:
+def _formed(step: Step, lanes: int, forms: Forms) -> Step:
     form = forms.get(step.twin or step.name, {})
-    return replace(step, op=step.op.in_form(form)) if form else step
+    return replace(step, op=step.op.on_core(lanes).in_form(form))

@@ -1,8 +1,8 @@
 """QuantizedGraph -> Plan: tensors that are not alive together share bytes of one arena."""
 
 import random
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from codegen.graph import Plan, QuantizedGraph, Step
 from codegen.ops.base import LayerOp
@@ -35,19 +35,17 @@ class Block:
 def plan_memory(quantized: QuantizedGraph, keep: bool = False) -> Plan:
     """Offsets in the arena; `keep`: every tensor has bytes of its own, to be read afterwards."""
     blocks = _blocks(quantized, keep)
-    bound = _lower_bound(blocks)
-    best: dict[str, int] = {}
-    for order in _orders(blocks):
-        offsets = _place(order)
-        if not best or _extent(blocks, offsets) < _extent(blocks, best):
-            best = offsets
-        if _extent(blocks, best) <= _CLOSE_ENOUGH * bound:
-            break
-    arena = _extent(blocks, best)
-    lists = [] if keep else _lists(quantized)
-    offsets = _with_lists(blocks, best, lists, arena)
-    plan = Plan(quantized, offsets, arena, bound)
-    check(plan, [block for block in (*blocks, *lists) if block.name in offsets])
+    offsets = _placed(blocks)
+    lists: list[Block] = []
+    if not keep:
+        quantized, offsets = _with_room(quantized, blocks, offsets)
+        blocks, lists = _blocks(quantized, keep), _lists(quantized)
+        anew = _placed(blocks)  # as if somebody had chosen the same
+        if _extent(blocks, anew) <= _extent(blocks, offsets):
+            offsets = anew
+    arena = _extent(blocks, offsets)
+    plan = Plan(quantized, _with_lists(blocks, offsets, lists, arena), arena, _lower_bound(blocks))
+    check(plan, [block for block in (*blocks, *lists) if block.name in plan.offsets])
     return plan
 
 
@@ -60,7 +58,7 @@ def check(plan: Plan, blocks: list[Block]) -> None:
 
 
 def _may_lie(a: Block, at: int, b: Block, bt: int) -> bool:
-    if not a.meets(b) or at + a.bytes <= bt or bt + b.bytes <= at:
+    if at + a.bytes <= bt or bt + b.bytes <= at or not a.meets(b):
         return True
     if a.name in b.over:
         a, at, b, bt = b, bt, a, at
@@ -138,9 +136,13 @@ def _blocks(quantized: QuantizedGraph, keep: bool) -> list[Block]:
         count = training.tensors[name].size * width
         blocks.append(Block(name, count, width, first, last, over, back))
     for i, step in enumerate(training.steps):
-        for scratch in scratches(quantized, step):
-            blocks.append(Block(scratch.block, scratch.bytes, 4, 0 if keep else i, i))
+        blocks += _scratch_blocks(quantized, step, 0 if keep else i, i)
     return blocks
+
+
+def _scratch_blocks(quantized: QuantizedGraph, step: Step, first: int, last: int) -> list[Block]:
+    found = scratches(quantized, step)
+    return [Block(scratch.block, scratch.bytes, 4, first, last) for scratch in found]
 
 
 def _lists(quantized: QuantizedGraph) -> list[Block]:
@@ -149,17 +151,52 @@ def _lists(quantized: QuantizedGraph) -> list[Block]:
     return [Block(a.block, a.bytes, 4, i, i) for i, a in found if a is not None]
 
 
+def _with_room(
+    quantized: QuantizedGraph, blocks: list[Block], offsets: dict[str, int]
+) -> tuple[QuantizedGraph, dict[str, int]]:
+    """The same with steps that take the scratch of what is fast, where the arena is no larger."""
+    arena, steps = _extent(blocks, offsets), list(quantized.training.steps)
+    functions: dict[str, list[int]] = {}  # a step and its twins are one
+    for i, step in enumerate(steps):
+        functions.setdefault(step.twin or step.name, []).append(i)
+    for function in functions.values():
+        formed = {i: replace(steps[i], op=steps[i].op.with_room()) for i in function}
+        names = {name for step in formed.values() for name in scratch_names(step)}
+        scratch = [b for i, step in formed.items() for b in _scratch_blocks(quantized, step, i, i)]
+        if scratch != [block for block in blocks if block.name in names]:
+            kept = [block for block in blocks if block.name not in names]
+            placed = _within(arena, scratch, kept, offsets)
+            if placed is None:
+                continue
+            blocks, offsets = [*kept, *scratch], placed
+        for i, step in formed.items():
+            steps[i] = step
+    training = replace(quantized.training, steps=tuple(steps))
+    return replace(quantized, training=training), offsets
+
+
+def _within(
+    arena: int, more: list[Block], blocks: list[Block], offsets: Mapping[str, int]
+) -> dict[str, int] | None:
+    """Offsets of all of them if the arena has room for more: where it is free, or placed anew."""
+    together = [*blocks, *more]
+    if _lower_bound(together) > arena:
+        return None
+    placed = _place(more, blocks, offsets)
+    if _extent(together, placed) > arena:
+        placed = _placed(together, enough=arena, shuffles=0)
+    return placed if _extent(together, placed) <= arena else None
+
+
 def _with_lists(
-    blocks: list[Block], offsets: Mapping[str, int], lists: list[Block], arena: int
+    blocks: list[Block], offsets: dict[str, int], lists: list[Block], arena: int
 ) -> dict[str, int]:
     """The same, and those of lists that lie between the others."""
-    placed = [(offsets[block.name], block) for block in blocks]
-    found = dict(offsets)
+    found = offsets
     for block in lists:  # no two are there at the same time
-        near = [(at, other) for at, other in placed if block.meets(other)]
-        free = [at for at in _candidates(block, near) if _is_free(block, at, near)]
-        if min(free) + block.bytes <= arena:
-            found[block.name] = min(free)
+        wider = _place([block], blocks, offsets)
+        if wider[block.name] + block.bytes <= arena:
+            found = {**found, block.name: wider[block.name]}
     return found
 
 
@@ -225,7 +262,7 @@ def _whole_words(count: int) -> int:
     return -(-count // 4) * 4
 
 
-def _orders(blocks: list[Block]) -> list[list[Block]]:
+def _orders(blocks: list[Block], shuffles: int = _SHUFFLES) -> list[list[Block]]:
     """Orders in which greedy placement is tried; the best one wins."""
     orders = [
         sorted(blocks, key=lambda b: (-b.bytes, b.first)),
@@ -236,18 +273,38 @@ def _orders(blocks: list[Block]) -> list[list[Block]]:
         sorted(blocks, key=lambda b: (-b.bytes * (b.last - b.first + 1), b.first)),
     ]
     shuffled = random.Random(0)
-    for _ in range(_SHUFFLES):
+    for _ in range(shuffles):
         weight = {b.name: b.bytes * shuffled.uniform(0.5, 1.5) for b in blocks}
         orders.append(sorted(blocks, key=lambda b: -weight[b.name]))
     return orders
 
 
-def _place(order: list[Block]) -> dict[str, int]:
-    """Each block at the lowest offset that those which live with it leave free."""
-    placed: list[tuple[int, Block]] = []
+def _placed(blocks: list[Block], enough: int = 0, shuffles: int = _SHUFFLES) -> dict[str, int]:
+    """Their offsets in the smallest arena that is found, or in the first one that is small enough:
+    so many bytes, or near the bound.
+    """
+    enough = enough or int(_CLOSE_ENOUGH * _lower_bound(blocks))
+    best: dict[str, int] = {}
+    for order in _orders(blocks, shuffles):
+        offsets = _place(order)
+        if not best or _extent(blocks, offsets) < _extent(blocks, best):
+            best = offsets
+        if _extent(blocks, best) <= enough:
+            break
+    return best
+
+
+def _place(
+    order: list[Block], others: Iterable[Block] = (), offsets: Mapping[str, int] | None = None
+) -> dict[str, int]:
+    """Each block at the lowest offset that those which live with it leave free, the others, which
+    have offsets, where they are.
+    """
+    placed = [((offsets or {})[block.name], block) for block in others]
     for block in order:
         near = [(at, other) for at, other in placed if block.meets(other)]
-        offset = min(at for at in _candidates(block, near) if _is_free(block, at, near))
+        candidates = sorted(_candidates(block, near))
+        offset = next(at for at in candidates if _is_free(block, at, near))
         placed.append((offset, block))
     return {block.name: offset for offset, block in placed}
 
