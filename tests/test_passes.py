@@ -494,7 +494,7 @@ def defaults(spec: Spec, board: Board | None, *, in_room: bool) -> Forms:
     """Of all steps, with room for scratch or without."""
     forms: dict[str, dict[str, Choice]] = {}
     for step in make_plan(spec, board).training.steps:
-        op = replace(step.op).on_core(2 if board is None else board.lanes)
+        op = replace(step.op).on_core(step.op.lanes)
         knobs = (op.with_room() if in_room else op).choices(step.kernel, step.shapes)
         forms[step.name] = {knob: choices[0] for knob, choices in knobs.items()}
     return forms
@@ -515,16 +515,37 @@ def test_scratch_that_the_arena_has_no_room_for_would_be_noticed() -> None:
     assert training_bytes(greedy) > training_bytes(make_plan(spec))
 
 
-def test_a_step_is_fast_where_there_is_room_and_nobody_chose() -> None:
-    def walk(name: str, step: str, forms: Forms) -> Choice:
-        found = make_plan(named(name), forms=forms).training.step(step)
-        return found.op.chosen(found.kernel, found.shapes, "walk")
+def walk(plan: Plan, name: str) -> Choice:
+    step = plan.training.step(name)
+    return step.op.chosen(step.kernel, step.shapes, "walk")
 
-    assert walk("gestures", "d_conv1d2", {}) == "rows"
-    assert walk("gestures", "d_conv1d2", {"d_conv1d2": {"walk": "columns"}}) == "columns"
-    assert walk("gestures", "d_conv1d2", {"d_conv1d2": {"unroll": 2}}) == "rows"
-    assert walk("conv_digits", "d_conv2d1", {}) == "columns"
-    assert walk("conv_digits", "d_conv2d1", {"d_conv2d1": {"walk": "rows"}}) == "rows"
+
+@pytest.mark.parametrize(
+    ("mode", "board", "forward", "gradient"),
+    [
+        ("int16", None, "channels", "rows"),
+        ("int16", "microbit", "taps", "rows"),
+        ("int16", "mps3_an547", "taps", "columns"),
+        ("int8", "mps3_an547", "taps", "rows"),
+    ],
+)
+def test_the_lanes_of_a_core_decide_what_is_fast(
+    mode: str, board: str | None, forward: str, gradient: str
+) -> None:
+    spec = named("ds_cnn", mode=mode)
+    plan = make_plan(spec, load_board(board) if board else None)
+    assert (walk(plan, "relu2"), walk(plan, "update_conv2d2_w")) == (forward, gradient)
+
+
+def test_a_step_is_fast_where_there_is_room_and_nobody_chose() -> None:
+    def found(name: str, step: str, forms: Forms) -> Choice:
+        return walk(make_plan(named(name), forms=forms), step)
+
+    assert found("gestures", "d_conv1d2", {}) == "rows"
+    assert found("gestures", "d_conv1d2", {"d_conv1d2": {"walk": "columns"}}) == "columns"
+    assert found("gestures", "d_conv1d2", {"d_conv1d2": {"unroll": 2}}) == "rows"
+    assert found("conv_digits", "d_conv2d1", {}) == "columns"
+    assert found("conv_digits", "d_conv2d1", {"d_conv2d1": {"walk": "rows"}}) == "rows"
 
 
 def test_an_overlap_would_be_noticed(spec: Spec) -> None:

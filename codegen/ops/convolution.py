@@ -141,17 +141,22 @@ class Geometry:
         return self.is_undilated and self.filters * self.taps <= self.inputs
 
     def gains_by_turned_errors(self, lanes: int) -> bool:
-        """Rows are faster with two lanes; else where columns would sum more in vain, as channels do
-        not fill them, than is copied, at three products an element.
+        """Rows are faster with two lanes; with many where channels do not fill them; else where
+        columns would sum more in vain than is copied, at three products an element.
         """
-        filled = -(-self.channels // max(lanes, COLUMNS)) * max(lanes, COLUMNS)
-        in_vain = self.filters * (self.taps // self.channels) * (filled - self.channels)
+        if lanes > 1:
+            return lanes == 2 or self.channels < lanes
+        in_vain = self.filters * (self.taps // self.channels) * (-self.channels % COLUMNS)
         copied = self.taps * -(-self.filters // ROWS) + self.filters
-        return lanes == 2 or in_vain > 3 * copied
+        return in_vain > 3 * copied
 
     def gains_by_turned_weights(self, lanes: int) -> bool:
-        """With one lane those of few filters, of which a call sums few."""
-        return lanes > 1 or self.filters <= 2 * ROWS
+        """With one lane those of few filters, of which a call sums few; else what has no window
+        that skips inputs.
+        """
+        if lanes == 1:
+            return self.filters <= 2 * ROWS
+        return all(axis.stride <= axis.kernel for axis in (self.rows, self.columns))
 
     @property
     def is_undilated(self) -> bool:
@@ -218,8 +223,8 @@ class Convolution(LayerOp):
         return g.positions * g.filters * g.taps
 
     def choices(self, kernel: str, shapes: Shapes) -> Mapping[str, tuple[Choice, ...]]:
-        """Backward walks down columns or along rows of copies, first those if they are small, or
-        faster and memory has room for them anyway.
+        """Backward walks down columns or along rows of copies, first those if they are faster and
+        small, or memory has room for them anyway.
         """
         knobs = dict(super().choices(kernel, shapes))
         if kernel == "grad_b":
@@ -228,12 +233,18 @@ class Convolution(LayerOp):
         if kernel == "forward" and g.is_dense_in_columns and self._has_bias():
             knobs["sums"] = sums_at_once(g.filters)
         if kernel == "grad_x" and g.is_undilated:
-            in_room = self.has_room and g.gains_by_turned_weights(self.lanes)
-            knobs["walk"] = _walks(g.turns_weights or in_room)
+            gains = g.gains_by_turned_weights(self.lanes)
+            knobs["walk"] = self._walks(g.turns_weights, gains)
         if kernel == "grad_w" and g.has_pieces:
-            in_room = self.has_room and g.gains_by_turned_errors(self.lanes)
-            knobs["walk"] = _walks(g.turns_errors or in_room)
+            gains = g.gains_by_turned_errors(self.lanes)
+            knobs["walk"] = self._walks(g.turns_errors, gains)
         return knobs
+
+    def _walks(self, is_small: bool, gains: bool) -> tuple[Choice, ...]:
+        """With one lane small copies are taken in any case, as cores differ in what gains."""
+        fits = is_small or self.has_room
+        by_rows = (fits and gains) or (is_small and self.lanes == 1)
+        return ("rows", "columns") if by_rows else ("columns", "rows")
 
     def walks_rows(self, kernel: str, shapes: Shapes) -> bool:
         """Whether backward works on copies."""
@@ -355,10 +366,6 @@ class FilterConvolution(Convolution):
 
     def _has_bias(self) -> bool:
         return self.bias
-
-
-def _walks(by_rows: bool) -> tuple[Choice, ...]:
-    return ("rows", "columns") if by_rows else ("columns", "rows")
 
 
 def _contract(a: Floats, b: Floats) -> Floats:

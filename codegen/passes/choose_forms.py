@@ -11,7 +11,8 @@ Forms = Mapping[str, Mapping[str, Choice]]  # by the name of a step, the choice 
 
 def choose_forms(quantized: QuantizedGraph, forms: Forms) -> QuantizedGraph:
     """Results stay the same; scratch memory may not. Other steps have the defaults of the core."""
-    lanes = quantized.numbers.lanes
+    numbers = quantized.numbers
+    lanes = numbers.lanes if numbers.activation_bits == 16 else 1  # as kernels for 8 bits cost
     steps = tuple(_formed(step, lanes, forms) for step in quantized.training.steps)
     return replace(quantized, training=replace(quantized.training, steps=steps))
 
