@@ -11,7 +11,6 @@ from codegen.errors import UserError
 
 Policy = Literal["wide", "short"]  # of accumulators, see Board
 POLICIES: tuple[Policy, ...] = ("wide", "short")
-Lanes = Literal[1, 2, 8]  # of a core, see Board
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ class Board:
     `accumulate` is "wide" where 64-bit multiply-accumulate is cheap, else "short": sums
     are exact too, but once complete they are rounded to 32 bits before anything else meets them.
     `lanes` is how many products of 16 bits one instruction forms: 2 with Arm's DSP extension, 8
-    with its vectors (Helium).
+    with its vectors (Helium). `registers` are those of 32 bits that all instructions reach.
     """
 
     name: str
@@ -102,7 +101,8 @@ class Board:
     ram_bytes: int
     address_bits: Literal[16, 32]
     accumulate: Policy
-    lanes: Lanes
+    lanes: Literal[1, 2, 8]
+    registers: int
     source: str
     firmware: Firmware | None = field(default=None, repr=False, compare=False)
     no_firmware: str = ""  # why there is none

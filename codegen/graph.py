@@ -6,6 +6,7 @@ from typing import Literal
 
 from codegen.fixedpoint import BIAS_FRACTION, Format
 from codegen.ops.base import (
+    Core,
     ElementwiseOp,
     FoldOp,
     LayerOp,
@@ -308,7 +309,7 @@ class Numbers:
     rounding: str
     batch: int
     accumulate: Literal["wide", "short"]  # see Board
-    lanes: int  # the same
+    core: Core
 
 
 @dataclass(frozen=True)

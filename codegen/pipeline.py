@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from codegen.board import Board, Lanes, Policy
+from codegen.board import Board, Policy
 from codegen.data import Data, load_data
 from codegen.emit import Options, declared, emit
 from codegen.errors import UserError
@@ -24,6 +24,7 @@ from codegen.graph import (
 )
 from codegen.interpret import IntegerLearner, State, initial_parameters, initial_state
 from codegen.layout import parameter_fields, struct_bytes, work_bytes
+from codegen.ops.base import Core
 from codegen.passes.build_graph import build_graph
 from codegen.passes.choose_forms import Forms, choose_forms
 from codegen.passes.differentiate import differentiate
@@ -40,7 +41,6 @@ from codegen.tuning import read_forms
 
 CALIBRATION_SAMPLES = 64
 CALIBRATION_MACS = 2**27  # multiplications that calibration may take; 2 samples in any case
-_LANES: Lanes = 2  # where there is no board
 _WIDTHS = {"int16": (16, 16, 16), "int8": (16, 8, 8), "int8_compact": (8, 8, 8)}
 
 
@@ -60,8 +60,8 @@ def make_plan(
     training = fuse_elementwise(freeze(_differentiated(spec)))
     if not gradient:
         training = _fused(spec, training)
-    lanes = _LANES if board is None else board.lanes
-    quantized = _quantized(spec, leave_out(schedule(training)), policy, lanes)
+    core = Core() if board is None else Core(board.lanes, board.registers)
+    quantized = _quantized(spec, leave_out(schedule(training)), policy, core)
     _check_names(spec, quantized.training)
     if forms is None and board is not None and not gradient:
         forms = read_forms(spec, quantized, board.built_core)
@@ -86,10 +86,10 @@ def _fused(spec: Spec, training: TrainingGraph) -> TrainingGraph:
 
 
 def _quantized(
-    spec: Spec, training: TrainingGraph, accumulate: Policy, lanes: Lanes
+    spec: Spec, training: TrainingGraph, accumulate: Policy, core: Core
 ) -> QuantizedGraph:
     try:
-        return quantize_graph(training, _numbers(spec, accumulate, lanes))
+        return quantize_graph(training, _numbers(spec, accumulate, core))
     except TooManyBitsError as step:
         number, layer = _layer_of(spec, str(step))
         narrower = "" if spec.mode != "int16" else " or mode = 'int8'"
@@ -123,7 +123,7 @@ def _taken(spec: Spec, name: str) -> UserError:
     )
 
 
-def _numbers(spec: Spec, accumulate: Policy, lanes: Lanes) -> Numbers:
+def _numbers(spec: Spec, accumulate: Policy, core: Core) -> Numbers:
     weights, activations, errors = _WIDTHS[spec.mode]
     return Numbers(
         mode=spec.mode,
@@ -133,7 +133,7 @@ def _numbers(spec: Spec, accumulate: Policy, lanes: Lanes) -> Numbers:
         rounding=spec.rounding,
         batch=spec.batch,
         accumulate=accumulate,
-        lanes=lanes,
+        core=core,
     )
 
 

@@ -20,6 +20,7 @@ ram_bytes = 2_048
 address_bits = 32
 accumulate = "short"
 lanes = 1
+registers = 8
 source = "https://example.org"
 """
 
@@ -65,13 +66,15 @@ def test_every_folder_loads_and_gives_the_board_its_name(folder: str) -> None:
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_core_decides_address_width_accumulator_and_lanes(folder: str) -> None:
+def test_core_decides_address_width_accumulator_lanes_and_registers(folder: str) -> None:
     board = load_board(folder)
     assert board.address_bits == (16 if board.core.startswith("avr") else 32)
     has_long_multiply = board.core.startswith(("cortex-m3", "cortex-m4", "cortex-m5", "cortex-m7"))
     assert board.accumulate == ("wide" if has_long_multiply else "short")
     two = dict.fromkeys(("cortex-m33", "cortex-m4", "cortex-m4f", "cortex-m7"), 2)
     assert board.lanes == {**two, "cortex-m55": 8}.get(board.core, 1)
+    is_small = board.core.startswith(("avr", "cortex-m0"))
+    assert board.registers == (32 if board.core == "rv32imc" else 8 if is_small else 13)
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
@@ -119,8 +122,8 @@ def test_an_unknown_key_names_the_nearest_one(toy: Path) -> None:
     toy.write_text(GOOD.replace("ram_bytes", "ram_byte"), encoding="utf-8")
     assert message("toy") == (
         "toy/board.toml: unknown key 'ram_byte': did you mean ram_bytes? (keys: title, mcu, core, "
-        "clock_hz, flash_bytes, ram_bytes, address_bits, accumulate, lanes, source, firmware, "
-        "no_firmware)"
+        "clock_hz, flash_bytes, ram_bytes, address_bits, accumulate, lanes, registers, source, "
+        "firmware, no_firmware)"
     )
 
 

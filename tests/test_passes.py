@@ -494,16 +494,16 @@ def defaults(spec: Spec, board: Board | None, *, in_room: bool) -> Forms:
     """Of all steps, with room for scratch or without."""
     forms: dict[str, dict[str, Choice]] = {}
     for step in make_plan(spec, board).training.steps:
-        op = replace(step.op).on_core(step.op.lanes)
+        op = replace(step.op).on_core(step.op.core)
         knobs = (op.with_room() if in_room else op).choices(step.kernel, step.shapes)
         forms[step.name] = {knob: choices[0] for knob, choices in knobs.items()}
     return forms
 
 
-BOARDS = [None, *(load_board(name) for name in ("microbit", "mps3_an547"))]
+BOARDS = [None, *(load_board(name) for name in ("microbit", "rv32_virt", "mps3_an547"))]
 
 
-@pytest.mark.parametrize("board", BOARDS, ids=["two lanes", "one lane", "eight lanes"])
+@pytest.mark.parametrize("board", BOARDS, ids=["generic", "m0", "rv32", "m55"])
 def test_room_for_what_is_fast_is_in_the_arena_anyway(spec: Spec, board: Board | None) -> None:
     frugal = make_plan(spec, board, forms=defaults(spec, board, in_room=False))
     assert training_bytes(make_plan(spec, board)) <= training_bytes(frugal)
@@ -525,11 +525,12 @@ def walk(plan: Plan, name: str) -> Choice:
     [
         ("int16", None, "channels", "rows"),
         ("int16", "microbit", "taps", "rows"),
+        ("int16", "stm32vldiscovery", "taps", "columns"),
         ("int16", "mps3_an547", "taps", "columns"),
         ("int8", "mps3_an547", "taps", "rows"),
     ],
 )
-def test_the_lanes_of_a_core_decide_what_is_fast(
+def test_the_core_decides_what_is_fast(
     mode: str, board: str | None, forward: str, gradient: str
 ) -> None:
     spec = named("ds_cnn", mode=mode)

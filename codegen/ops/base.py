@@ -38,6 +38,7 @@ Choice = int | str
 ROWS = 8  # how many sums are computed together, if nothing else is chosen: FXP_ROWS, or FXP_SUMS
 COLUMNS = 4  # how many of neighbouring columns are, at the least: FXP_COLUMNS
 FEW_ROWS = ROWS // 2  # the same where they cost the stack its depth: FXP_FEW_ROWS
+FEW_REGISTERS = 8
 UNROLLS = (1, 2, 4)  # how many rounds of an innermost loop the compiler writes out
 Extent = int | tuple[int, ...]  # one number for every axis, or one for each
 Numbers = tuple[float, ...]
@@ -87,6 +88,16 @@ def size(shape: Shape) -> int:
 
 
 @dataclass(frozen=True)
+class Core:
+    """What decides which C is fast on a core, see Board; that of a Cortex-M4 where nothing is known
+    of it.
+    """
+
+    lanes: int = 2
+    registers: int = 13
+
+
+@dataclass(frozen=True)
 class Op:
     """What all ops share."""
 
@@ -115,9 +126,8 @@ class Op:
 
     # How the C of a kernel is written, which changes no result: a choice by knob, see `choices`.
     form: ClassVar[Mapping[str, Choice]] = {}
-    # What decides the defaults: lanes of the core, see Board, and whether memory has room for more
-    # scratch anyway.
-    lanes: ClassVar[int] = 2
+    # What decides the defaults: the core, and whether memory has room for more scratch anyway.
+    core: ClassVar[Core] = Core()
     has_room: ClassVar[bool] = False
 
     def choices(self, kernel: str, shapes: "Shapes") -> Mapping[str, tuple[Choice, ...]]:
@@ -131,9 +141,9 @@ class Op:
         """The same op, whose C is written in another form."""
         return self._with("form", form)
 
-    def on_core(self, lanes: int) -> Self:
+    def on_core(self, core: Core) -> Self:
         """The same op, whose defaults are what is fast on such a core."""
-        return self._with("lanes", lanes)
+        return self._with("core", core)
 
     def with_room(self) -> Self:
         """The same op, whose defaults may take more scratch to be fast."""

@@ -12,8 +12,11 @@ import numpy as np
 from codegen.fixedpoint import Array, Floats, Q, accumulated, dot, integers
 from codegen.ops.base import (
     COLUMNS,
+    FEW_REGISTERS,
+    FEW_ROWS,
     ROWS,
     Choice,
+    Core,
     Extent,
     LayerOp,
     Padding,
@@ -140,23 +143,29 @@ class Geometry:
         """
         return self.is_undilated and self.filters * self.taps <= self.inputs
 
-    def gains_by_turned_errors(self, lanes: int) -> bool:
-        """Rows are faster with two lanes; with many where channels do not fill them; else where
-        columns would sum more in vain than is copied, at three products an element.
+    def gains_by_turned_errors(self, core: Core) -> bool:
+        """Rows are faster with two lanes; with many where channels do not fill them; with one where
+        registers are too few for many sums, or where columns would sum more in vain than is copied,
+        at two products an element.
         """
-        if lanes > 1:
-            return lanes == 2 or self.channels < lanes
+        if core.lanes > 1:
+            return core.lanes == 2 or self.channels < core.lanes
+        if core.registers <= FEW_REGISTERS:
+            return self.filters >= FEW_ROWS
         in_vain = self.filters * (self.taps // self.channels) * (-self.channels % COLUMNS)
         copied = self.taps * -(-self.filters // ROWS) + self.filters
-        return in_vain > 3 * copied
+        return in_vain > 2 * copied
 
-    def gains_by_turned_weights(self, lanes: int) -> bool:
-        """With one lane those of few filters, of which a call sums few; else what has no window
-        that skips inputs.
+    def gains_by_turned_weights(self, core: Core) -> bool:
+        """The same; with one lane where few filters leave a call little to sum, and where windows
+        skip no inputs.
         """
-        if lanes == 1:
-            return self.filters <= 2 * ROWS
-        return all(axis.stride <= axis.kernel for axis in (self.rows, self.columns))
+        strides = [(axis.stride, axis.kernel) for axis in (self.rows, self.columns)]
+        if core.lanes > 1:
+            return all(stride <= kernel for stride, kernel in strides)
+        if core.registers <= FEW_REGISTERS:
+            return True
+        return self.filters <= 2 * ROWS and all(stride == 1 for stride, _ in strides)
 
     @property
     def is_undilated(self) -> bool:
@@ -233,18 +242,12 @@ class Convolution(LayerOp):
         if kernel == "forward" and g.is_dense_in_columns and self._has_bias():
             knobs["sums"] = sums_at_once(g.filters)
         if kernel == "grad_x" and g.is_undilated:
-            gains = g.gains_by_turned_weights(self.lanes)
-            knobs["walk"] = self._walks(g.turns_weights, gains)
+            gains = g.gains_by_turned_weights(self.core)
+            knobs["walk"] = _walks((g.turns_weights or self.has_room) and gains)
         if kernel == "grad_w" and g.has_pieces:
-            gains = g.gains_by_turned_errors(self.lanes)
-            knobs["walk"] = self._walks(g.turns_errors, gains)
+            gains = g.gains_by_turned_errors(self.core)
+            knobs["walk"] = _walks((g.turns_errors or self.has_room) and gains)
         return knobs
-
-    def _walks(self, is_small: bool, gains: bool) -> tuple[Choice, ...]:
-        """With one lane small copies are taken in any case, as cores differ in what gains."""
-        fits = is_small or self.has_room
-        by_rows = (fits and gains) or (is_small and self.lanes == 1)
-        return ("rows", "columns") if by_rows else ("columns", "rows")
 
     def walks_rows(self, kernel: str, shapes: Shapes) -> bool:
         """Whether backward works on copies."""
@@ -366,6 +369,10 @@ class FilterConvolution(Convolution):
 
     def _has_bias(self) -> bool:
         return self.bias
+
+
+def _walks(by_rows: bool) -> tuple[Choice, ...]:
+    return ("rows", "columns") if by_rows else ("columns", "rows")
 
 
 def _contract(a: Floats, b: Floats) -> Floats:

@@ -34,7 +34,7 @@ class DepthwiseConv2d(Convolution):
         knobs = dict(super().choices(kernel, shapes))
         if self._can_turn(kernel, shapes):
             g = self.geometry(shapes)
-            gains = kernel == "grad_x" or self.lanes == 2
+            gains = kernel == "grad_x" or self.core.lanes == 2
             is_small = g.channels * g.taps <= g.inputs
             turns = gains and (is_small or self.has_room)
             knobs["walk"] = ("channels", "taps") if turns else ("taps", "channels")
