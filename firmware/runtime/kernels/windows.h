@@ -14,6 +14,13 @@ typedef struct {
 /* Numbers that are taken at once. */
 #define FXP_NUMBERS 8
 
+/* A call of memset would cost more. */
+static inline void fxp_clear_numbers(int32_t sums[FXP_NUMBERS])
+{
+    sums[0] = sums[1] = sums[2] = sums[3] = 0;
+    sums[4] = sums[5] = sums[6] = sums[7] = 0;
+}
+
 /* Four channels at a time, two in a word. */
 #define FXP_TAKE_PLACES                                                                            \
     places[0] = (uint8_t)low_at;                                                                   \
