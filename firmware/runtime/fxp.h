@@ -781,6 +781,13 @@ static inline int32_t fxp_change(int32_t v, int shift)
 #endif
 }
 
+/* The same as `bits` bits. */
+static inline int32_t fxp_shorten32(int32_t v, int shift, int bits)
+{
+    const int32_t q = fxp_change(v, shift), most = (int32_t)(UINT32_MAX >> (33 - bits));
+    return q < -most - 1 ? -most - 1 : (q > most ? most : q);
+}
+
 static inline uint32_t fxp_magnitude32(int32_t v)
 {
     return (uint32_t)(v ^ (v >> 31));
