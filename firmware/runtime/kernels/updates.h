@@ -293,12 +293,17 @@ static inline int32_t fxp_rate_before(fxp_rate rate, int k)
                      "mov r7, r11\n\t"                                                             \
                      "adr.w r12, 3f\n\t"                                                           \
                      "cmp r10, #0\n\t"                                                             \
-                     "blt 1f\n\t"                                                                  \
+                     "blt 4f\n\t"                                                                  \
                      "adr.w r12, 2f\n\t"                                                           \
                      "add r12, r12, r10\n"                                                         \
-                     "1:\n\t"                                                                      \
-                     "push {r1, r3, r4, r5, r6, r7, r8, r9, r12}\n"                                \
-                     "1:\n\t"                                                                      \
+                     "4:\n\t"                                                                      \
+                     "push {r1, r3, r4, r5, r6, r7, r8, r9, r12}\n\t"                              \
+                     "b 1f\n"                                                                      \
+                     "2:\n\t" FXP_UPDATE_8 FXP_UPDATE_8 FXP_UPDATE_8 FXP_UPDATE_8                  \
+                     "subs r7, r7, #32\n\t"                                                        \
+                     "bgt 2b\n\t"                                                                  \
+                     "bne 6f\n"                                                                    \
+                     "1:\n\t" /* the next row */                                                   \
                      "ldm sp, {r1, r3, r4, r5, r6, r7, r8, r9, r12}\n\t"                           \
                      "cmp r3, r5\n\t"                                                              \
                      "beq 9f\n\t"                                                                  \
@@ -316,12 +321,8 @@ static inline int32_t fxp_rate_before(fxp_rate rate, int k)
                      "ldr r10, [sp, #36]\n\t"                                                      \
                      "add r0, r0, r10\n\t"                                                         \
                      "b 1b\n"                                                                      \
-                     "2:\n\t" FXP_UPDATE_8 FXP_UPDATE_8 FXP_UPDATE_8 FXP_UPDATE_8                  \
-                     "subs r7, r7, #32\n\t"                                                        \
-                     "bge 2b\n\t"                                                                  \
-                     "lsls r3, r7, #29\n\t"                                                        \
-                     "beq 1b\n\t"                                                                  \
-                     "adds r7, r7, #32\n"                                                          \
+                     "6:\n\t"                                                                      \
+                     "adds r7, r7, #8\n"                                                           \
                      "3:\n\t" /* pairs at any address */                                           \
                      "subs r7, r7, #2\n\t"                                                         \
                      "blt 5f\n"                                                                    \
@@ -523,7 +524,7 @@ static FXP_INLINE uint32_t fxp_learn_rows16(int16_t *w, const int16_t *x, int n,
     register int r8 __asm__("r8") = k;
     register int r9 __asm__("r9") = 32 - k;
     register int r10 __asm__("r10") = eights == 0 ? -1 : FXP_EIGHT_BYTES * (-eights & 3);
-    register int r11 __asm__("r11") = eights == 0 ? n : ((eights - 1) >> 2) * 32 + (n & 7);
+    register int r11 __asm__("r11") = eights == 0 ? n : ((eights + 3) >> 2) * 32 - (-n & 7);
     if (is_nearest) {
         FXP_LEARN_ROWS("mov lr, #0x8000\n\t", "");
     } else {
