@@ -521,13 +521,19 @@ class _StepView:
     @property
     def takes_rows(self) -> bool:
         """It takes all rows of an outer product."""
-        return self._takes_many and self.is_outer and not self.spreads
+        accumulates = self.step.sink is not None and self.step.sink.kind == "accumulate"
+        return self.is_outer and (accumulates or (self._takes_many and not self.spreads))
 
     @property
     def takes_gradients(self) -> bool:
         """It takes neighbouring elements of a gradient, which round together."""
         is_sum = not self.is_outer and self.step.phase != "batch"
         return self._takes_many and is_sum and not self.spreads
+
+    @property
+    def takes_sums_of_rows(self) -> bool:
+        """It takes a row of gradients that a batch added up, which round together."""
+        return self._takes_many and not self.spreads
 
     @property
     def takes_biases(self) -> bool:

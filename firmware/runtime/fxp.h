@@ -1258,18 +1258,32 @@ static inline int32_t fxp_epsilon(int32_t m, int shift)
     return units < 1 ? 1 : units;
 }
 
-/* The largest of `peak` and the magnitudes of v. */
-static inline int32_t fxp_peak16(int32_t peak, const int16_t *v, int32_t n)
+/* `peak` and the magnitudes of v, joined by or. */
+static inline uint32_t fxp_join16(uint32_t peak, const int16_t *v, int32_t n)
 {
+#if FXP_DSP
+    uint32_t both = 0;
+    for (; n >= 2; n -= 2, v += 2) { /* a half that is not below 0 stays as it is */
+        uint32_t pair, other;
+        memcpy(&pair, v, 4);
+        __asm__("mvn %[other], %[pair]\n\t"
+                "ssub16 r12, %[pair], %[zero]\n\t"
+                "sel %[pair], %[pair], %[other]"
+                : [pair] "+r"(pair), [other] "=&r"(other)
+                : [zero] "r"(0)
+                : "r12");
+        both |= pair;
+    }
+    peak |= (both | both >> 16) & 0x7FFFu;
+#endif
     for (; n > 0; n--, v++) {
-        const int32_t size = *v ^ (*v >> 15);
-        peak = size > peak ? size : peak;
+        peak |= (uint16_t)(*v ^ (*v >> 15));
     }
     return peak;
 }
 
 /* Whether values of 16 bits with f fraction bits should have one more (1) or one less (-1). */
-static inline int fxp_fitting(int32_t peak, int8_t *f)
+static inline int fxp_fitting(uint32_t peak, int8_t *f)
 {
     const int more = peak > 0 && peak < 4096 && *f < 60 ? 1 : 0;
     const int less = peak >= 16384 && *f > -16 ? 1 : 0;

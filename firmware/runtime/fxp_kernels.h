@@ -239,4 +239,6 @@ static inline int fxp_are_words(const void *a, const void *b)
 #include "kernels/gradients.h"
 
 #include "kernels/updates.h"
+
+#include "kernels/batches.h"
 #endif

@@ -19,6 +19,22 @@ static FXP_INLINE void fxp_update_eights(int16_t *w, const int16_t *x, int n, __
 }
 #endif
 
+#if FXP_DSP && !FXP_MVE
+/* clang-format off */
+/* Two weights, and eight. */
+#define FXP_UPDATE_2(w, x)                                                                         \
+    "smlabb r12, " x ", r2, lr\n\t"                                                               \
+    "smlatb " x ", " x ", r2, lr\n\t"                                                             \
+    "pkhtb " x ", " x ", r12, asr #16\n\t"                                                        \
+    "qadd16 " w ", " w ", " x "\n\t"
+#define FXP_UPDATE_8                                                                               \
+    "ldmia.w r0, {r3, r4, r5, r6}\n\t"                                                            \
+    "ldmia.w r1!, {r8, r9, r10, r11}\n\t"                                                          \
+    FXP_UPDATE_2("r3", "r8") FXP_UPDATE_2("r4", "r9") FXP_UPDATE_2("r5", "r10")                    \
+        FXP_UPDATE_2("r6", "r11") "stmia.w r0!, {r3, r4, r5, r6}\n\t"
+/* clang-format on */
+#endif
+
 /* w[i] += (m * x[i] + dither) >> 16, saturated; m has 16 bits and a sign, 0 <= dither < 2^16. */
 static FXP_OUTLINE void fxp_update16(int16_t *w, const int16_t *x, int n, int32_t m, int32_t dither)
 {
@@ -28,6 +44,46 @@ static FXP_OUTLINE void fxp_update16(int16_t *w, const int16_t *x, int n, int32_
     w += done;
     x += done;
     n -= done;
+#elif FXP_MVE
+    if (n >= 8) { /* a loop of n elements would cut products of an odd n */
+        __asm__ volatile("vdup.16 q3, %[m]\n\t"
+                         "dls lr, %[eights]\n"
+                         "1:\n\t"
+                         "vldrh.u16 q2, [%[x]], #16\n\t"
+                         "vmullb.s16 q0, q2, q3\n\t"
+                         "vmullt.s16 q1, q2, q3\n\t"
+                         "vadd.i32 q0, q0, %[dither]\n\t"
+                         "vadd.i32 q1, q1, %[dither]\n\t"
+                         "vshrnb.i32 q0, q0, #16\n\t"
+                         "vshrnt.i32 q0, q1, #16\n\t"
+                         "vldrh.u16 q1, [%[w]]\n\t"
+                         "vqadd.s16 q1, q1, q0\n\t"
+                         "vstrh.16 q1, [%[w]], #16\n\t"
+                         "le lr, 1b"
+                         : [w] "+r"(w), [x] "+r"(x)
+                         : [eights] "r"(n >> 3), [m] "r"(m), [dither] "r"(dither)
+                         : "lr", "q0", "q1", "q2", "q3", "memory");
+        n &= 7;
+    }
+#elif FXP_DSP
+    if (n >= 8 && fxp_are_words(w, x)) {
+        register int16_t *r0 __asm__("r0") = w;
+        register const int16_t *r1 __asm__("r1") = x;
+        register int32_t r2 __asm__("r2") = m;
+        register int r3 __asm__("r3") = n & ~7;
+        register int32_t lr __asm__("lr") = dither;
+        __asm__ volatile("push {r7}\n\t"
+                         "mov r7, r3\n"
+                         "1:\n\t" FXP_UPDATE_8 "subs r7, r7, #8\n\t"
+                         "bgt 1b\n\t"
+                         "pop {r7}"
+                         : "+r"(r0), "+r"(r1), "+r"(r3)
+                         : "r"(r2), "r"(lr)
+                         : "r4", "r5", "r6", "r8", "r9", "r10", "r11", "r12", "cc", "memory");
+        w = r0;
+        x = r1;
+        n &= 7;
+    }
 #endif
 #ifdef __AVR__
     int32_t p;
@@ -276,16 +332,6 @@ static inline int32_t fxp_rate_before(fxp_rate rate, int k)
 #if FXP_SSE2 || FXP_SMALL_THUMB || (FXP_DSP && !FXP_MVE)
 #if FXP_DSP
 /* clang-format off */
-#define FXP_UPDATE_2(w, x)                                                                         \
-    "smlabb r12, " x ", r2, lr\n\t"                                                               \
-    "smlatb " x ", " x ", r2, lr\n\t"                                                             \
-    "pkhtb " x ", " x ", r12, asr #16\n\t"                                                        \
-    "qadd16 " w ", " w ", " x "\n\t"
-#define FXP_UPDATE_8                                                                               \
-    "ldmia.w r0, {r3, r4, r5, r6}\n\t"                                                            \
-    "ldmia.w r1!, {r8, r9, r10, r11}\n\t"                                                          \
-    FXP_UPDATE_2("r3", "r8") FXP_UPDATE_2("r4", "r9") FXP_UPDATE_2("r5", "r10")                    \
-        FXP_UPDATE_2("r6", "r11") "stmia.w r0!, {r3, r4, r5, r6}\n\t"
 #define FXP_EIGHT_BYTES 76 /* of the code of FXP_UPDATE_8: instructions of four bytes each */
 /* The stack has what a row begins with, r1 to r12, the bytes of a row and the r7 of the caller. */
 #define FXP_LEARN_ROWS(always, dither)                                                             \
