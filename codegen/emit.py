@@ -531,6 +531,12 @@ class _StepView:
         return self._takes_many and is_sum and not self.spreads
 
     @property
+    def takes_row(self) -> bool:
+        """It takes a row of an outer product whose numbers need no bits more."""
+        takes = self._is_update and bool(self.optimizer.takes_row)
+        return takes and self.is_outer and not self.spreads and not self.widen
+
+    @property
     def takes_sums_of_rows(self) -> bool:
         """It takes a row of gradients that a batch added up, which round together."""
         return self._takes_many and not self.spreads

@@ -30,6 +30,7 @@ from codegen.fixedpoint import (
 )
 from codegen.ops.conv2d import Conv2d
 from codegen.ops.exponential import EXP2_TABLE, exp2
+from codegen.ops.momentum import Momentum
 from codegen.ops.probabilities import exponents, power_fraction, shares
 from codegen.ops.window import Axis
 from host_sim.compiler import Program, find_compiler
@@ -141,6 +142,7 @@ void t_masked_columns(const int16_t *w, const int16_t *e, const int32_t *shape, 
 void t_accumulate16(int16_t *out, const int16_t *x, const int16_t *dy, const int32_t *facts);
 void t_accumulate8(int16_t *out, const int8_t *x, const int8_t *dy, const int32_t *facts);
 void t_descend_row(int16_t *w, const int16_t *g, const int32_t *facts);
+void t_momentum(int16_t *w, int16_t *v, const int16_t *x, const int32_t *facts);
 uint32_t t_join(const int16_t *v, int n);
 void t_reciprocal(const uint32_t *v, int n, uint64_t *out);
 void t_settle32(const int32_t *acc, int n, int shift, int32_t *out, uint32_t *peak);
@@ -320,6 +322,12 @@ void t_accumulate8(int16_t *out, const int8_t *x, const int8_t *dy, const int32_
 void t_descend_row(int16_t *w, const int16_t *g, const int32_t *facts)
 {
     fxp_descend_row16(w + facts[4], g + facts[5], facts[0], facts[1], facts[2], facts[3]);
+}
+/* facts: n, the folded error, the momentum, two dithers, where the three begin */
+void t_momentum(int16_t *w, int16_t *v, const int16_t *x, const int32_t *facts)
+{
+    fxp_momentum_row16(w + facts[5], v + facts[6], x + facts[7], facts[0], facts[1], facts[2],
+                       (uint32_t)facts[3], (uint32_t)facts[4]);
 }
 uint32_t t_join(const int16_t *v, int n)
 {
@@ -710,6 +718,24 @@ def test_weights_descend_along_what_a_batch_added_up(program: Program) -> None:
             facts = np.array([n, k, m, dither, *offset], np.int32)
             program.call("t_descend_row", w, g, facts)
             assert (w == saturate(want, 16)).all(), (n, k, m, offset)
+
+
+def test_a_row_moves_with_momentum(program: Program) -> None:
+    random = np.random.RandomState(23)
+    offsets = ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1))
+    for n, offset, m in product(LENGTHS, offsets, (-32768, -55, 0, 32767)):
+        w, v, x = (drawn(random, 16, n + 1) for _ in range(3))
+        optimizer = Momentum(momentum=random.choice([2.0**-15, 0.5, 0.9, 1 - 2.0**-15]))
+        draw, kept = int(random.randint(0, 2**32)), optimizer.momentum_q
+        want = [integers(w), integers(v)]
+        moved, still, by = (integers(a[o : o + n]) for a, o in zip((w, v, x), offset, strict=True))
+        moved, (still,) = optimizer.update_int(moved, m * by, (still,), integers(draw), 16)
+        want[0][offset[0] :][:n], want[1][offset[1] :][:n] = moved, still
+        dithers = draw & 0x7FFF, draw >> (32 - optimizer.headroom(16))
+        facts = np.array([n, m, kept, *dithers, *offset], np.int32)
+        program.call("t_momentum", w, v, x, facts)
+        assert (w == want[0]).all(), (n, offset, m)
+        assert (v == want[1]).all(), (n, offset, m)
 
 
 def test_magnitudes_are_joined(program: Program) -> None:

@@ -241,4 +241,6 @@ static inline int fxp_are_words(const void *a, const void *b)
 #include "kernels/updates.h"
 
 #include "kernels/batches.h"
+
+#include "kernels/velocities.h"
 #endif
