@@ -8,7 +8,42 @@ static FXP_OUTLINE void fxp_momentum_row16(int16_t *w, int16_t *v, const int16_t
                                            int32_t m, int32_t kept, uint32_t dither_v,
                                            uint32_t dither_w)
 {
-#if FXP_DSP
+#if FXP_MVE
+    if (n >= 8) { /* a loop of n elements would cut products of an odd n */
+        __asm__ volatile("vdup.16 q4, %[m]\n\t"
+                         "vdup.16 q5, %[kept]\n\t"
+                         "dls lr, %[eights]\n"
+                         "1:\n\t"
+                         "vldrh.u16 q0, [%[x]], #16\n\t"
+                         "vldrh.u16 q1, [%[v]]\n\t"
+                         "vmullb.s16 q2, q0, q4\n\t"
+                         "vmullt.s16 q3, q0, q4\n\t"
+                         "vshr.s32 q2, q2, #1\n\t"
+                         "vshr.s32 q3, q3, #1\n\t"
+                         "vmullb.s16 q0, q1, q5\n\t"
+                         "vmullt.s16 q1, q1, q5\n\t"
+                         "vadd.i32 q2, q2, q0\n\t"
+                         "vadd.i32 q3, q3, q1\n\t"
+                         "vadd.i32 q2, q2, %[dither_v]\n\t"
+                         "vadd.i32 q3, q3, %[dither_v]\n\t"
+                         "vshr.s32 q2, q2, #15\n\t" /* binutils 2.40 would round in VQSHRNB */
+                         "vshr.s32 q3, q3, #15\n\t"
+                         "vqmovnb.s32 q2, q2\n\t"
+                         "vqmovnt.s32 q2, q3\n\t"
+                         "vstrh.16 q2, [%[v]], #16\n\t"
+                         "vhadd.s16 q2, q2, %[dither_w]\n\t"
+                         "vshr.s16 q2, q2, #4\n\t"
+                         "vldrh.u16 q0, [%[w]]\n\t"
+                         "vqadd.s16 q0, q0, q2\n\t"
+                         "vstrh.16 q0, [%[w]], #16\n\t"
+                         "le lr, 1b"
+                         : [w] "+r"(w), [v] "+r"(v), [x] "+r"(x)
+                         : [eights] "r"(n >> 3), [m] "r"(m), [kept] "r"(kept),
+                           [dither_v] "r"(dither_v), [dither_w] "r"(dither_w)
+                         : "lr", "q0", "q1", "q2", "q3", "q4", "q5", "memory");
+        n &= 7;
+    }
+#elif FXP_DSP
     /* Two pairs at once; r3 has m below `kept`. Half of a sum and its dither, which needs a bit
      * more, is taken first. */
     if (fxp_are_words(w, x) && fxp_are_words(v, v)) {
