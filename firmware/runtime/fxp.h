@@ -1251,6 +1251,13 @@ static inline int32_t fxp_quotient(int32_t numerator, int32_t denominator)
     return numerator < 0 ? -ratio : ratio;
 }
 
+/* ratio * m * 2^-shift as 32 bits; m has 9. */
+static inline int32_t fxp_scaled(int32_t ratio, int32_t m, int shift)
+{
+    return shift < 1 && shift > -16 ? fxp_sat32(fxp_times32(ratio, m * ((int32_t)1 << -shift)))
+                                    : (int32_t)fxp_narrow(fxp_times32(ratio, m), shift, 32);
+}
+
 /* m * 2^-shift in whole units, at least 1. */
 static inline int32_t fxp_epsilon(int32_t m, int shift)
 {
