@@ -346,8 +346,9 @@ class _StepView:
 
     @property
     def is_plain(self) -> bool:
-        """Accumulators of 32 bits are stored and nobody asks how large they were."""
-        return self._is_short and not self.returns_scale and not self.sticky
+        """Accumulators that 32 bits hold are stored and nobody asks how large they were."""
+        fits = self._is_short or self._accumulator.bits <= 30
+        return fits and not self.returns_scale and not self.sticky
 
     @property
     def settle(self) -> str:

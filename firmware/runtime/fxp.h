@@ -331,6 +331,18 @@ static inline int fxp_near_shift(int shift)
 }
 #endif
 
+/* v >> shift as 32 bits, for 0 <= shift <= 31. */
+static inline int32_t fxp_cut(int64_t v, int shift)
+{
+#ifdef __AVR__ /* shifts 32 bits one by one, but 64 by whole bytes first */
+    return fxp_sat32(v >> shift);
+#else
+    const int32_t high = (int32_t)(v >> 32);
+    const int32_t q = (int32_t)(((uint32_t)v >> shift) | ((uint32_t)high << 1 << (31 - shift)));
+    return high >> shift == q >> 31 ? q : (high >> 31) ^ INT32_MAX;
+#endif
+}
+
 /* v * 2^-shift as at most 32 bits, for every shift: beyond `bits` a left shift saturates. */
 static FXP_OUTLINE int32_t fxp_narrow_any(int64_t v, int shift, int bits)
 {
@@ -341,7 +353,7 @@ static FXP_OUTLINE int32_t fxp_narrow_any(int64_t v, int shift, int bits)
         return 0;
     }
     if (shift > 0) {
-        q = shift > 32 ? (int32_t)(v >> 32) >> (shift - 33) : fxp_sat32(v >> (shift - 1));
+        q = shift > 32 ? (int32_t)(v >> 32) >> (shift - 33) : fxp_cut(v, shift - 1);
         q = (q >> 1) + (q & 1);
     } else {
         q = fxp_sat32(v);
@@ -367,18 +379,6 @@ static inline int64_t fxp_narrow_wide(int64_t v, int shift, int bits)
     v = fxp_clamp(v, -2 * limit, 2 * limit - 1);
     v = v * ((int64_t)1 << -shift);
     return fxp_clamp(v, -limit, limit - 1);
-}
-
-/* v >> shift as 32 bits, for 1 <= shift <= 31. */
-static inline int32_t fxp_cut(int64_t v, int shift)
-{
-#ifdef __AVR__ /* shifts 32 bits one by one, but 64 by whole bytes first */
-    return fxp_sat32(v >> shift);
-#else
-    const int32_t high = (int32_t)(v >> 32);
-    const int32_t q = (int32_t)(((uint32_t)v >> shift) | ((uint32_t)high << (32 - shift)));
-    return high >> shift == q >> 31 ? q : (high >> 31) ^ INT32_MAX;
-#endif
 }
 
 /* The same for 1 <= shift <= 31 and at most 32 bits. */

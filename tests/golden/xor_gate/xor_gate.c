@@ -37,7 +37,6 @@ static FXP_STEP void step_sigmoid1(const int8_t x[2], const int16_t w[6], int w_
 {
     const int f0 = w_f + 7;
     const int f1 = 16;
-    fxp_store store = fxp_store_of(f1 - 7, 16);
     int64_t sums[FXP_FEW_ROWS];
     for (int first = 0; first < 3; first += FXP_FEW_ROWS) {
         const int count = fxp_part(3 - first, FXP_FEW_ROWS);
@@ -45,9 +44,8 @@ static FXP_STEP void step_sigmoid1(const int8_t x[2], const int16_t w[6], int w_
         for (int j = 0; j < count; j++) {
             int64_t acc = sums[j];
             acc = 32768 + fxp_tanh(tanh_table, acc, f0 + 1);
-            sums[j] = acc;
+            out[first + j] = (int8_t)fxp_fit32((int32_t)acc, f1 - 7, 8);
         }
-        fxp_settle_sums8(&store, sums, count, &out[first]);
     }
 }
 
@@ -57,7 +55,6 @@ static FXP_STEP void step_sigmoid2(const int8_t x[3], const int16_t w[3], int w_
 {
     const int f0 = w_f + 7;
     const int f1 = 16;
-    fxp_store store = fxp_store_of(f1 - 15, 16);
     int64_t sums[FXP_FEW_ROWS];
     for (int first = 0; first < 1; first += FXP_FEW_ROWS) {
         const int count = fxp_part(1 - first, FXP_FEW_ROWS);
@@ -65,9 +62,8 @@ static FXP_STEP void step_sigmoid2(const int8_t x[3], const int16_t w[3], int w_
         for (int j = 0; j < count; j++) {
             int64_t acc = sums[j];
             acc = 32768 + fxp_tanh(tanh_table, acc, f0 + 1);
-            sums[j] = acc;
+            out[first + j] = (int16_t)fxp_fit32((int32_t)acc, f1 - 15, 16);
         }
-        fxp_settle_sums16(&store, sums, count, &out[first]);
     }
 }
 
