@@ -502,11 +502,28 @@ static FXP_OUTLINE void fxp_rows16(const int16_t *w, const int16_t *x, int n, co
     FXP_SUM_ROWS(fxp_dot16(w, x, n));
 #endif
 }
+#define FXP_WIDENED 128 /* numbers that the stack has at once */
 static FXP_OUTLINE void fxp_rows16x8(const int16_t *w, const int8_t *x, int n, const int32_t *b,
                                      int f, int rows, int64_t *sums)
 {
 #if FXP_MVE
     FXP_ROWS_MVE(fxp_four_rows16x8, fxp_dot16x8(w, x, n))
+#elif FXP_DSP
+    int16_t wide[FXP_WIDENED];
+    for (int at = 0; at < n; at += FXP_WIDENED) {
+        const int count = fxp_part(n - at, FXP_WIDENED);
+        fxp_widen(wide, x + at, count);
+        if (count == n) {
+            fxp_rows16(w, wide, n, b, f, rows, sums);
+            return;
+        }
+        for (int j = 0; j < rows; j++) {
+            int64_t part;
+            fxp_rows16(&w[j * n + at], wide, count, at == 0 && b != NULL ? &b[j] : NULL, f, 1,
+                       &part);
+            sums[j] = at == 0 ? part : sums[j] + part;
+        }
+    }
 #else
     FXP_SUM_ROWS(fxp_dot16x8(w, x, n));
 #endif
@@ -522,11 +539,82 @@ static FXP_OUTLINE void fxp_rows8x16(const int8_t *w, const int16_t *x, int n, c
 #endif
 }
 
+#if FXP_DSP && !FXP_MVE
+/* Eights of numbers of 8 bits as pairs of 16: of each four, the even ones are the first pair. */
+static FXP_INLINE void fxp_widen_apart(int32_t *pairs, const int8_t *from, int eights)
+{
+    register int32_t *r0 __asm__("r0") = pairs;
+    register const int8_t *r1 __asm__("r1") = from;
+    register int r2 __asm__("r2") = eights;
+    if (eights > 0) {
+        __asm__ volatile("1:\n\t"
+                         "ldr r4, [r1], #4\n\t"
+                         "ldr r6, [r1], #4\n\t"
+                         "sxtb16 r3, r4\n\t"
+                         "sxtb16 r4, r4, ror #8\n\t"
+                         "sxtb16 r5, r6\n\t"
+                         "sxtb16 r6, r6, ror #8\n\t"
+                         "stm r0!, {r3, r4, r5, r6}\n\t"
+                         "subs r2, r2, #1\n\t"
+                         "bgt 1b"
+                         : "+r"(r0), "+r"(r1), "+r"(r2)
+                         :
+                         : "r3", "r4", "r5", "r6", "cc", "memory");
+    }
+}
+
+/* sum + a sum of products with such numbers; it fits 32 bits */
+static FXP_INLINE int32_t fxp_add_dot8(int32_t sum, const int8_t *w, const int32_t *x, int eights)
+{
+    register const int8_t *r0 __asm__("r0") = w;
+    register const int32_t *r1 __asm__("r1") = x;
+    register int r2 __asm__("r2") = eights;
+    register int32_t r3 __asm__("r3") = sum;
+    if (eights > 0) {
+        __asm__ volatile("1:\n\t"
+                         "ldr r4, [r0], #4\n\t"
+                         "ldr r5, [r0], #4\n\t"
+                         "ldm r1!, {r8, r9, r10, r11}\n\t"
+                         "sxtb16 r6, r4\n\t"
+                         "sxtb16 r4, r4, ror #8\n\t"
+                         "smlad r3, r6, r8, r3\n\t"
+                         "smlad r3, r4, r9, r3\n\t"
+                         "sxtb16 r6, r5\n\t"
+                         "sxtb16 r5, r5, ror #8\n\t"
+                         "smlad r3, r6, r10, r3\n\t"
+                         "smlad r3, r5, r11, r3\n\t"
+                         "subs r2, r2, #1\n\t"
+                         "bgt 1b"
+                         : "+r"(r0), "+r"(r1), "+r"(r2), "+r"(r3)
+                         :
+                         : "r4", "r5", "r6", "r8", "r9", "r10", "r11", "cc", "memory");
+    }
+    return r3;
+}
+#endif
+
 static FXP_OUTLINE void fxp_rows8(const int8_t *w, const int8_t *x, int n, const int32_t *b, int f,
                                   int rows, int64_t *sums)
 {
 #if FXP_MVE
     FXP_ROWS_MVE(fxp_four_rows8, fxp_dot8(w, x, n))
+#elif FXP_DSP
+    int32_t pairs[FXP_WIDENED / 2];
+    for (int j = 0; j < rows; j++) {
+        sums[j] = b == NULL ? 0 : fxp_bias(b[j], f);
+    }
+    for (int at = 0; at < n; at += FXP_WIDENED) {
+        const int count = fxp_part(n - at, FXP_WIDENED), eights = count >> 3;
+        fxp_widen_apart(pairs, x + at, eights);
+        for (int j = 0; j < rows; j++) {
+            const int8_t *const row = &w[j * n + at];
+            int32_t part = 0;
+            for (int i = 8 * eights; i < count; i++) {
+                part += row[i] * x[at + i];
+            }
+            sums[j] += fxp_add_dot8(part, row, pairs, eights);
+        }
+    }
 #else
     FXP_SUM_ROWS(fxp_dot8(w, x, n));
 #endif

@@ -783,7 +783,60 @@ FXP_LEARN_MVE(fxp_learn16x8_nearest, int8_t, FXP_ONE8, FXP_EIGHT8_HIGH, FXP_NEAR
 FXP_LEARN(fxp_learn16, int16_t, fxp_update16, fxp_dither(k, random));
 FXP_LEARN(fxp_learn16_nearest, int16_t, fxp_update16, fxp_nearest());
 #endif
-#if !FXP_MVE
+#if FXP_DSP && !FXP_MVE
+/* n numbers of 8 bits as 16 bits, times 256 */
+static FXP_OUTLINE void fxp_widen_up(int16_t *out, const int8_t *from, int n)
+{
+    for (; n >= 4; n -= 4, out += 4, from += 4) {
+        const uint32_t quad = (uint32_t)fxp_quad(from);
+        const int16x2_t even = (int16x2_t)((quad << 8) & 0xFF00FF00u);
+        const int16x2_t odd = (int16x2_t)(quad & 0xFF00FF00u);
+        const int16x2_t first = fxp_lower(even, odd), second = fxp_upper(even, odd);
+        memcpy(out, &first, 4);
+        memcpy(out + 2, &second, 4);
+    }
+    for (; n > 0; n--) {
+        *out++ = (int16_t)(*from++ * 256);
+    }
+}
+
+/* As many rows fold their rates before numbers are widened for all of them. */
+#define FXP_FOLDED 8
+#define FXP_LEARN_WIDENED(name, rounding)                                                          \
+    static FXP_OUTLINE void name(int16_t *w, const int8_t *x, int n, const int8_t *dy, int rows,   \
+                                 fxp_rate rate, int k, uint32_t *random)                           \
+    {                                                                                              \
+        int16_t wide[FXP_WIDENED];                                                                 \
+        while (rows > 0) {                                                                         \
+            struct {                                                                               \
+                int16_t *w;                                                                        \
+                int32_t m;                                                                         \
+                int32_t dither;                                                                    \
+            } folded[FXP_FOLDED];                                                                  \
+            int count = 0;                                                                         \
+            for (; rows > 0 && count < FXP_FOLDED; rows--, w += n) {                               \
+                const int32_t m = fxp_fold(*dy++, rate, k, random);                                \
+                if (m != 0) {                                                                      \
+                    folded[count].w = w;                                                           \
+                    folded[count].m = m;                                                           \
+                    folded[count++].dither = rounding;                                             \
+                }                                                                                  \
+            }                                                                                      \
+            for (int at = 0; at < n && count > 0; at += FXP_WIDENED) {                             \
+                const int part = fxp_part(n - at, FXP_WIDENED);                                    \
+                fxp_widen_up(wide, x + at, part);                                                  \
+                for (int j = 0; j < count; j++) {                                                  \
+                    fxp_update16(folded[j].w + at, wide, part, folded[j].m, folded[j].dither);     \
+                }                                                                                  \
+            }                                                                                      \
+        }                                                                                          \
+    }                                                                                              \
+    FXP_ASSERT(name##_is_a_function, 1)
+FXP_LEARN_WIDENED(fxp_learn16x8, fxp_dither(k, random));
+FXP_LEARN_WIDENED(fxp_learn16x8_nearest, fxp_nearest());
+#undef FXP_FOLDED
+#undef FXP_LEARN_WIDENED
+#elif !FXP_MVE
 FXP_LEARN(fxp_learn16x8, int8_t, fxp_update16x8, fxp_dither(k, random));
 FXP_LEARN(fxp_learn16x8_nearest, int8_t, fxp_update16x8, fxp_nearest());
 #endif
