@@ -102,7 +102,7 @@ static FXP_INLINE void fxp_accumulate_row16(int16_t *out, const int16_t *x, int 
         }
 #endif
         for (const int32_t half = (int32_t)1 << (shift - 1); i < n; i++) {
-            out[i] = fxp_sat16(out[i] + fxp_sat16((error * x[i] + half) >> shift));
+            out[i] = fxp_sat16((int32_t)out[i] + fxp_sat16((error * x[i] + half) >> shift));
         }
     }
 #endif
