@@ -859,11 +859,26 @@ FXP_LEARN(fxp_learn16x8_nearest, int8_t, fxp_update16x8, fxp_nearest());
 
 /* b[i] -= m * dy[i], `shift` bits shorter, rounded to nearest and saturated. */
 #if FXP_MVE
+/* Where m fits with 31 - shift bits more, one instruction does all of it; beyond 31 nothing is left
+ * of a change. */
 /* clang-format off */
 #define FXP_UPDATE_BIASES(bits, load_dy)                                                           \
     static FXP_OUTLINE void fxp_update_biases##bits(int32_t *b, const int##bits##_t *dy, int n,    \
                                                     uint8_t m, int shift)                          \
     {                                                                                              \
+        if (shift >= 8) {                                                                          \
+            const int32_t part = shift > 31 ? 0 : -((int32_t)m << (31 - shift));                   \
+            __asm__ volatile("dlstp.32 lr, %[n]\n"                                                 \
+                             "1:\n\t" load_dy                                                      \
+                             "vldrw.u32 q1, [%[b]]\n\t"                                            \
+                             "vqrdmlah.s32 q1, q0, %[part]\n\t"                                    \
+                             "vstrw.32 q1, [%[b]], #16\n\t"                                        \
+                             "letp lr, 1b"                                                         \
+                             : [b] "+r"(b), [dy] "+l"(dy)                                          \
+                             : [n] "r"(n), [part] "r"(part)                                        \
+                             : "lr", "q0", "q1", "memory");                                        \
+            return;                                                                                \
+        }                                                                                          \
         __asm__ volatile("dlstp.32 lr, %[n]\n"                                                     \
                          "1:\n\t" load_dy                                                          \
                          "vmul.i32 q0, q0, %[m]\n\t"                                               \
