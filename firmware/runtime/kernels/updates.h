@@ -673,10 +673,14 @@ FXP_LEARN_BY_ROWS(fxp_learn16_nearest, 1);
                                  const int##bits##_t *dy, int rows, fxp_rate rate, int k,          \
                                  uint32_t *random)                                                 \
     {                                                                                              \
-        const int32_t m = fxp_rate_before(rate, k);                                                \
-        const int shift = k < 1 ? 0 : k;                                                           \
         if (fxp_is_idle(rate, k) || rows < 1) {                                                    \
             return;                                                                                \
+        }                                                                                          \
+        int32_t m = rate.m;                                                                        \
+        int shift = k;                                                                             \
+        if (k < 1) {                                                                               \
+            m = fxp_rate_before(rate, k);                                                          \
+            shift = 0;                                                                             \
         }                                                                                          \
         const int sixteens = (((uintptr_t)w | (uintptr_t)n << 1) & 3u) == 0 ? n & ~15 : 0;         \
         register const int##bits##_t *r0 __asm__("r0") = dy;                                       \
@@ -709,15 +713,13 @@ FXP_LEARN_BY_ROWS(fxp_learn16_nearest, 1);
                          "beq 8f\n\t"                                                              \
                          FXP_FOLD_FOURS(FXP_FOUR##bits, pair##_FOUR)                               \
                          "vmov.32 r2, q4[0]\n\t"                                                   \
-                         "movs lr, r8\n\t"                                                         \
-                         "bne 8f\n\t"                                                              \
-                         "b 6f\n"                                                                  \
+                         "b 8f\n"                                                                  \
                          "7:\n\t" /* an error of 0 draws nothing: from here on one after the other */\
                          "sub r0, #(4 * " #bits " / 8)\n\t"                                        \
                          "vmov.32 r2, q4[0]\n\t"                                                   \
-                         "add lr, r8, lr, lsl #2\n"                                                \
+                         "add r8, r8, lr, lsl #2\n"                                                \
                          "8:\n\t"                                                                  \
-                         "dls lr, lr\n"                                                            \
+                         "wls lr, r8, 6f\n"                                                        \
                          "2:\n\t" FXP_ONE##bits("r3", "r0")                                        \
                          "cbz r3, 3f\n\t" FXP_DRAW("r1")                                           \
                          "lsr r12, r1, r6\n\t"                                                     \
@@ -741,21 +743,18 @@ FXP_LEARN_BY_ROWS(fxp_learn16_nearest, 1);
                          "4:\n\t"                                                                  \
                          "add r12, sp, #48\n\t"                                                    \
                          "sub lr, r11, r12\n\t"                                                    \
-                         "lsrs lr, #5\n\t"                                                         \
+                         "str r11, [sp, #40]\n\t"                                                  \
+                         "lsrs r11, lr, #5\n\t"                                                    \
                          "beq 9f\n\t"                                                              \
-                         "str lr, [sp, #40]\n\t"                                                   \
                          "vmov.i32 q0, #0x10000\n\t"                                               \
                          "vmov.i32 q2, #0x10000\n\t"                                               \
                          "ldrd r8, r9, [sp, #32]\n\t"                                              \
                          "cmp r9, r8\n\t"                                                          \
                          "beq 7f\n"                                                                \
                          "5:\n\t" /* sixteen weights of all rows */                                \
-                         "mov r7, r9\n\t" load_x("q1", "r7") FXP_PAIR_WITH_1("q0", "q1")           \
-                         load_x("q3", "r7") FXP_PAIR_WITH_1("q2", "q3")                            \
-                         "mov r9, r7\n\t"                                                          \
+                         FXP_TWO_EIGHTS##bits FXP_PAIR_WITH_1("q0", "q1") FXP_PAIR_WITH_1("q2", "q3")\
                          "add r12, sp, #48\n\t"                                                    \
-                         "ldr lr, [sp, #40]\n\t"                                                   \
-                         "dls lr, lr\n"                                                            \
+                         "dls lr, r11\n"                                                           \
                          "6:\n\t"                                                                  \
                          "ldm r12, {r0-r7}\n\t"                                                    \
                          FXP_LEARN_16("r0", "r1") FXP_LEARN_16("r2", "r3")                         \
@@ -782,13 +781,12 @@ FXP_LEARN_BY_ROWS(fxp_learn16_nearest, 1);
                          FXP_LEARN_8("r0", "q4") FXP_LEARN_8("r2", "q5")                           \
                          FXP_LEARN_8("r4", "q6") FXP_LEARN_8("r6", "q7")                           \
                          "letp lr, 8b\n\t"                                                         \
-                         "ldr r3, [sp, #40]\n\t"                                                   \
-                         "subs r3, #1\n\t"                                                         \
-                         "str r3, [sp, #40]\n\t"                                                   \
+                         "subs r11, #1\n\t"                                                        \
                          "bne 7b\n"                                                                \
                          "9:\n\t"                                                                  \
                          "ldr r3, [sp, #12]\n\t"                                                   \
                          "cbz r3, 9f\n\t"                                                          \
+                         "ldr r11, [sp, #40]\n\t"                                                  \
                          "ldm r12, {r0-r5}\n\t"                                                    \
                          "add lr, sp, #48\n\t"                                                     \
                          "stm lr, {r0-r5}\n\t"                                                     \
@@ -812,6 +810,9 @@ FXP_LEARN_BY_ROWS(fxp_learn16_nearest, 1);
 #define FXP_TEXT(number) FXP_TEXT_OF(number)
 #define FXP_ONE16(v, at) "ldrsh " v ", [" at "], #2\n\t"
 #define FXP_ONE8(v, at) "ldrsb " v ", [" at "], #1\n\t"
+#define FXP_TWO_EIGHTS16 FXP_EIGHT16("q1", "r9") FXP_EIGHT16("q3", "r9")
+#define FXP_TWO_EIGHTS8                                                                            \
+    "mov r7, r9\n\t" FXP_EIGHT8_HIGH("q1", "r7") FXP_EIGHT8_HIGH("q3", "r7") "mov r9, r7\n\t"
 #define FXP_FOUR16(q, at) "vldrh.s32 " q ", [" at "], #8\n\t"
 #define FXP_FOUR8(q, at) "vldrb.s32 " q ", [" at "], #4\n\t"
 FXP_LEARN_MVE(fxp_learn16, 16, FXP_EIGHT16, FXP_STOCHASTIC, 0);
@@ -835,6 +836,8 @@ FXP_LEARN_MVE(fxp_learn16x8_nearest, 8, FXP_EIGHT8_HIGH, FXP_NEAREST, 1);
 #undef FXP_TEXT
 #undef FXP_ONE16
 #undef FXP_ONE8
+#undef FXP_TWO_EIGHTS16
+#undef FXP_TWO_EIGHTS8
 #undef FXP_FOUR16
 #undef FXP_FOUR8
 #else
