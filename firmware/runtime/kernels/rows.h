@@ -400,26 +400,32 @@ static FXP_OUTLINE void fxp_rows16(const int16_t *w, const int16_t *x, int n, co
                                    int f, int rows, int64_t *sums)
 {
 #if FXP_MVE
-    /* Biases that are shortened lie where sums have not been stored yet. Without any, 0 times what
-     * lies there does. */
+    /* Biases that are shortened lie where sums have not been stored yet: when the last four rows are
+     * summed again they still do, but for that of one more row. Without any, 0 times what lies there
+     * is added. */
     const int up = f - FXP_BIAS_FRACTION;
-    fxp_rows_left rest = {w, x, b, 1, sums};
+    const int32_t *first = b;
+    int32_t factor = 1;
+    int left = 0;
+    if (rows < 4) {
+        FXP_SUM_ROWS(fxp_dot16(w, x, n));
+        return;
+    }
     if (b == NULL) {
-        rest.b = (const int32_t *)(const void *)sums;
-        rest.factor = 0;
+        first = (const int32_t *)(const void *)sums;
+        factor = 0;
     } else if (up >= 0) {
-        rest.factor <<= up;
+        factor <<= up;
     } else {
         int32_t *const place = (int32_t *)(void *)sums + rows;
         fxp_shorten_biases(b, up, rows, place);
-        rest.b = place;
+        first = place;
+        left = (rows & 3) == 1;
     }
-    if (rows >= 4) {
-        fxp_rows_by_four16(&rest, n, rows >> 2);
-    }
-    for (rows &= 3; rows > 0; rows--, rest.w += n) {
-        const int64_t bias = b == NULL ? 0 : (int64_t)*rest.b++ * rest.factor;
-        *rest.sums++ = fxp_dot16(rest.w, rest.x, n) + bias;
+    rows -= left;
+    fxp_rows_by_four16(w, x, n, first, factor, rows, sums);
+    if (left != 0) {
+        sums[rows] = fxp_dot16(w + rows * n, x, n) + fxp_bias(b[rows], f);
     }
 #elif FXP_DSP
     int up = b == NULL ? 0 : f - FXP_BIAS_FRACTION;
