@@ -914,11 +914,10 @@ static FXP_OUTLINE void fxp_masked_columns16_any(fxp_store *store, const int16_t
 #endif
 
 #if FXP_MVE
-/* As fxp_masked_columns16 for fours of columns with at most 16 errors, which stay in registers: q0
- * and q1, with the places of their rows in q2 and q3. A row that is none is the last one, times 0.
- * The stack has these, both shifts and the place of the output; q6 and q7 join magnitudes. */
+/* As fxp_masked_columns16 for fours of columns with at most 16 errors, in q0 and q1; q2 and q3 have
+ * the places of their rows. A row that is none is the last one, times 0. The stack has the errors,
+ * both shifts and the places of the output and of the mask; q6 and q7 join magnitudes. */
 #define FXP_FEW_ERRORS 16
-#define FXP_NEAR 4096 /* the longest step: 15 of them fit 16 bits */
 /* clang-format off */
 #define FXP_COLUMN_OF_16(sum, w)                                                                   \
     FXP_GATHER16("q4", w, "q2") "vmlaldav.s16 " sum ", q0, q4\n\t"                                 \
@@ -937,9 +936,9 @@ static FXP_OUTLINE void fxp_masked_fours16(fxp_store *store, const int16_t *w, c
     register const int16_t *r12 __asm__("r12") = y;
     register int lr __asm__("lr") = fours;
     __asm__ volatile("push {r7}\n\t"
-                     "sub sp, sp, #80\n\t"
-                     "strd r4, r5, [sp, #64]\n\t"
-                     "strd r6, r12, [sp, #72]\n\t"
+                     "sub sp, sp, #48\n\t"
+                     "strd r4, r5, [sp, #32]\n\t"
+                     "strd r6, r12, [sp, #40]\n\t"
                      "vctp.16 r1\n\t"
                      "vpst\n\t"
                      "vldrht.u16 q0, [r0]\n\t"
@@ -958,41 +957,40 @@ static FXP_OUTLINE void fxp_masked_fours16(fxp_store *store, const int16_t *w, c
                      "vdup.16 q4, r1\n\t"
                      "vmin.u16 q2, q2, q4\n\t"
                      "vmin.u16 q3, q3, q4\n\t"
-                     "vstmia sp, {d0-d7}\n\t"
+                     "vstmia sp, {d0-d3}\n\t"
                      "add r9, r8, #2\n\t"
                      "add r10, r8, #4\n\t"
                      "add r11, r8, #6\n\t"
                      "vmov.i32 q6, #0\n\t"
                      "vmov.i32 q7, #0\n\t"
+                     "mov r12, #4\n\t"
                      "dls lr, lr\n"
                      "1:\n\t"
-                     "vldmia sp, {d0-d7}\n\t"
+                     "vldmia sp, {d0-d3}\n\t"
                      FXP_COLUMN_OF_16("r0, r1", "r8") FXP_COLUMN_OF_16("r2, r3", "r9")
                      FXP_COLUMN_OF_16("r4, r5", "r10") FXP_COLUMN_OF_16("r6, r7", "r11")
                      "vmov q0[2], q0[0], r0, r4\n\t"
                      "vmov q0[3], q0[1], r2, r6\n\t"
                      "vmov q1[2], q1[0], r1, r5\n\t"
                      "vmov q1[3], q1[1], r3, r7\n\t"
-                     "vshr.s32 q2, q1, #31\n\t"
-                     "veor q3, q2, q0\n\t"
-                     "veor q2, q2, q1\n\t"
-                     "ldrd r0, r1, [sp, #64]\n\t"
-                     "ldrd r2, r3, [sp, #72]\n\t"
+                     "vshr.s32 q4, q1, #31\n\t"
+                     "veor q5, q4, q0\n\t"
+                     "veor q4, q4, q1\n\t"
+                     "ldrd r0, r1, [sp, #32]\n\t"
+                     "ldrd r2, r3, [sp, #40]\n\t"
                      "vrshl.u32 q0, r0\n\t"
                      "vshl.u32 q1, r1\n\t"
                      "vadd.i32 q0, q0, q1\n\t"
                      "vqmovnb.s32 q0, q0\n\t"
-                     "vldrh.s32 q4, [r3], #8\n\t"
-                     "vptte.s32 gt, q4, zr\n\t"
-                     "vorrt q6, q6, q3\n\t"
-                     "vorrt q7, q7, q2\n\t"
+                     "vldrh.s32 q1, [r3], #8\n\t"
+                     "vptte.s32 gt, q1, zr\n\t"
+                     "vorrt q6, q6, q5\n\t"
+                     "vorrt q7, q7, q4\n\t"
                      "vmove.i32 q0, #0\n\t"
                      "vstrh.32 q0, [r2], #8\n\t"
-                     "strd r2, r3, [sp, #72]\n\t"
-                     "add r8, r8, #8\n\t"
-                     "add r9, r9, #8\n\t"
-                     "add r10, r10, #8\n\t"
-                     "add r11, r11, #8\n\t"
+                     "strd r2, r3, [sp, #40]\n\t"
+                     "vadd.i16 q2, q2, r12\n\t"
+                     "vadd.i16 q3, q3, r12\n\t"
                      "le lr, 1b\n\t"
                      "vrev64.32 q0, q6\n\t"
                      "vorr q6, q6, q0\n\t"
@@ -1002,7 +1000,7 @@ static FXP_OUTLINE void fxp_masked_fours16(fxp_store *store, const int16_t *w, c
                      "orr r0, r0, r1\n\t"
                      "vmov r1, r2, q7[2], q7[0]\n\t"
                      "orr r1, r1, r2\n\t"
-                     "add sp, sp, #80\n\t"
+                     "add sp, sp, #48\n\t"
                      "pop {r7}"
                      : "+r"(r0), "+r"(r1), "+r"(r2), "+r"(r4), "+r"(r5), "+r"(r6), "+r"(r8),
                        "+r"(r12), "+r"(lr)
@@ -1035,7 +1033,8 @@ static FXP_MASKED_COLUMNS void fxp_masked_columns16(fxp_store *store, const int1
 #if FXP_SSE2
     first = fxp_masked_eights16(store, w, e, walk, columns, out, y);
 #elif FXP_MVE
-    if (walk->n <= FXP_FEW_ERRORS && walk->step <= FXP_NEAR && columns >= 4 && store->half != 0) {
+    const int farthest = (FXP_FEW_ERRORS - 1) * walk->step + columns;
+    if (walk->n <= FXP_FEW_ERRORS && farthest <= UINT16_MAX && columns >= 4 && store->half != 0) {
         first = columns & ~3;
         fxp_masked_fours16(store, w, e, walk, first >> 2, out, y);
     }
