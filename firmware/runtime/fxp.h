@@ -454,7 +454,11 @@ static inline fxp_store fxp_store_of(int shift, int bits)
     shift = fxp_near_shift(shift);
 #endif
     const int usual = shift >= 1 && shift <= 31 && bits - shift <= 30;
+#if FXP_MVE
+    const fxp_store store = {0, (uint32_t)usual, shift}; /* which is all that is asked */
+#else
     const fxp_store store = {0, usual ? (uint32_t)1 << (shift - 1) : 0, shift};
+#endif
     return store;
 }
 
