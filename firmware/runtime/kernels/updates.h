@@ -698,15 +698,13 @@ FXP_LEARN_BY_ROWS(fxp_learn16_nearest, 1);
                          "sub sp, #(48 + 8 * (" FXP_TEXT(FXP_FOLDED) " + 6))\n\t"                  \
                          "lsl r7, r6, #1\n\t"                                                      \
                          "rsb r6, r5, #32\n\t"                                                     \
-                         "stm sp, {r0-r9}\n\t"                                                     \
-                         "str r11, [sp, #44]\n\t"                                                  \
+                         "stm sp, {r0-r9, r11}\n\t"                                                \
                          "add r11, sp, #48\n"                                                      \
                          "1:\n\t"                                                                  \
-                         "mov lr, #" FXP_TEXT(FXP_FOLDED) "\n\t"                                   \
-                         "cmp r3, lr\n\t"                                                          \
-                         "it lt\n\t"                                                               \
-                         "movlt lr, r3\n\t"                                                        \
+                         "subs r3, #" FXP_TEXT(FXP_FOLDED) "\n\t"                                  \
+                         "and lr, r3, r3, asr #31\n\t"                                             \
                          "sub r3, lr\n\t"                                                          \
+                         "add lr, #" FXP_TEXT(FXP_FOLDED) "\n\t"                                   \
                          "str r3, [sp, #12]\n\t"                                                   \
                          "and r8, lr, #3\n\t"                                                      \
                          "lsrs r12, lr, #2\n\t"                                                    \
@@ -743,7 +741,7 @@ FXP_LEARN_BY_ROWS(fxp_learn16_nearest, 1);
                          "4:\n\t"                                                                  \
                          "add r12, sp, #48\n\t"                                                    \
                          "sub lr, r11, r12\n\t"                                                    \
-                         "str r11, [sp, #40]\n\t"                                                  \
+                         "str r11, [sp, #44]\n\t"                                                  \
                          "lsrs r11, lr, #5\n\t"                                                    \
                          "beq 9f\n\t"                                                              \
                          "vmov.i32 q0, #0x10000\n\t"                                               \
@@ -764,7 +762,7 @@ FXP_LEARN_BY_ROWS(fxp_learn16_nearest, 1);
                          "cmp r9, r8\n\t"                                                          \
                          "bne 5b\n"                                                                \
                          "7:\n\t" /* what is left of the rows */                                   \
-                         "ldr r3, [sp, #44]\n\t"                                                   \
+                         "ldr r3, [sp, #40]\n\t"                                                   \
                          "cmp r3, #0\n\t"                                                          \
                          "beq 9f\n\t"                                                              \
                          "add r12, sp, #48\n"                                                      \
@@ -775,7 +773,7 @@ FXP_LEARN_BY_ROWS(fxp_learn16_nearest, 1);
                          "vdup.32 q6, r5\n\t"                                                      \
                          "vdup.32 q7, r7\n\t"                                                      \
                          "mov r1, r9\n\t"                                                          \
-                         "ldr lr, [sp, #44]\n\t"                                                   \
+                         "ldr lr, [sp, #40]\n\t"                                                   \
                          "dlstp.16 lr, lr\n"                                                       \
                          "8:\n\t" load_x("q1", "r1") FXP_PAIR_WITH_1("q0", "q1")                   \
                          FXP_LEARN_8("r0", "q4") FXP_LEARN_8("r2", "q5")                           \
@@ -786,7 +784,7 @@ FXP_LEARN_BY_ROWS(fxp_learn16_nearest, 1);
                          "9:\n\t"                                                                  \
                          "ldr r3, [sp, #12]\n\t"                                                   \
                          "cbz r3, 9f\n\t"                                                          \
-                         "ldr r11, [sp, #40]\n\t"                                                  \
+                         "ldr r11, [sp, #44]\n\t"                                                  \
                          "ldm r12, {r0-r5}\n\t"                                                    \
                          "add lr, sp, #48\n\t"                                                     \
                          "stm lr, {r0-r5}\n\t"                                                     \
