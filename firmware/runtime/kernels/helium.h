@@ -55,11 +55,11 @@ FXP_FOUR_ROWS(int8_t, FXP_SIXTEEN8, int8_t, FXP_SIXTEEN8, "8", "vmladava.s8", 16
 
 /* The same for at least four rows of products of 16 by 16 bits, whose sums need pairs of registers;
  * they begin with a bias times the factor. Where rows begin at words, one instruction loads 32
- * numbers. Rows that are left over become four with the last ones before them. The stack has where
- * the sums of fours end, the place of the next sum, then what four rows begin with: the weights, the
+ * numbers. Of rows that are no fours, the first four and the second one share some. The stack has
+ * where these sums end, the place of the next one, then what four rows begin with: the weights, the
  * bytes of a row, the place of the biases, their factor, x and how many times 32 products there are;
- * then how many products more, how many bytes are loaded beyond the end of the last row, and how
- * many rows are left over. */
+ * then how many products more, how many bytes are loaded beyond the end of the last row, how many
+ * rows are more than fours, and where all sums end. */
 #define FXP_32_PRODUCTS(w, sum)                                                                    \
     "vldmia " w "!, {d8-d15}\n\t"                                                                  \
     "vmlaldava.s16 " sum ", q0, q4\n\t"                                                            \
@@ -78,9 +78,11 @@ static inline void fxp_rows_by_four16(const int16_t *w, const int16_t *x, int n,
     register int r11 __asm__("r11") = rows;
     __asm__ volatile("push {r7}\n\t"
                      "lsl r3, r9, #1\n\t"
-                     "bic r0, r11, #3\n\t"
-                     "add r0, r1, r0, lsl #3\n\t"
-                     "and r11, r11, #3\n\t"
+                     "add r12, r1, r11, lsl #3\n\t"
+                     "mov r0, r12\n\t"
+                     "ands r11, r11, #3\n\t"
+                     "it ne\n\t"
+                     "addne r0, r1, #32\n\t"
                      "rsb r10, r3, #0\n\t"
                      "and r10, r10, #15\n\t"
                      "mov r8, #0\n\t"
@@ -90,7 +92,7 @@ static inline void fxp_rows_by_four16(const int16_t *w, const int16_t *x, int n,
                      "itt eq\n\t"
                      "lsreq r8, r9, #5\n\t"
                      "andeq r9, r9, #31\n\t"
-                     "push {r0, r1, r2, r3, r4, r5, r6, r8, r9, r10, r11}\n"
+                     "push {r0, r1, r2, r3, r4, r5, r6, r8, r9, r10, r11, r12}\n"
                      "1:\n\t"
                      "ldm sp, {r6, r7, r8, r9, r10, r11, r12, lr}\n\t"
                      "ldm r10!, {r0, r2, r4, r6}\n\t"
@@ -125,7 +127,7 @@ static inline void fxp_rows_by_four16(const int16_t *w, const int16_t *x, int n,
                      "strd r12, r11, [sp, #4]\n\t"
                      "cmp r12, lr\n\t"
                      "bne 1b\n\t"
-                     "ldr r0, [sp, #40]\n\t"
+                     "ldrd r0, lr, [sp, #40]\n\t"
                      "cbz r0, 6f\n\t"
                      "rsb r0, r0, #4\n\t"
                      "ldrd r1, r2, [sp, #12]\n\t"
@@ -134,13 +136,12 @@ static inline void fxp_rows_by_four16(const int16_t *w, const int16_t *x, int n,
                      "sub r2, r2, r0, lsl #2\n\t"
                      "strd r12, r11, [sp, #4]\n\t"
                      "str r2, [sp, #16]\n\t"
-                     "add r12, r12, #32\n\t"
-                     "str r12, [sp]\n\t"
+                     "str lr, [sp]\n\t"
                      "movs r0, #0\n\t"
                      "str r0, [sp, #40]\n\t"
                      "b 1b\n"
                      "6:\n\t"
-                     "add sp, sp, #44\n\t"
+                     "add sp, sp, #48\n\t"
                      "pop {r7}"
                      : "+r"(r1), "+r"(r2), "+r"(r4), "+r"(r5), "+r"(r6), "+r"(r9), "+r"(r11)
                      :

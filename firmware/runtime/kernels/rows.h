@@ -400,14 +400,12 @@ static FXP_OUTLINE void fxp_rows16(const int16_t *w, const int16_t *x, int n, co
                                    int f, int rows, int64_t *sums)
 {
 #if FXP_MVE
-    /* Biases that are shortened lie where sums have not been stored yet: when the last four rows are
-     * summed again they still do, but for that of one more row. Without any, 0 times what lies there
-     * is added. */
+    /* Biases that are shortened lie where sums have not been stored yet, but for those of five rows.
+     * Without any, 0 times what lies there is added. */
     const int up = f - FXP_BIAS_FRACTION;
     const int32_t *first = b;
     int32_t factor = 1;
-    int left = 0;
-    if (rows < 4) {
+    if (rows < 4 || (rows == 5 && b != NULL && up < 0)) {
         FXP_SUM_ROWS(fxp_dot16(w, x, n));
         return;
     }
@@ -420,13 +418,8 @@ static FXP_OUTLINE void fxp_rows16(const int16_t *w, const int16_t *x, int n, co
         int32_t *const place = (int32_t *)(void *)sums + rows;
         fxp_shorten_biases(b, up, rows, place);
         first = place;
-        left = (rows & 3) == 1;
     }
-    rows -= left;
     fxp_rows_by_four16(w, x, n, first, factor, rows, sums);
-    if (left != 0) {
-        sums[rows] = fxp_dot16(w + rows * n, x, n) + fxp_bias(b[rows], f);
-    }
 #elif FXP_DSP
     int up = b == NULL ? 0 : f - FXP_BIAS_FRACTION;
     const int32_t *first = b == NULL ? (const int32_t *)(const void *)sums : b; /* times 0 */
