@@ -394,6 +394,15 @@ static inline void fxp_rows16_in_registers(const int16_t *w, const int16_t *x, i
 }
 #endif
 
+#if FXP_MVE
+/* As fxp_rows16 does one row after the other. */
+static FXP_OUTLINE void fxp_few_rows16(const int16_t *w, const int16_t *x, int n, const int32_t *b,
+                                       int f, int rows, int64_t *sums)
+{
+    FXP_SUM_ROWS(fxp_dot16(w, x, n));
+}
+#endif
+
 /* sums[j] = b[j] with f fraction bits (0 without b) + sum of w[j * n + i] * x[i], exact, for
  * j < rows; f is at most 30 more than biases have */
 static FXP_OUTLINE void fxp_rows16(const int16_t *w, const int16_t *x, int n, const int32_t *b,
@@ -406,7 +415,7 @@ static FXP_OUTLINE void fxp_rows16(const int16_t *w, const int16_t *x, int n, co
     const int32_t *first = b;
     int32_t factor = 1;
     if (rows < 4 || (rows == 5 && b != NULL && up < 0)) {
-        FXP_SUM_ROWS(fxp_dot16(w, x, n));
+        fxp_few_rows16(w, x, n, b, f, rows, sums);
         return;
     }
     if (b == NULL) {
