@@ -676,7 +676,7 @@ static FXP_INLINE void fxp_stored_rows16(fxp_store *store, const fxp_layer *laye
 #endif
 }
 
-#if FXP_DSP && !FXP_MVE
+#if FXP_DSP
 /* One sum after the other, whatever the shift. */
 static FXP_OUTLINE void fxp_masked_columns16_any(fxp_store *store, const int16_t *w,
                                                  const int16_t *e, const fxp_walk *walk,
@@ -695,6 +695,9 @@ static FXP_OUTLINE void fxp_masked_columns16_any(fxp_store *store, const int16_t
     }
 }
 
+#endif
+
+#if FXP_DSP && !FXP_MVE
 /* Four neighbouring columns of which none is masked are summed together, where rows begin at words;
  * of others, those that are not masked wait until they are three. All registers are needed. On the
  * stack lie: at 0 and 4, the shift and 32 less that; 8, where products are entered; 12, the peak;
@@ -1033,10 +1036,16 @@ static FXP_MASKED_COLUMNS void fxp_masked_columns16(fxp_store *store, const int1
 #if FXP_SSE2
     first = fxp_masked_eights16(store, w, e, walk, columns, out, y);
 #elif FXP_MVE
-    const int farthest = (FXP_FEW_ERRORS - 1) * walk->step + columns;
-    if (walk->n <= FXP_FEW_ERRORS && farthest <= UINT16_MAX && columns >= 4 && store->half != 0) {
-        first = columns & ~3;
-        fxp_masked_fours16(store, w, e, walk, first >> 2, out, y);
+    if (walk->n <= FXP_FEW_ERRORS && (FXP_FEW_ERRORS - 1) * walk->step + columns <= UINT16_MAX) {
+        if (columns >= 4 && store->half != 0) {
+            first = columns & ~3;
+            fxp_masked_fours16(store, w, e, walk, first >> 2, out, y);
+        }
+        if (first < columns) {
+            fxp_masked_columns16_any(store, &w[first], e, walk, columns - first, &out[first],
+                                     &y[first]);
+        }
+        return;
     }
 #endif
     for (; first < columns; first += FXP_COLUMNS) {
