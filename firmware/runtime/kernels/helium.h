@@ -57,9 +57,9 @@ FXP_FOUR_ROWS(int8_t, FXP_SIXTEEN8, int8_t, FXP_SIXTEEN8, "8", "vmladava.s8", 16
  * they begin with a bias times the factor. Where rows begin at words, one instruction loads 32
  * numbers. Of rows that are no fours, the first four and the second one share some. The stack has
  * where these sums end, the place of the next one, then what four rows begin with: the weights, the
- * bytes of a row, the place of the biases, their factor, x and how many times 32 products there are;
- * then how many products more, how many bytes are loaded beyond the end of the last row, how many
- * rows are more than fours, and where all sums end. */
+ * bytes of a row, the place of the biases, their factor, x, how many times 32 products there are;
+ * then how many more, how many bytes are loaded beyond the end of the last row, how many rows are
+ * more than fours, and where all sums end. */
 #define FXP_32_PRODUCTS(w, sum)                                                                    \
     "vldmia " w "!, {d8-d15}\n\t"                                                                  \
     "vmlaldava.s16 " sum ", q0, q4\n\t"                                                            \

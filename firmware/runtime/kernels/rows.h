@@ -409,8 +409,8 @@ static FXP_OUTLINE void fxp_rows16(const int16_t *w, const int16_t *x, int n, co
                                    int f, int rows, int64_t *sums)
 {
 #if FXP_MVE
-    /* Biases that are shortened lie where sums have not been stored yet, but for those of five rows.
-     * Without any, 0 times what lies there is added. */
+    /* Biases that are shortened lie where sums have not been stored yet, which those of five rows
+     * would not. Without any, 0 times what lies there is added. */
     const int up = f - FXP_BIAS_FRACTION;
     const int32_t *first = b;
     int32_t factor = 1;

@@ -609,8 +609,8 @@ FXP_LEARN_BY_ROWS(fxp_learn16_nearest, 1);
  * (x[i], 1) for even i, q1 has (1, x[i]) for odd ones. Where rows begin at words, sixteen weights
  * of each row learn before the next sixteen, and one instruction loads them. Rows that are left
  * over wait for the next ones; in the end rows that change nothing fill up. The stack has what the
- * folding begins with, then x, how many fours of rows there are and how many weights of a row are
- * no sixteen. */
+ * folding begins with, where the sixteens of x end, x, how many weights of a row are no sixteen,
+ * and where the pairs end. */
 /* clang-format off */
 #define FXP_FOLDED 32
 #define FXP_CHANGE(x, y, pairs, change)                                                            \
@@ -638,7 +638,8 @@ FXP_LEARN_BY_ROWS(fxp_learn16_nearest, 1);
     "eor " v ", " last ", " last ", lsl #13\n\t"                                                   \
     "eor " v ", " v ", " v ", lsr #17\n\t"                                                         \
     "eor " v ", " v ", " v ", lsl #5\n\t"
-/* Fours of rows, up to one with an error of 0: q4 has their places, q5 what becomes their pairs. */
+/* The same for four rows at once, up to an error of 0: q4 has their places, q5 what becomes their
+ * pairs. A row of which nothing is left learns with a factor of 0. */
 #define FXP_FOLD_FOURS(load, pair)                                                                 \
     "mov lr, #0\n\t"                                                                               \
     "vidup.u32 q4, lr, #1\n\t"                                                                     \
@@ -712,7 +713,7 @@ FXP_LEARN_BY_ROWS(fxp_learn16_nearest, 1);
                          FXP_FOLD_FOURS(FXP_FOUR##bits, pair##_FOUR)                               \
                          "vmov.32 r2, q4[0]\n\t"                                                   \
                          "b 8f\n"                                                                  \
-                         "7:\n\t" /* an error of 0 draws nothing: from here on one after the other */\
+                         "7:\n\t" /* an error of 0 draws nothing: from it on one by one */         \
                          "sub r0, #(4 * " #bits " / 8)\n\t"                                        \
                          "vmov.32 r2, q4[0]\n\t"                                                   \
                          "add r8, r8, lr, lsl #2\n"                                                \
@@ -750,7 +751,8 @@ FXP_LEARN_BY_ROWS(fxp_learn16_nearest, 1);
                          "cmp r9, r8\n\t"                                                          \
                          "beq 7f\n"                                                                \
                          "5:\n\t" /* sixteen weights of all rows */                                \
-                         FXP_TWO_EIGHTS##bits FXP_PAIR_WITH_1("q0", "q1") FXP_PAIR_WITH_1("q2", "q3")\
+                         FXP_TWO_EIGHTS##bits FXP_PAIR_WITH_1("q0", "q1")                          \
+                         FXP_PAIR_WITH_1("q2", "q3")                                               \
                          "add r12, sp, #48\n\t"                                                    \
                          "dls lr, r11\n"                                                           \
                          "6:\n\t"                                                                  \
