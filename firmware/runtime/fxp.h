@@ -85,6 +85,14 @@
 #define FXP_STEP
 #endif
 
+/* Those that are but a call of the runtime take more code and time by themselves than they save
+ * where vectors lie on the stack anyway. */
+#if FXP_MVE
+#define FXP_CALL
+#else
+#define FXP_CALL FXP_STEP
+#endif
+
 /* What is shorter than its call. */
 #if defined(__GNUC__)
 #define FXP_INLINE inline __attribute__((always_inline))
