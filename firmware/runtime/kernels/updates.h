@@ -23,12 +23,12 @@ static FXP_INLINE void fxp_update_eights(int16_t *w, const int16_t *x, int n, __
 /* clang-format off */
 /* Two weights, and eight. */
 #define FXP_UPDATE_2(w, x)                                                                         \
-    "smlabb r12, " x ", r2, lr\n\t"                                                               \
-    "smlatb " x ", " x ", r2, lr\n\t"                                                             \
-    "pkhtb " x ", " x ", r12, asr #16\n\t"                                                        \
+    "smlabb r12, " x ", r2, lr\n\t"                                                                \
+    "smlatb " x ", " x ", r2, lr\n\t"                                                              \
+    "pkhtb " x ", " x ", r12, asr #16\n\t"                                                         \
     "qadd16 " w ", " w ", " x "\n\t"
 #define FXP_UPDATE_8                                                                               \
-    "ldmia.w r0, {r3, r4, r5, r6}\n\t"                                                            \
+    "ldmia.w r0, {r3, r4, r5, r6}\n\t"                                                             \
     "ldmia.w r1!, {r8, r9, r10, r11}\n\t"                                                          \
     FXP_UPDATE_2("r3", "r8") FXP_UPDATE_2("r4", "r9") FXP_UPDATE_2("r5", "r10")                    \
         FXP_UPDATE_2("r6", "r11") "stmia.w r0!, {r3, r4, r5, r6}\n\t"
@@ -308,8 +308,8 @@ static FXP_INLINE uint32_t fxp_learn_eights(int16_t *w, const int16_t *x, int n,
 /* clang-format off */
 /* As fxp_draw. */
 #define FXP_DRAW(v)                                                                                \
-    "eor " v ", " v ", " v ", lsl #13\n\t"                                                        \
-    "eor " v ", " v ", " v ", lsr #17\n\t"                                                        \
+    "eor " v ", " v ", " v ", lsl #13\n\t"                                                         \
+    "eor " v ", " v ", " v ", lsr #17\n\t"                                                         \
     "eor " v ", " v ", " v ", lsl #5\n\t"
 /* clang-format on */
 #endif
@@ -674,14 +674,18 @@ FXP_LEARN_BY_ROWS(fxp_learn16_nearest, 1);
                                  const int##bits##_t *dy, int rows, fxp_rate rate, int k,          \
                                  uint32_t *random)                                                 \
     {                                                                                              \
-        if (fxp_is_idle(rate, k) || rows < 1) {                                                    \
-            return;                                                                                \
-        }                                                                                          \
         int32_t m = rate.m;                                                                        \
         int shift = k;                                                                             \
-        if (k < 1) {                                                                               \
+        if (rows < 1 || k > 30) {                                                                  \
+            return;                                                                                \
+        }                                                                                          \
+        if (k < 1) { /* which is rare */                                                           \
+            if (fxp_is_idle(rate, k)) {                                                            \
+                return;                                                                            \
+            }                                                                                      \
             m = fxp_rate_before(rate, k);                                                          \
             shift = 0;                                                                             \
+            __asm__("" : "+r"(m));                                                                 \
         }                                                                                          \
         const int sixteens = (((uintptr_t)w | (uintptr_t)n << 1) & 3u) == 0 ? n & ~15 : 0;         \
         register const int##bits##_t *r0 __asm__("r0") = dy;                                       \
