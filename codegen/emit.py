@@ -498,6 +498,13 @@ class _StepView:
         return bool(self.op.chosen(self.kernel, self.shapes, "function") == "apart")
 
     @property
+    def _is_call(self) -> bool:
+        """An update that a function of the runtime does all of."""
+        if self.step.phase == "batch" or not self._takes_many:
+            return False
+        return self.takes_rows or self.takes_biases or self.takes_sums_of_errors
+
+    @property
     def text(self) -> str:
         """The C function, its innermost loops as often unrolled as was chosen."""
         macros: Any = _environment().get_template("macros.j2").module
@@ -768,7 +775,8 @@ class _StepView:
     def signature(self) -> str:
         result = "fxp_scale" if self.returns_scale else "uint32_t" if self._is_norm else "void"
         declarations = [declaration for declaration, _ in self._arguments()]
-        static = "static FXP_STEP" if self._is_apart else "static"
+        apart = "FXP_CALL" if self._is_call else "FXP_STEP"
+        static = f"static {apart}" if self._is_apart else "static"
         return _call(f"{static} {result} {self.label}(", declarations, ")")
 
     @property

@@ -85,6 +85,14 @@
 #define FXP_STEP
 #endif
 
+/* Those that are but a call of the runtime take more code and time by themselves than they save
+ * where vectors lie on the stack anyway. */
+#if FXP_MVE
+#define FXP_CALL
+#else
+#define FXP_CALL FXP_STEP
+#endif
+
 /* What is shorter than its call. */
 #if defined(__GNUC__)
 #define FXP_INLINE inline __attribute__((always_inline))
@@ -454,7 +462,11 @@ static inline fxp_store fxp_store_of(int shift, int bits)
     shift = fxp_near_shift(shift);
 #endif
     const int usual = shift >= 1 && shift <= 31 && bits - shift <= 30;
+#if FXP_MVE
+    const fxp_store store = {0, (uint32_t)usual, shift}; /* which is all that is asked */
+#else
     const fxp_store store = {0, usual ? (uint32_t)1 << (shift - 1) : 0, shift};
+#endif
     return store;
 }
 

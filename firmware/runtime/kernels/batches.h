@@ -20,7 +20,7 @@
                              "vqadd.s16 q1, q1, q0\n\t"                                            \
                              "vstrh.16 q1, [%[out]], #16\n\t"                                      \
                              "le lr, 1b"                                                           \
-                             : [out] "+r"(out), [x] "+r"(x)                                        \
+                             : [out] "+r"(out), [x] "+l"(x)                                        \
                              : [eights] "r"(n >> 3), [error] "r"(error),                           \
                                [up] "r"(-fxp_near_shift(shift))                                    \
                              : "lr", "q0", "q1", "q2", "q3", "memory");                            \

@@ -394,33 +394,41 @@ static inline void fxp_rows16_in_registers(const int16_t *w, const int16_t *x, i
 }
 #endif
 
+#if FXP_MVE
+/* As fxp_rows16 does one row after the other. */
+static FXP_OUTLINE void fxp_few_rows16(const int16_t *w, const int16_t *x, int n, const int32_t *b,
+                                       int f, int rows, int64_t *sums)
+{
+    FXP_SUM_ROWS(fxp_dot16(w, x, n));
+}
+#endif
+
 /* sums[j] = b[j] with f fraction bits (0 without b) + sum of w[j * n + i] * x[i], exact, for
  * j < rows; f is at most 30 more than biases have */
 static FXP_OUTLINE void fxp_rows16(const int16_t *w, const int16_t *x, int n, const int32_t *b,
                                    int f, int rows, int64_t *sums)
 {
 #if FXP_MVE
-    /* Biases that are shortened lie where sums have not been stored yet. Without any, 0 times what
-     * lies there does. */
+    /* Biases that are shortened lie where sums have not been stored yet, which those of five rows
+     * would not. Without any, 0 times what lies there is added. */
     const int up = f - FXP_BIAS_FRACTION;
-    fxp_rows_left rest = {w, x, b, 1, sums};
+    const int32_t *first = b;
+    int32_t factor = 1;
+    if (rows < 4 || (rows == 5 && b != NULL && up < 0)) {
+        fxp_few_rows16(w, x, n, b, f, rows, sums);
+        return;
+    }
     if (b == NULL) {
-        rest.b = (const int32_t *)(const void *)sums;
-        rest.factor = 0;
+        first = (const int32_t *)(const void *)sums;
+        factor = 0;
     } else if (up >= 0) {
-        rest.factor <<= up;
+        factor <<= up;
     } else {
         int32_t *const place = (int32_t *)(void *)sums + rows;
         fxp_shorten_biases(b, up, rows, place);
-        rest.b = place;
+        first = place;
     }
-    if (rows >= 4) {
-        fxp_rows_by_four16(&rest, n, rows >> 2);
-    }
-    for (rows &= 3; rows > 0; rows--, rest.w += n) {
-        const int64_t bias = b == NULL ? 0 : (int64_t)*rest.b++ * rest.factor;
-        *rest.sums++ = fxp_dot16(rest.w, rest.x, n) + bias;
-    }
+    fxp_rows_by_four16(w, x, n, first, factor, rows, sums);
 #elif FXP_DSP
     int up = b == NULL ? 0 : f - FXP_BIAS_FRACTION;
     const int32_t *first = b == NULL ? (const int32_t *)(const void *)sums : b; /* times 0 */

@@ -84,7 +84,7 @@ static FXP_STEP fxp_scale step_loss(const int16_t x[1], const int16_t t[1], cons
 }
 
 /* dense2_b: grad_b of dense, updates dense2_b; |product| <= 2^15 */
-static FXP_STEP void step_update_dense2_b(const int16_t dy[1], int dy_f, int32_t b[1],
+static FXP_CALL void step_update_dense2_b(const int16_t dy[1], int dy_f, int32_t b[1],
                                           fxp_rate rate)
 {
     const int shift = dy_f + rate.s - FXP_BIAS_FRACTION;
@@ -118,7 +118,7 @@ static FXP_STEP fxp_scale step_d_dense1(const int16_t dy[1], int dy_f, const int
 }
 
 /* dense2_w: grad_w of dense, updates dense2_w; |product| <= 2^30 */
-static FXP_STEP void step_update_dense2_w(const int16_t dy[1], int dy_f, const int16_t x[1],
+static FXP_CALL void step_update_dense2_w(const int16_t dy[1], int dy_f, const int16_t x[1],
                                           int16_t w[1], int w_f, fxp_rate rate, uint32_t *random)
 {
     const int k = dy_f + 15 + rate.s - w_f - 16;

@@ -102,7 +102,7 @@ static FXP_STEP fxp_scale step_loss(const int16_t x[1], const int16_t t[1], cons
 }
 
 /* dense2_b: grad_b of dense, updates dense2_b; |product| <= 2^7 */
-static FXP_STEP void step_update_dense2_b(const int8_t dy[1], int dy_f, int32_t b[1], fxp_rate rate)
+static FXP_CALL void step_update_dense2_b(const int8_t dy[1], int dy_f, int32_t b[1], fxp_rate rate)
 {
     const int shift = dy_f + rate.s - FXP_BIAS_FRACTION;
     fxp_update_biases8(b, dy, 1, rate.m, shift);
@@ -135,7 +135,7 @@ static FXP_STEP fxp_scale step_d_dense1(const int8_t dy[1], int dy_f, const int1
 }
 
 /* dense2_w: grad_w of dense, updates dense2_w; |product| <= 2^14 */
-static FXP_STEP void step_update_dense2_w(const int8_t dy[1], int dy_f, const int8_t x[3],
+static FXP_CALL void step_update_dense2_w(const int8_t dy[1], int dy_f, const int8_t x[3],
                                           int16_t w[3], int w_f, fxp_rate rate, uint32_t *random)
 {
     const int k = dy_f + 7 + 8 + rate.s - w_f - 16;
@@ -143,7 +143,7 @@ static FXP_STEP void step_update_dense2_w(const int8_t dy[1], int dy_f, const in
 }
 
 /* dense1_w: grad_w of dense, updates dense1_w; |product| <= 2^14 */
-static FXP_STEP void step_update_dense1_w(const int8_t dy[3], int dy_f, const int8_t x[2],
+static FXP_CALL void step_update_dense1_w(const int8_t dy[3], int dy_f, const int8_t x[2],
                                           int16_t w[6], int w_f, fxp_rate rate, uint32_t *random)
 {
     const int k = dy_f + 7 + 8 + rate.s - w_f - 16;
@@ -151,7 +151,7 @@ static FXP_STEP void step_update_dense1_w(const int8_t dy[3], int dy_f, const in
 }
 
 /* dense1_b: grad_b of dense, updates dense1_b; |product| <= 2^7 */
-static FXP_STEP void step_update_dense1_b(const int8_t dy[3], int dy_f, int32_t b[3], fxp_rate rate)
+static FXP_CALL void step_update_dense1_b(const int8_t dy[3], int dy_f, int32_t b[3], fxp_rate rate)
 {
     const int shift = dy_f + rate.s - FXP_BIAS_FRACTION;
     fxp_update_biases8(b, dy, 3, rate.m, shift);
