@@ -346,8 +346,9 @@ class _StepView:
 
     @property
     def is_plain(self) -> bool:
-        """Accumulators of 32 bits are stored and nobody asks how large they were."""
-        return self._is_short and not self.returns_scale and not self.sticky
+        """Accumulators that 32 bits hold are stored and nobody asks how large they were."""
+        fits = self._is_short or self._accumulator.bits <= 30
+        return fits and not self.returns_scale and not self.sticky
 
     @property
     def settle(self) -> str:
@@ -497,6 +498,13 @@ class _StepView:
         return bool(self.op.chosen(self.kernel, self.shapes, "function") == "apart")
 
     @property
+    def _is_call(self) -> bool:
+        """An update that a function of the runtime does all of."""
+        if self.step.phase == "batch" or not self._takes_many:
+            return False
+        return self.takes_rows or self.takes_biases or self.takes_sums_of_errors
+
+    @property
     def text(self) -> str:
         """The C function, its innermost loops as often unrolled as was chosen."""
         macros: Any = _environment().get_template("macros.j2").module
@@ -521,13 +529,25 @@ class _StepView:
     @property
     def takes_rows(self) -> bool:
         """It takes all rows of an outer product."""
-        return self._takes_many and self.is_outer and not self.spreads
+        accumulates = self.step.sink is not None and self.step.sink.kind == "accumulate"
+        return self.is_outer and (accumulates or (self._takes_many and not self.spreads))
 
     @property
     def takes_gradients(self) -> bool:
         """It takes neighbouring elements of a gradient, which round together."""
         is_sum = not self.is_outer and self.step.phase != "batch"
         return self._takes_many and is_sum and not self.spreads
+
+    @property
+    def takes_row(self) -> bool:
+        """It takes a row of an outer product whose numbers need no bits more."""
+        takes = self._is_update and bool(self.optimizer.takes_row)
+        return takes and self.is_outer and not self.spreads and not self.widen
+
+    @property
+    def takes_sums_of_rows(self) -> bool:
+        """It takes a row of gradients that a batch added up, which round together."""
+        return self._takes_many and not self.spreads
 
     @property
     def takes_biases(self) -> bool:
@@ -755,7 +775,8 @@ class _StepView:
     def signature(self) -> str:
         result = "fxp_scale" if self.returns_scale else "uint32_t" if self._is_norm else "void"
         declarations = [declaration for declaration, _ in self._arguments()]
-        static = "static FXP_STEP" if self._is_apart else "static"
+        apart = "FXP_CALL" if self._is_call else "FXP_STEP"
+        static = f"static {apart}" if self._is_apart else "static"
         return _call(f"{static} {result} {self.label}(", declarations, ")")
 
     @property

@@ -30,6 +30,7 @@ from codegen.fixedpoint import (
 )
 from codegen.ops.conv2d import Conv2d
 from codegen.ops.exponential import EXP2_TABLE, exp2
+from codegen.ops.momentum import Momentum
 from codegen.ops.probabilities import exponents, power_fraction, shares
 from codegen.ops.window import Axis
 from host_sim.compiler import Program, find_compiler
@@ -138,6 +139,11 @@ int32_t t_gradients(const int16_t *dy, const int16_t *x, const int32_t *facts, i
 void t_descend(int16_t *w, int8_t *v, const int32_t *gradient, const int32_t *facts);
 void t_stored_rows(const int16_t *w, const int16_t *x, const int32_t *facts, int16_t *out, uint64_t *peak);
 void t_masked_columns(const int16_t *w, const int16_t *e, const int32_t *shape, int32_t *list, int16_t *out, uint64_t *peak);
+void t_accumulate16(int16_t *out, const int16_t *x, const int16_t *dy, const int32_t *facts);
+void t_accumulate8(int16_t *out, const int8_t *x, const int8_t *dy, const int32_t *facts);
+void t_descend_row(int16_t *w, const int16_t *g, const int32_t *facts);
+void t_momentum(int16_t *w, int16_t *v, const int16_t *x, const int32_t *facts);
+uint32_t t_join(const int16_t *v, int n);
 void t_reciprocal(const uint32_t *v, int n, uint64_t *out);
 void t_settle32(const int32_t *acc, int n, int shift, int32_t *out, uint32_t *peak);
 void t_narrow32(const int32_t *v, int n, int shift, int bits, int32_t *out);
@@ -302,6 +308,30 @@ void t_descend(int16_t *w, int8_t *v, const int32_t *gradient, const int32_t *fa
 {
     fxp_descend16(w, gradient, facts[0], facts[1], facts[2], facts[3]);
     fxp_descend8(v, gradient, facts[0], facts[1], facts[2], facts[3]);
+}
+/* facts: n, rows, shift, where sums and numbers begin */
+void t_accumulate16(int16_t *out, const int16_t *x, const int16_t *dy, const int32_t *facts)
+{
+    fxp_accumulate16(out + facts[3], x + facts[4], facts[0], dy, facts[1], facts[2]);
+}
+void t_accumulate8(int16_t *out, const int8_t *x, const int8_t *dy, const int32_t *facts)
+{
+    fxp_accumulate8(out + facts[3], x + facts[4], facts[0], dy, facts[1], facts[2]);
+}
+/* facts: n, k, m, dither, where weights and gradients begin */
+void t_descend_row(int16_t *w, const int16_t *g, const int32_t *facts)
+{
+    fxp_descend_row16(w + facts[4], g + facts[5], facts[0], facts[1], facts[2], facts[3]);
+}
+/* facts: n, the folded error, the momentum, two dithers, where the three begin */
+void t_momentum(int16_t *w, int16_t *v, const int16_t *x, const int32_t *facts)
+{
+    fxp_momentum_row16(w + facts[5], v + facts[6], x + facts[7], facts[0], facts[1], facts[2],
+                       (uint32_t)facts[3], (uint32_t)facts[4]);
+}
+uint32_t t_join(const int16_t *v, int n)
+{
+    return fxp_join16(0, v, n);
 }
 void t_reciprocal(const uint32_t *v, int n, uint64_t *out)
 {
@@ -657,6 +687,63 @@ def test_rows_of_an_outer_product_learn(program: Program, bits: int, is_nearest:
         state = program.call(name, w, x, dy, np.array(facts, np.int32))
         assert (w == want).all(), (n, rows, k, offset)
         assert state & 0xFFFFFFFF == draws.state
+
+
+@pytest.mark.parametrize("bits", [16, 8])
+def test_a_batch_adds_up_outer_products(program: Program, bits: int) -> None:
+    random = np.random.RandomState(20)
+    shifts = (-40, -20, -9, -7, -1, 0, 1, 2, 7, 8, 9, 14, 15, 16, 17, 24, 30, 31, 40)
+    for (i, n), offset in product(enumerate(LENGTHS), ((0, 0), (1, 0), (0, 1))):
+        for shift in shifts[i % 3 :: 3]:
+            rows = 1 + i % 4
+            out, x = drawn(random, 16, rows * n + 1), drawn(random, bits, n + 1)
+            dy = drawn(random, bits, rows) >> random.randint(0, bits, rows).astype(x.dtype)
+            want = integers(out)
+            products = np.outer(integers(dy), integers(x[offset[1] :][:n]))
+            want[offset[0] :][: rows * n] += narrow(products, shift, 16).reshape(-1)
+            facts = np.array([n, rows, shift, *offset], np.int32)
+            program.call(f"t_accumulate{bits}", out, x, dy, facts)
+            assert (out == saturate(want, 16)).all(), (n, rows, shift, offset)
+
+
+def test_weights_descend_along_what_a_batch_added_up(program: Program) -> None:
+    random = np.random.RandomState(21)
+    ks, offsets = (-30, -9, -8, -7, -6, -1, 0, 1, 2, 7, 15, 16, 30, 31), ((0, 0), (1, 0), (0, 1))
+    for (i, n), offset in product(enumerate(LENGTHS), offsets):
+        for k in ks[i % 2 :: 2]:
+            m, dither = int(random.randint(128, 256)), int(random.randint(0, 1 << 16))
+            w, g = drawn(random, 16, n + 1), drawn(random, 16, n + 1)
+            want, part = integers(w), slice(offset[0], offset[0] + n)
+            want[part] += (step24(integers(g[offset[1] :][:n]), k) * m + dither) >> 16
+            facts = np.array([n, k, m, dither, *offset], np.int32)
+            program.call("t_descend_row", w, g, facts)
+            assert (w == saturate(want, 16)).all(), (n, k, m, offset)
+
+
+def test_a_row_moves_with_momentum(program: Program) -> None:
+    random = np.random.RandomState(23)
+    offsets = ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1))
+    for n, offset, m in product(LENGTHS, offsets, (-32768, -55, 0, 32767)):
+        w, v, x = (drawn(random, 16, n + 1) for _ in range(3))
+        optimizer = Momentum(momentum=random.choice([2.0**-15, 0.5, 0.9, 1 - 2.0**-15]))
+        draw, kept = int(random.randint(0, 2**32)), optimizer.momentum_q
+        want = [integers(w), integers(v)]
+        moved, still, by = (integers(a[o : o + n]) for a, o in zip((w, v, x), offset, strict=True))
+        moved, (still,) = optimizer.update_int(moved, m * by, (still,), integers(draw), 16)
+        want[0][offset[0] :][:n], want[1][offset[1] :][:n] = moved, still
+        dithers = draw & 0x7FFF, draw >> (32 - optimizer.headroom(16))
+        facts = np.array([n, m, kept, *dithers, *offset], np.int32)
+        program.call("t_momentum", w, v, x, facts)
+        assert (w == want[0]).all(), (n, offset, m)
+        assert (v == want[1]).all(), (n, offset, m)
+
+
+def test_magnitudes_are_joined(program: Program) -> None:
+    random = np.random.RandomState(22)
+    for n, bits in product(LENGTHS, (1, 2, 8, 15, 16)):
+        v = drawn(random, 16, n) >> np.int16(16 - bits)
+        want = int(np.bitwise_or.reduce(magnitude(v)))
+        assert program.call("t_join", v, n) == want, (n, bits)
 
 
 def test_rows_of_the_largest_products(program: Program) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -125,6 +126,10 @@ def points_lost(
     return {key: 100 * (result.float_.score - score) for key, score in scores.items()}
 
 
+def means_of(lost: list[dict[Any, float]]) -> dict[Any, float]:
+    return {key: float(np.mean([points[key] for points in lost])) for key in lost[0]}
+
+
 def test_digits_are_learnt_as_well_as_in_floats(digits_file: Path) -> None:
     """With exact sums and with short ones, mean of three seeds; at a tenth of the rate in the last
     third: constant rates leave 8-bit weights noisy.
@@ -134,8 +139,7 @@ def test_digits_are_learnt_as_well_as_in_floats(digits_file: Path) -> None:
         data = load_spec_data(named("digits"), digits_file, seed)
         spec = named("digits", schedule=Step(samples=6 * len(data.x)))
         lost.append(points_lost(spec, data, 9, seed, MODES, (None, SHORT)))
-    means = {key: float(np.mean([points[key] for points in lost])) for key in lost[0]}
-    most = {"int16": 0.5, "int8": 0.5, "int8_compact": 1.0}
+    means, most = means_of(lost), {"int16": 0.5, "int8": 0.5, "int8_compact": 1.0}
     assert all(mean <= most[mode] for (_, mode), mean in means.items()), means
 
 
@@ -151,13 +155,16 @@ def enlarged(data: Data) -> Data:
 
 @pytest.mark.parametrize("name", ["conv_digits", "w4"])
 def test_convolutions_learn_digits_as_well_as_in_floats(name: str, digits_file: Path) -> None:
-    """On 8 x 8 and on 28 x 28."""
+    """On 8 x 8 and on 28 x 28, mean of three seeds."""
+    lost = []
     small, epochs = named("conv_digits"), 6 if name == "conv_digits" else 3
-    data = load_spec_data(small, digits_file)
-    data = data if name == small.name else enlarged(data)
-    spec = named(name, schedule=Step(samples=epochs * 2 // 3 * len(data.x)))
-    lost = points_lost(spec, data, epochs, 0, ("int16", "int8"))
-    assert all(points <= 0.5 for points in lost.values()), lost
+    for seed in range(3):
+        data = load_spec_data(small, digits_file, seed)
+        data = data if name == small.name else enlarged(data)
+        spec = named(name, schedule=Step(samples=epochs * 2 // 3 * len(data.x)))
+        lost.append(points_lost(spec, data, epochs, seed, ("int16", "int8")))
+    means = means_of(lost)
+    assert all(mean <= 0.5 for mean in means.values()), means
 
 
 def windows_of_digits(seed: int) -> Data:
@@ -175,17 +182,20 @@ def windows_of_digits(seed: int) -> Data:
 
 
 def test_an_auto_encoder_rebuilds_as_well_as_in_floats() -> None:
-    """Within 2 % of the floats' loss.
+    """Within 2 % of the floats' loss, mean of two seeds.
 
     At greater rates units of the bottleneck die by chance: floats whose starting weights differ by
     2**-16 then end up to 20 % apart.
     """
-    data = windows_of_digits(0)
-    schedule = Step(samples=7 * len(data.x))
-    spec = named("autoencoder", optimizer=Adam(), learning_rate=0.0002, schedule=schedule)
-    result = train(spec, data, epochs=10)
-    assert result.float_.loss < 0.8 * result.curve[0].float_.loss
-    assert result.fixed.loss <= 1.02 * result.float_.loss
+    worse = []
+    for seed in range(2):
+        data = windows_of_digits(seed)
+        schedule = Step(samples=7 * len(data.x))
+        spec = named("autoencoder", optimizer=Adam(), learning_rate=0.0002, schedule=schedule)
+        result = train(spec, data, epochs=10, seed=seed)
+        assert result.float_.loss < 0.8 * result.curve[0].float_.loss
+        worse.append(result.fixed.loss / result.float_.loss - 1)
+    assert np.mean(worse) <= 0.02
 
 
 def updating(update: tuple[str, str]) -> Spec:
@@ -203,7 +213,7 @@ def updating(update: tuple[str, str]) -> Spec:
 def test_fine_tuning_is_as_good_as_in_floats(update: tuple[str, str], digits_file: Path) -> None:
     """A network that floats taught 0 to 4 is shown 5 to 9."""
     spec, lost = updating(update), []
-    for seed in range(2):
+    for seed in range(3):
         data = load_spec_data(spec, digits_file, seed)
         plan = make_plan(named("digits", mode="int16"), gradient=True)
         start = initial_parameters(plan.training.tensors.values(), seed)
@@ -226,14 +236,16 @@ def test_fine_tuning_is_as_good_as_in_floats(update: tuple[str, str], digits_fil
 def test_each_optimizer_learns_digits_as_well_as_in_floats(
     optimizer: OptimizerOp, rate: float, digits_file: Path
 ) -> None:
-    """At a tenth of the rate in the last third, within half a point."""
-    spec = named("digits", mode="int16")
-    data = load_spec_data(spec, digits_file)
-    schedule = Step(samples=4 * len(data.x))
-    spec = replace(spec, optimizer=optimizer, learning_rate=rate, schedule=schedule)
-    result = train(spec, data, epochs=6)
-    assert result.float_.score > 0.9
-    assert 100 * (result.float_.score - result.fixed.score) <= 0.5
+    """At a tenth of the rate in the last third, within half a point: mean of three seeds."""
+    spec, lost = named("digits", mode="int16"), []
+    for seed in range(3):
+        data = load_spec_data(spec, digits_file, seed)
+        schedule = Step(samples=4 * len(data.x))
+        spec = replace(spec, optimizer=optimizer, learning_rate=rate, schedule=schedule)
+        result = train(spec, data, epochs=6, seed=seed)
+        assert result.float_.score > 0.9
+        lost.append(100 * (result.float_.score - result.fixed.score))
+    assert np.mean(lost) <= 0.5
 
 
 @pytest.mark.parametrize(("decay", "clip"), [(0.1, 0.0), (0.0, 0.05)])

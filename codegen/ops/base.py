@@ -507,6 +507,7 @@ class OptimizerOp(Op):
     normalises: ClassVar[bool] = False
     skips_zero: ClassVar[bool] = False  # a row whose changes are all 0 is not touched
     takes_rows: ClassVar[bool] = False  # its C has macros for all rows, and all biases
+    takes_row: ClassVar[bool] = False  # it has one for a row whose rate is folded
     words: ClassVar[int] = 1  # random words that a row draws
     always_spreads: ClassVar[bool] = False  # elements of a row never share their random words
     # Beyond so many units of the slots a gradient is clipped.

@@ -92,17 +92,17 @@ class GruCell(Cell):
         return {"tanh_table": curves.TANH_TABLE} if kernel == "forward" else {}
 
     def scratch_size(self, kernel: str, shapes: Shapes) -> int:
-        """The error of h on its way back; for a row of U errors of all steps."""
+        """Errors times r in two halves: those of a step, or of all steps for a row of U."""
         if kernel == "grad_u":
-            return max(1, shapes["y"][0] - 1)
-        return shapes["y"][-1] if kernel == "grad_x" else 0
+            return 2 * max(1, shapes["y"][0] - 1)
+        return 2 * shapes["y"][-1] if kernel == "grad_x" else 0
 
     def scratch_like(self, kernel: str, shapes: Shapes) -> tuple[str, ...]:
-        return ("dx",) if kernel == "grad_u" else ()
+        return {"grad_u": ("dx",), "grad_x": ("dy",)}.get(kernel, ())
 
     def tile_size(self, kernel: str, shapes: Shapes) -> int:
-        """Those errors times r."""
-        return self.scratch_size(kernel, shapes) if kernel == "grad_u" else 0
+        """The error of h on its way back."""
+        return shapes["y"][-1] if kernel == "grad_x" else 0
 
     def lag(self, kernel: str, shapes: Shapes) -> dict[str, int]:
         """A step of x is shorter than one of the state, one of dy is shorter than one of dx."""

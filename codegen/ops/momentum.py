@@ -13,6 +13,7 @@ class Momentum(Velocity):
     """Key: `momentum`."""
 
     kind: ClassVar[str] = "momentum"
+    takes_row: ClassVar[bool] = True
     # The stored velocity is what moves: it loses its headroom, stochastically or to nearest.
     weight_allowance: ClassVar[float] = 1.0
 

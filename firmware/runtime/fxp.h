@@ -44,6 +44,17 @@
 #define FXP_MVE 0
 #endif
 
+/* Whether the core divides by an instruction. */
+#ifndef FXP_DIVIDES
+#if (defined(__arm__) && !defined(__ARM_FEATURE_IDIV)) || defined(__AVR__)
+#define FXP_DIVIDES 0
+#elif defined(__riscv) && !defined(__riscv_div)
+#define FXP_DIVIDES 0
+#else
+#define FXP_DIVIDES 1
+#endif
+#endif
+
 /* What is rare, or large, stays a function of its own. */
 #if defined(__GNUC__)
 #define FXP_APART __attribute__((noinline, unused))
@@ -72,6 +83,14 @@
 #define FXP_STEP FXP_OUTLINE
 #else
 #define FXP_STEP
+#endif
+
+/* Those that are but a call of the runtime take more code and time by themselves than they save
+ * where vectors lie on the stack anyway. */
+#if FXP_MVE
+#define FXP_CALL
+#else
+#define FXP_CALL FXP_STEP
 #endif
 
 /* What is shorter than its call. */
@@ -170,6 +189,30 @@ static FXP_INLINE uint32_t fxp_product16(uint16_t a, uint16_t b)
 #endif
 }
 
+static inline uint64_t fxp_product32(uint32_t a, uint32_t b)
+{
+#ifdef __ARM_ARCH_6M__ /* a library would multiply 64 bits */
+    const uint32_t a0 = a & 0xFFFFu, a1 = a >> 16, b0 = b & 0xFFFFu, b1 = b >> 16;
+    const uint32_t low = a0 * b0, middle = a1 * b0 + (low >> 16); /* at most 2^32 - 2^16 */
+    const uint32_t other = a0 * b1 + (middle & 0xFFFFu);
+    const uint32_t high = a1 * b1 + (middle >> 16) + (other >> 16);
+    return ((uint64_t)high << 32) | (other << 16) | (low & 0xFFFFu);
+#else
+    return (uint64_t)a * b;
+#endif
+}
+
+static inline int64_t fxp_times32(int32_t a, int32_t b)
+{
+#ifdef __ARM_ARCH_6M__
+    const uint32_t beyond = ((uint32_t)(a >> 31) & (uint32_t)b) +
+                            ((uint32_t)(b >> 31) & (uint32_t)a);
+    return (int64_t)(fxp_product32((uint32_t)a, (uint32_t)b) - ((uint64_t)beyond << 32));
+#else
+    return (int64_t)a * b;
+#endif
+}
+
 static FXP_INLINE int32_t fxp_times16(int16_t a, uint16_t b)
 {
 #ifdef __AVR__
@@ -262,7 +305,14 @@ static inline int32_t fxp_add32(int32_t a, int32_t b)
 
 static inline int32_t fxp_sat32(int64_t v)
 {
+#if defined(__arm__) || defined(__riscv)
+    const int32_t low = (int32_t)v;
+    int32_t high = (int32_t)(v >> 32);
+    __asm__("" : "+r"(high)); /* clang would compare 64 bits, twice */
+    return high == low >> 31 ? low : (high >> 31) ^ INT32_MAX;
+#else
     return (int32_t)fxp_clamp(v, INT32_MIN, INT32_MAX);
+#endif
 }
 
 #if FXP_MVE
@@ -289,23 +339,42 @@ static inline int fxp_near_shift(int shift)
 }
 #endif
 
+/* v >> shift as 32 bits, for 0 <= shift <= 31. */
+static inline int32_t fxp_cut(int64_t v, int shift)
+{
+#ifdef __AVR__ /* shifts 32 bits one by one, but 64 by whole bytes first */
+    return fxp_sat32(v >> shift);
+#else
+    const int32_t high = (int32_t)(v >> 32);
+    const int32_t q = (int32_t)(((uint32_t)v >> shift) | ((uint32_t)high << 1 << (31 - shift)));
+    return high >> shift == q >> 31 ? q : (high >> 31) ^ INT32_MAX;
+#endif
+}
+
 /* v * 2^-shift as at most 32 bits, for every shift: beyond `bits` a left shift saturates. */
 static FXP_OUTLINE int32_t fxp_narrow_any(int64_t v, int shift, int bits)
 {
-    const int32_t most = (int32_t)(UINT32_MAX >> (33 - bits)), least = -most - 1;
+    const int32_t most = (int32_t)(UINT32_MAX >> (33 - bits));
     int32_t q;
     int up = 0;
     if (shift > 62) {
         return 0;
     }
     if (shift > 0) {
-        q = fxp_sat32(v >> (shift - 1));
+        q = shift > 32 ? (int32_t)(v >> 32) >> (shift - 33) : fxp_cut(v, shift - 1);
         q = (q >> 1) + (q & 1);
     } else {
         q = fxp_sat32(v);
         up = -shift < bits ? -shift : bits - 1;
     }
-    return q > most >> up ? most : (q < least >> up ? least : (int32_t)((uint32_t)q << up));
+    const int32_t sign = q >> 31;
+    return (q ^ sign) > most >> up ? most ^ sign : (int32_t)((uint32_t)q << up);
+}
+
+/* v * 2^up as 32 bits, for every shift of v, which has 16. */
+static inline int32_t fxp_lift16(int32_t v, int up)
+{
+    return (unsigned)up <= 16 ? (int32_t)((uint32_t)v << up) : fxp_narrow_any(v, -up, 32);
 }
 
 /* The same for more bits, where 64 bits hold a left shift of twice the limit. */
@@ -318,18 +387,6 @@ static inline int64_t fxp_narrow_wide(int64_t v, int shift, int bits)
     v = fxp_clamp(v, -2 * limit, 2 * limit - 1);
     v = v * ((int64_t)1 << -shift);
     return fxp_clamp(v, -limit, limit - 1);
-}
-
-/* v >> shift as 32 bits, for 1 <= shift <= 31. */
-static inline int32_t fxp_cut(int64_t v, int shift)
-{
-#ifdef __AVR__ /* shifts 32 bits one by one, but 64 by whole bytes first */
-    return fxp_sat32(v >> shift);
-#else
-    const int32_t high = (int32_t)(v >> 32);
-    const int32_t q = (int32_t)(((uint32_t)v >> shift) | ((uint32_t)high << (32 - shift)));
-    return high >> shift == q >> 31 ? q : (high >> 31) ^ INT32_MAX;
-#endif
 }
 
 /* The same for 1 <= shift <= 31 and at most 32 bits. */
@@ -405,7 +462,11 @@ static inline fxp_store fxp_store_of(int shift, int bits)
     shift = fxp_near_shift(shift);
 #endif
     const int usual = shift >= 1 && shift <= 31 && bits - shift <= 30;
+#if FXP_MVE
+    const fxp_store store = {0, (uint32_t)usual, shift}; /* which is all that is asked */
+#else
     const fxp_store store = {0, usual ? (uint32_t)1 << (shift - 1) : 0, shift};
+#endif
     return store;
 }
 
@@ -730,6 +791,13 @@ static inline int32_t fxp_change(int32_t v, int shift)
     return ((v >> (shift - 1)) + 1) >> 1;
 #endif
 #endif
+}
+
+/* The same as `bits` bits. */
+static inline int32_t fxp_shorten32(int32_t v, int shift, int bits)
+{
+    const int32_t q = fxp_change(v, shift), most = (int32_t)(UINT32_MAX >> (33 - bits));
+    return q < -most - 1 ? -most - 1 : (q > most ? most : q);
 }
 
 static inline uint32_t fxp_magnitude32(int32_t v)
@@ -1111,25 +1179,79 @@ static inline uint32_t fxp_sqrt(uint32_t v)
     return root;
 }
 
+/* The same of v < 2^31 whose root is near another one. Newton's method comes from above; where that
+ * is dear, five bits are tried. */
+static inline uint32_t fxp_sqrt_near(uint32_t v, uint16_t near)
+{
+#if FXP_DIVIDES
+    if (v == 0) {
+        return 0;
+    }
+    uint32_t root = near != 0 ? near : (uint32_t)1 << ((fxp_bit_length32(v) + 1) / 2);
+    uint32_t ratio = v / root;
+    do {
+        root = (root + ratio) >> 1;
+        ratio = v / root;
+    } while (ratio < root);
+    return root;
+#else
+    uint16_t root = (uint16_t)(near > 16 ? near - 16 : 0);
+    const uint16_t beyond = (uint16_t)(root + 32);
+    if (v < fxp_product16(root, root) || v >= fxp_product16(beyond, beyond)) {
+        return fxp_sqrt(v);
+    }
+    for (uint8_t bit = 16; bit != 0; bit >>= 1) {
+        const uint16_t trial = (uint16_t)(root + bit);
+        root = v >= fxp_product16(trial, trial) ? trial : root;
+    }
+    return root;
+#endif
+}
+
 /* beta * m + (1 - beta) * g, rounded by a dither; beta and the dither have 15 fraction bits, g has
  * 4 more than m, and at most 22 bits. */
 static inline int16_t fxp_mean(int16_t m, int32_t g, int32_t beta, int32_t dither)
 {
-    const int64_t fresh = fxp_rescale((int64_t)g * (32768 - beta), 4);
-    return (int16_t)fxp_clamp(((int32_t)m * beta + fresh + dither) >> 15, INT16_MIN, INT16_MAX);
+    const int64_t fresh = fxp_rescale(fxp_times32(g, 32768 - beta), 4);
+    return (int16_t)fxp_sat16((int32_t)(((int32_t)m * beta + fresh + dither) >> 15));
 }
 
 /* sqrt(beta * root^2 + (1 - beta) * g^2), rounded by a dither of 16 bits; beta has 20 fraction
  * bits. Between two neighbours the square is taken for a straight line. */
 static inline int16_t fxp_root_mean_square(int16_t root, int32_t g, int32_t beta, uint32_t dither)
 {
-    const int64_t kept = (int64_t)root * root * beta * 256;
-    const int64_t square = fxp_clamp(kept + (int64_t)g * g * (1048576 - beta), 0,
-                                     (int64_t)INT16_MAX * INT16_MAX * ((int64_t)1 << 28));
-    const uint32_t below = fxp_sqrt((uint32_t)(square >> 28));
-    const int64_t rest = square - (int64_t)below * below * ((int64_t)1 << 28);
-    const int up = (int64_t)dither * (2 * (int64_t)below + 1) < rest >> 12;
+    const uint32_t rest_of_1 = (uint32_t)(1048576 - beta);
+    const uint64_t squared = (uint64_t)fxp_times32(g, g); /* at most 43 bits */
+    const uint32_t high = (uint32_t)(squared >> 32) * rest_of_1;
+    const uint64_t fresh = fxp_product32((uint32_t)squared, rest_of_1) + ((uint64_t)high << 32);
+    const uint64_t kept = fxp_product32((uint32_t)((int32_t)root * root), (uint32_t)beta) << 8;
+    const uint64_t most = (uint64_t)(INT16_MAX * (uint32_t)INT16_MAX) << 28;
+    const uint64_t square = kept + fresh < most ? kept + fresh : most;
+    const uint32_t below = fxp_sqrt_near((uint32_t)(square >> 28), (uint16_t)root);
+    const uint32_t rest = (uint32_t)(square >> 12) - (below * below << 16); /* < 65535 * 2^16 */
+    const int up = dither * (2 * below + 1) < rest;
     return (int16_t)(below + (up ? 1u : 0u));
+}
+
+/* numerator / denominator; the denominator is below 2^31. */
+static inline uint32_t fxp_divided(uint32_t numerator, uint32_t denominator)
+{
+#if !FXP_DIVIDES /* a library would take twice as many steps */
+    uint32_t rest = numerator >> 16;
+    if (rest < denominator) {
+        uint32_t ratio = numerator << 16;
+        for (uint8_t i = 0; i < 16; i++) {
+            rest = rest << 1 | ratio >> 31;
+            ratio <<= 1;
+            if (rest >= denominator) {
+                rest -= denominator;
+                ratio++;
+            }
+        }
+        return ratio;
+    }
+#endif
+    return numerator / denominator;
 }
 
 /* numerator / denominator, rounded to nearest; both have at most 31 bits. */
@@ -1137,8 +1259,15 @@ static inline int32_t fxp_quotient(int32_t numerator, int32_t denominator)
 {
     const uint32_t size = numerator < 0 ? 0u - (uint32_t)numerator : (uint32_t)numerator;
     const uint32_t half = (uint32_t)denominator >> 1;
-    const int32_t ratio = (int32_t)((size + half) / (uint32_t)denominator);
+    const int32_t ratio = (int32_t)fxp_divided(size + half, (uint32_t)denominator);
     return numerator < 0 ? -ratio : ratio;
+}
+
+/* ratio * m * 2^-shift as 32 bits; m has 9. */
+static inline int32_t fxp_scaled(int32_t ratio, int32_t m, int shift)
+{
+    return shift < 1 && shift > -16 ? fxp_sat32(fxp_times32(ratio, m * ((int32_t)1 << -shift)))
+                                    : (int32_t)fxp_narrow(fxp_times32(ratio, m), shift, 32);
 }
 
 /* m * 2^-shift in whole units, at least 1. */
@@ -1148,18 +1277,32 @@ static inline int32_t fxp_epsilon(int32_t m, int shift)
     return units < 1 ? 1 : units;
 }
 
-/* The largest of `peak` and the magnitudes of v. */
-static inline int32_t fxp_peak16(int32_t peak, const int16_t *v, int32_t n)
+/* `peak` and the magnitudes of v, joined by or. */
+static inline uint32_t fxp_join16(uint32_t peak, const int16_t *v, int32_t n)
 {
+#if FXP_DSP
+    uint32_t both = 0;
+    for (; n >= 2; n -= 2, v += 2) { /* a half that is not below 0 stays as it is */
+        uint32_t pair, other;
+        memcpy(&pair, v, 4);
+        __asm__("mvn %[other], %[pair]\n\t"
+                "ssub16 r12, %[pair], %[zero]\n\t"
+                "sel %[pair], %[pair], %[other]"
+                : [pair] "+r"(pair), [other] "=&r"(other)
+                : [zero] "r"(0)
+                : "r12");
+        both |= pair;
+    }
+    peak |= (both | both >> 16) & 0x7FFFu;
+#endif
     for (; n > 0; n--, v++) {
-        const int32_t size = *v ^ (*v >> 15);
-        peak = size > peak ? size : peak;
+        peak |= (uint16_t)(*v ^ (*v >> 15));
     }
     return peak;
 }
 
 /* Whether values of 16 bits with f fraction bits should have one more (1) or one less (-1). */
-static inline int fxp_fitting(int32_t peak, int8_t *f)
+static inline int fxp_fitting(uint32_t peak, int8_t *f)
 {
     const int more = peak > 0 && peak < 4096 && *f < 60 ? 1 : 0;
     const int less = peak >= 16384 && *f > -16 ? 1 : 0;
@@ -1575,19 +1718,6 @@ static inline uint32_t fxp_hash(uint32_t v)
 static inline uint32_t fxp_seed(uint32_t steps, uint32_t layer)
 {
     return fxp_hash(fxp_hash(steps) + layer);
-}
-
-static inline uint64_t fxp_product32(uint32_t a, uint32_t b)
-{
-#ifdef __ARM_ARCH_6M__ /* a library would multiply 64 bits */
-    const uint32_t a0 = a & 0xFFFFu, a1 = a >> 16, b0 = b & 0xFFFFu, b1 = b >> 16;
-    const uint32_t low = a0 * b0, middle = a1 * b0 + (low >> 16); /* at most 2^32 - 2^16 */
-    const uint32_t other = a0 * b1 + (middle & 0xFFFFu);
-    const uint32_t high = a1 * b1 + (middle >> 16) + (other >> 16);
-    return ((uint64_t)high << 32) | (other << 16) | (low & 0xFFFFu);
-#else
-    return (uint64_t)a * b;
-#endif
 }
 
 /* x = distance * 2^-f, 0 <= distance < 2^32, as an exponent of 2 with 26 fraction bits:

@@ -239,4 +239,8 @@ static inline int fxp_are_words(const void *a, const void *b)
 #include "kernels/gradients.h"
 
 #include "kernels/updates.h"
+
+#include "kernels/batches.h"
+
+#include "kernels/velocities.h"
 #endif

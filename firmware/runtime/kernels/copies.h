@@ -222,23 +222,6 @@ static FXP_COPIES void fxp_copy_lines(void *out, const void *from, int bytes, in
 #endif
 }
 
-/* n numbers of 8 bits as 16 bits */
-static FXP_OUTLINE void fxp_widen(int16_t *out, const int8_t *from, int n)
-{
-#if FXP_DSP
-    for (; n >= 4; n -= 4, out += 4, from += 4) {
-        const int8x4_t quad = fxp_quad(from);
-        const int16x2_t even = __sxtb16(quad), odd = fxp_odd(quad);
-        const int16x2_t first = fxp_lower(even, odd), second = fxp_upper(even, odd);
-        memcpy(out, &first, 4);
-        memcpy(out + 2, &second, 4);
-    }
-#endif
-    for (; n > 0; n--) {
-        *out++ = *from++;
-    }
-}
-
 /* n elements that are `step` apart */
 static FXP_COPIES void fxp_gather16(int16_t *out, const int16_t *from, int step, int n)
 {

@@ -62,6 +62,44 @@ static inline int64_t fxp_dot16(const int16_t *a, const int16_t *b, int n)
 #endif
 }
 
+/* n numbers of 8 bits as 16 bits */
+static FXP_OUTLINE void fxp_widen(int16_t *out, const int8_t *from, int n)
+{
+#if FXP_DSP
+    /* clang-format off */
+    if (fxp_are_words(out, from) && n >= 8) {
+        register int16_t *r0 __asm__("r0") = out;
+        register const int8_t *r1 __asm__("r1") = from;
+        register int r2 __asm__("r2") = n;
+#define FXP_WIDEN_4(two, four, t)                                                                  \
+    "sxtb16 " t ", " two "\n\t"                                                                    \
+    "sxtb16 " four ", " two ", ror #8\n\t"                                                         \
+    "pkhbt " two ", " t ", " four ", lsl #16\n\t"                                                  \
+    "pkhtb " four ", " four ", " t ", asr #16\n\t"
+        __asm__ volatile("subs r2, r2, #8\n"
+                         "1:\n\t"
+                         "ldr r3, [r1], #4\n\t"
+                         "ldr r5, [r1], #4\n\t"
+                         FXP_WIDEN_4("r3", "r4", "r12") FXP_WIDEN_4("r5", "r6", "r12")
+                         "stm r0!, {r3, r4, r5, r6}\n\t"
+                         "subs r2, r2, #8\n\t"
+                         "bge 1b\n\t"
+                         "adds r2, r2, #8"
+                         : "+r"(r0), "+r"(r1), "+r"(r2)
+                         :
+                         : "r3", "r4", "r5", "r6", "r12", "cc", "memory");
+#undef FXP_WIDEN_4
+        out = r0;
+        from = r1;
+        n = r2;
+    }
+    /* clang-format on */
+#endif
+    for (; n > 0; n--) {
+        *out++ = *from++;
+    }
+}
+
 /* The same where one of both has 8 bits, in plain C. */
 #define FXP_SUM_BLOCKS                                                                             \
     int64_t sum = 0;                                                                               \

@@ -53,53 +53,50 @@ FXP_FOUR_ROWS(int8_t, FXP_EIGHT8, int16_t, FXP_EIGHT16, "16", "vmladava.s16", FX
 static inline void fxp_four_rows8(const int8_t *w, const int8_t *x, int n, int64_t sums[4])
 FXP_FOUR_ROWS(int8_t, FXP_SIXTEEN8, int8_t, FXP_SIXTEEN8, "8", "vmladava.s8", 16384)
 
-/* The rest of sums of rows: w, x, the places of the next biases and sums; sums begin with a bias
- * times the factor. */
-typedef struct {
-    const int16_t *w;
-    const int16_t *x;
-    const int32_t *b;
-    int32_t factor;
-    int64_t *sums;
-} fxp_rows_left;
-
-/* The same for products of 16 by 16 bits, whose sums need pairs of registers: four times `fours`
- * rows. Where rows begin at words, one instruction loads 32 numbers. What four rows begin with lies
- * on the stack: the weights, the bytes of a row, the place of the biases, their factor, x, how many
- * times 32 products there are and how many more, then the places of the next sum and of the last,
- * and how many numbers are loaded beyond the end of the last row. */
+/* The same for at least four rows of products of 16 by 16 bits, whose sums need pairs of registers;
+ * they begin with a bias times the factor. Where rows begin at words, one instruction loads 32
+ * numbers. Of rows that are no fours, the first four and the second one share some. The stack has
+ * where these sums end, the place of the next one, then what four rows begin with: the weights, the
+ * bytes of a row, the place of the biases, their factor, x, how many times 32 products there are;
+ * then how many more, how many bytes are loaded beyond the end of the last row, how many rows are
+ * more than fours, and where all sums end. */
 #define FXP_32_PRODUCTS(w, sum)                                                                    \
     "vldmia " w "!, {d8-d15}\n\t"                                                                  \
     "vmlaldava.s16 " sum ", q0, q4\n\t"                                                            \
     "vmlaldava.s16 " sum ", q1, q5\n\t"                                                            \
     "vmlaldava.s16 " sum ", q2, q6\n\t"                                                            \
     "vmlaldava.s16 " sum ", q3, q7\n\t"
-static inline void fxp_rows_by_four16(fxp_rows_left *rest, int n, int fours)
+static inline void fxp_rows_by_four16(const int16_t *w, const int16_t *x, int n, const int32_t *b,
+                                      int32_t factor, int rows, int64_t *sums)
 {
-    register const int16_t *r0 __asm__("r0") = rest->w;
-    register const int32_t *r2 __asm__("r2") = rest->b;
-    register int32_t r3 __asm__("r3") = rest->factor;
-    register const int16_t *r4 __asm__("r4") = rest->x;
-    register int r6 __asm__("r6") = n;
-    register int64_t *r8 __asm__("r8") = rest->sums;
-    register int r9 __asm__("r9") = fours;
+    register int64_t *r1 __asm__("r1") = sums;
+    register const int16_t *r2 __asm__("r2") = w;
+    register const int32_t *r4 __asm__("r4") = b;
+    register int32_t r5 __asm__("r5") = factor;
+    register const int16_t *r6 __asm__("r6") = x;
+    register int r9 __asm__("r9") = n;
+    register int r11 __asm__("r11") = rows;
     __asm__ volatile("push {r7}\n\t"
-                     "lsl r1, r6, #1\n\t"
-                     "add r9, r8, r9, lsl #5\n\t"
-                     "rsb r10, r6, #0\n\t"
-                     "and r10, r10, #7\n\t"
-                     "orr r5, r0, r4\n\t"
-                     "orr r5, r5, r1\n\t"
-                     "lsls r5, r5, #30\n\t"
-                     "mov r5, #0\n\t"
+                     "lsl r3, r9, #1\n\t"
+                     "add r12, r1, r11, lsl #3\n\t"
+                     "mov r0, r12\n\t"
+                     "ands r11, r11, #3\n\t"
+                     "it ne\n\t"
+                     "addne r0, r1, #32\n\t"
+                     "rsb r10, r3, #0\n\t"
+                     "and r10, r10, #15\n\t"
+                     "mov r8, #0\n\t"
+                     "orr r7, r2, r3\n\t"
+                     "orrs r7, r7, r6\n\t"
+                     "lsls r7, r7, #30\n\t"
                      "itt eq\n\t"
-                     "lsreq r5, r6, #5\n\t"
-                     "andeq r6, r6, #31\n\t"
-                     "push {r0, r1, r2, r3, r4, r5, r6, r8, r9, r10}\n"
+                     "lsreq r8, r9, #5\n\t"
+                     "andeq r9, r9, #31\n\t"
+                     "push {r0, r1, r2, r3, r4, r5, r6, r8, r9, r10, r11, r12}\n"
                      "1:\n\t"
-                     "ldm sp, {r8, r9, r10, r11, r12, lr}\n\t"
+                     "ldm sp, {r6, r7, r8, r9, r10, r11, r12, lr}\n\t"
                      "ldm r10!, {r0, r2, r4, r6}\n\t"
-                     "str r10, [sp, #8]\n\t"
+                     "str r10, [sp, #16]\n\t"
                      "smull r0, r1, r0, r11\n\t"
                      "smull r2, r3, r2, r11\n\t"
                      "smull r4, r5, r4, r11\n\t"
@@ -114,34 +111,42 @@ static inline void fxp_rows_by_four16(fxp_rows_left *rest, int n, int fours)
                      FXP_32_PRODUCTS("r10", "r4, r5") FXP_32_PRODUCTS("r11", "r6, r7")
                      "le lr, 2b\n"
                      "3:\n\t"
-                     "ldr lr, [sp, #24]\n\t"
+                     "ldr lr, [sp, #32]\n\t"
                      "wlstp.16 lr, lr, 5f\n"
                      "4:\n\t" FXP_EIGHT16("q0", "r12")
                      FXP_EIGHT16("q1", "r8") "vmlaldava.s16 r0, r1, q0, q1\n\t"
                      FXP_EIGHT16("q1", "r9") "vmlaldava.s16 r2, r3, q0, q1\n\t"
                      FXP_EIGHT16("q1", "r10") "vmlaldava.s16 r4, r5, q0, q1\n\t"
                      FXP_EIGHT16("q1", "r11") "vmlaldava.s16 r6, r7, q0, q1\n\t"
-                     "letp lr, 4b\n"
+                     "letp lr, 4b\n\t"
+                     "ldr r12, [sp, #36]\n\t"
+                     "sub r11, r11, r12\n"
                      "5:\n\t"
-                     "ldr r12, [sp, #28]\n\t"
+                     "ldrd lr, r12, [sp]\n\t"
                      "stm r12!, {r0, r1, r2, r3, r4, r5, r6, r7}\n\t"
-                     "str r12, [sp, #28]\n\t"
-                     "ldrd r0, r1, [sp, #32]\n\t"
-                     "sub r11, r11, r1, lsl #1\n\t"
-                     "str r11, [sp]\n\t"
-                     "cmp r12, r0\n\t"
+                     "strd r12, r11, [sp, #4]\n\t"
+                     "cmp r12, lr\n\t"
                      "bne 1b\n\t"
-                     "pop {r0, r1, r2, r3, r4, r5, r6, r8, r9, r10}\n\t"
+                     "ldrd r0, lr, [sp, #40]\n\t"
+                     "cbz r0, 6f\n\t"
+                     "rsb r0, r0, #4\n\t"
+                     "ldrd r1, r2, [sp, #12]\n\t"
+                     "mls r11, r0, r1, r11\n\t"
+                     "sub r12, r12, r0, lsl #3\n\t"
+                     "sub r2, r2, r0, lsl #2\n\t"
+                     "strd r12, r11, [sp, #4]\n\t"
+                     "str r2, [sp, #16]\n\t"
+                     "str lr, [sp]\n\t"
+                     "movs r0, #0\n\t"
+                     "str r0, [sp, #40]\n\t"
+                     "b 1b\n"
+                     "6:\n\t"
+                     "add sp, sp, #48\n\t"
                      "pop {r7}"
-                     : "+r"(r0), "+r"(r2), "+r"(r3), "+r"(r4), "+r"(r6), "+r"(r8), "+r"(r9)
+                     : "+r"(r1), "+r"(r2), "+r"(r4), "+r"(r5), "+r"(r6), "+r"(r9), "+r"(r11)
                      :
-                     : "r1", "r5", "r10", "r11", "r12", "lr", "q0", "q1", "q2", "q3", "q4", "q5",
+                     : "r0", "r3", "r8", "r10", "r12", "lr", "q0", "q1", "q2", "q3", "q4", "q5",
                        "q6", "q7", "cc", "memory");
-    rest->w = r0;
-    rest->x = r4;
-    rest->b = r2;
-    rest->factor = r3;
-    rest->sums = r8;
 }
 #undef FXP_32_PRODUCTS
 

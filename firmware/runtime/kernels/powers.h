@@ -99,14 +99,13 @@ static inline uint32_t fxp_powers(const FXP_FLASH uint32_t table[32], const int1
 #endif
 #if FXP_MVE
     /* Four at once. A distance times 2^(27 - f), saturated, times 2^5 * log2(e) without its lower
-     * word is t; that is fxp_exp2, whose lower word only tells whether it borrows. */
+     * word is t; that is fxp_exp2, where what is lost of 2^32 may be nothing. */
     if (f <= 27) {
         /* clang-format off */
         __asm__ volatile("vdup.32 q7, %[largest]\n\t"
                          "vdup.32 q6, %[log2_e]\n\t"
                          "vdup.32 q5, %[ln_2]\n\t"
                          "vdup.32 q4, %[down]\n\t"
-                         "mov r4, #1\n\t"
                          "dlstp.32 lr, %[n]\n"
                          "1:\n\t"
                          "vldrh.s32 q0, [%[x]], #8\n\t"
@@ -121,16 +120,13 @@ static inline uint32_t fxp_powers(const FXP_FLASH uint32_t table[32], const int1
                          "vmul.i32 q3, q3, %[sixth]\n\t"
                          "vshr.u32 q3, q3, #18\n\t"
                          "vshr.u32 q2, q2, #1\n\t"
-                         "vsub.i32 q1, q1, q2\n\t"
-                         "vadd.i32 q1, q1, q3\n\t" /* lost */
+                         "vsub.i32 q1, q2, q1\n\t"
+                         "vsub.i32 q1, q1, q3\n\t" /* 2^32 less what is lost */
                          "vshl.i32 q2, q0, #6\n\t"
                          "vshr.u32 q2, q2, #27\n\t"
                          "vldrw.u32 q3, [%[table], q2, uxtw #2]\n\t"
-                         "vmulh.u32 q2, q3, q1\n\t"
-                         "vmul.i32 q1, q3, q1\n\t"
-                         "vsub.i32 q3, q3, q2\n\t"
                          "vpt.i32 ne, q1, zr\n\t"
-                         "vsubt.i32 q3, q3, r4\n\t"
+                         "vmulht.u32 q3, q3, q1\n\t"
                          "vshr.u32 q2, q0, #26\n\t"
                          "vsub.i32 q2, q4, q2\n\t"
                          "vrshl.u32 q3, q3, q2\n\t"
@@ -144,8 +140,7 @@ static inline uint32_t fxp_powers(const FXP_FLASH uint32_t table[32], const int1
                            [ln_2] "r"(2977044472u), [down] "r"(fraction - 31), [up] "r"(27 - f),
                            [sixth] "r"(43691), [table] "r"(table),
                            [limit] "r"((uint32_t)(fraction + 1) << 26)
-                         : "r4", "lr", "q0", "q1", "q2", "q3", "q4", "q5", "q6", "q7", "cc",
-                           "memory");
+                         : "lr", "q0", "q1", "q2", "q3", "q4", "q5", "q6", "q7", "cc", "memory");
         /* clang-format on */
         return total;
     }
@@ -266,15 +261,14 @@ static inline uint32_t fxp_errors_of_powers(int8_t *powers, int n, uint64_t reci
                      "1:\n\t"
                      "vldrw.u32 q0, [%[powers]]\n\t"
                      "vrmulh.u32 q2, q0, q1\n\t"
-                     "vmul.i32 q0, q0, %[high]\n\t"
-                     "vadd.i32 q0, q0, q2\n\t"
+                     "vmla.u32 q2, q0, %[high]\n\t"
                      "vidup.u32 q3, %[index], #1\n\t"
                      "vpt.i32 eq, q3, %[t]\n\t"
-                     "vsubt.i32 q0, q0, %[one]\n\t"
-                     "vshr.s32 q2, q0, #31\n\t"
-                     "veor q2, q2, q0\n\t"
-                     "vorr q4, q4, q2\n\t"
-                     "vstrw.32 q0, [%[powers]], #16\n\t"
+                     "vsubt.i32 q2, q2, %[one]\n\t"
+                     "vshr.s32 q0, q2, #31\n\t"
+                     "veor q0, q0, q2\n\t"
+                     "vorr q4, q4, q0\n\t"
+                     "vstrw.32 q2, [%[powers]], #16\n\t"
                      "letp lr, 1b\n\t"
                      "vmov %[peak], %[more], q4[2], q4[0]\n\t"
                      "orr %[peak], %[peak], %[more]\n\t"

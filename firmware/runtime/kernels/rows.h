@@ -394,33 +394,41 @@ static inline void fxp_rows16_in_registers(const int16_t *w, const int16_t *x, i
 }
 #endif
 
+#if FXP_MVE
+/* As fxp_rows16 does one row after the other. */
+static FXP_OUTLINE void fxp_few_rows16(const int16_t *w, const int16_t *x, int n, const int32_t *b,
+                                       int f, int rows, int64_t *sums)
+{
+    FXP_SUM_ROWS(fxp_dot16(w, x, n));
+}
+#endif
+
 /* sums[j] = b[j] with f fraction bits (0 without b) + sum of w[j * n + i] * x[i], exact, for
  * j < rows; f is at most 30 more than biases have */
 static FXP_OUTLINE void fxp_rows16(const int16_t *w, const int16_t *x, int n, const int32_t *b,
                                    int f, int rows, int64_t *sums)
 {
 #if FXP_MVE
-    /* Biases that are shortened lie where sums have not been stored yet. Without any, 0 times what
-     * lies there does. */
+    /* Biases that are shortened lie where sums have not been stored yet, which those of five rows
+     * would not. Without any, 0 times what lies there is added. */
     const int up = f - FXP_BIAS_FRACTION;
-    fxp_rows_left rest = {w, x, b, 1, sums};
+    const int32_t *first = b;
+    int32_t factor = 1;
+    if (rows < 4 || (rows == 5 && b != NULL && up < 0)) {
+        fxp_few_rows16(w, x, n, b, f, rows, sums);
+        return;
+    }
     if (b == NULL) {
-        rest.b = (const int32_t *)(const void *)sums;
-        rest.factor = 0;
+        first = (const int32_t *)(const void *)sums;
+        factor = 0;
     } else if (up >= 0) {
-        rest.factor <<= up;
+        factor <<= up;
     } else {
         int32_t *const place = (int32_t *)(void *)sums + rows;
         fxp_shorten_biases(b, up, rows, place);
-        rest.b = place;
+        first = place;
     }
-    if (rows >= 4) {
-        fxp_rows_by_four16(&rest, n, rows >> 2);
-    }
-    for (rows &= 3; rows > 0; rows--, rest.w += n) {
-        const int64_t bias = b == NULL ? 0 : (int64_t)*rest.b++ * rest.factor;
-        *rest.sums++ = fxp_dot16(rest.w, rest.x, n) + bias;
-    }
+    fxp_rows_by_four16(w, x, n, first, factor, rows, sums);
 #elif FXP_DSP
     int up = b == NULL ? 0 : f - FXP_BIAS_FRACTION;
     const int32_t *first = b == NULL ? (const int32_t *)(const void *)sums : b; /* times 0 */
@@ -502,11 +510,28 @@ static FXP_OUTLINE void fxp_rows16(const int16_t *w, const int16_t *x, int n, co
     FXP_SUM_ROWS(fxp_dot16(w, x, n));
 #endif
 }
+#define FXP_WIDENED 128 /* numbers that the stack has at once */
 static FXP_OUTLINE void fxp_rows16x8(const int16_t *w, const int8_t *x, int n, const int32_t *b,
                                      int f, int rows, int64_t *sums)
 {
 #if FXP_MVE
     FXP_ROWS_MVE(fxp_four_rows16x8, fxp_dot16x8(w, x, n))
+#elif FXP_DSP
+    int16_t wide[FXP_WIDENED];
+    for (int at = 0; at < n; at += FXP_WIDENED) {
+        const int count = fxp_part(n - at, FXP_WIDENED);
+        fxp_widen(wide, x + at, count);
+        if (count == n) {
+            fxp_rows16(w, wide, n, b, f, rows, sums);
+            return;
+        }
+        for (int j = 0; j < rows; j++) {
+            int64_t part;
+            fxp_rows16(&w[j * n + at], wide, count, at == 0 && b != NULL ? &b[j] : NULL, f, 1,
+                       &part);
+            sums[j] = at == 0 ? part : sums[j] + part;
+        }
+    }
 #else
     FXP_SUM_ROWS(fxp_dot16x8(w, x, n));
 #endif
@@ -522,11 +547,82 @@ static FXP_OUTLINE void fxp_rows8x16(const int8_t *w, const int16_t *x, int n, c
 #endif
 }
 
+#if FXP_DSP && !FXP_MVE
+/* Eights of numbers of 8 bits as pairs of 16: of each four, the even ones are the first pair. */
+static FXP_INLINE void fxp_widen_apart(int32_t *pairs, const int8_t *from, int eights)
+{
+    register int32_t *r0 __asm__("r0") = pairs;
+    register const int8_t *r1 __asm__("r1") = from;
+    register int r2 __asm__("r2") = eights;
+    if (eights > 0) {
+        __asm__ volatile("1:\n\t"
+                         "ldr r4, [r1], #4\n\t"
+                         "ldr r6, [r1], #4\n\t"
+                         "sxtb16 r3, r4\n\t"
+                         "sxtb16 r4, r4, ror #8\n\t"
+                         "sxtb16 r5, r6\n\t"
+                         "sxtb16 r6, r6, ror #8\n\t"
+                         "stm r0!, {r3, r4, r5, r6}\n\t"
+                         "subs r2, r2, #1\n\t"
+                         "bgt 1b"
+                         : "+r"(r0), "+r"(r1), "+r"(r2)
+                         :
+                         : "r3", "r4", "r5", "r6", "cc", "memory");
+    }
+}
+
+/* sum + a sum of products with such numbers; it fits 32 bits */
+static FXP_INLINE int32_t fxp_add_dot8(int32_t sum, const int8_t *w, const int32_t *x, int eights)
+{
+    register const int8_t *r0 __asm__("r0") = w;
+    register const int32_t *r1 __asm__("r1") = x;
+    register int r2 __asm__("r2") = eights;
+    register int32_t r3 __asm__("r3") = sum;
+    if (eights > 0) {
+        __asm__ volatile("1:\n\t"
+                         "ldr r4, [r0], #4\n\t"
+                         "ldr r5, [r0], #4\n\t"
+                         "ldm r1!, {r8, r9, r10, r11}\n\t"
+                         "sxtb16 r6, r4\n\t"
+                         "sxtb16 r4, r4, ror #8\n\t"
+                         "smlad r3, r6, r8, r3\n\t"
+                         "smlad r3, r4, r9, r3\n\t"
+                         "sxtb16 r6, r5\n\t"
+                         "sxtb16 r5, r5, ror #8\n\t"
+                         "smlad r3, r6, r10, r3\n\t"
+                         "smlad r3, r5, r11, r3\n\t"
+                         "subs r2, r2, #1\n\t"
+                         "bgt 1b"
+                         : "+r"(r0), "+r"(r1), "+r"(r2), "+r"(r3)
+                         :
+                         : "r4", "r5", "r6", "r8", "r9", "r10", "r11", "cc", "memory");
+    }
+    return r3;
+}
+#endif
+
 static FXP_OUTLINE void fxp_rows8(const int8_t *w, const int8_t *x, int n, const int32_t *b, int f,
                                   int rows, int64_t *sums)
 {
 #if FXP_MVE
     FXP_ROWS_MVE(fxp_four_rows8, fxp_dot8(w, x, n))
+#elif FXP_DSP
+    int32_t pairs[FXP_WIDENED / 2];
+    for (int j = 0; j < rows; j++) {
+        sums[j] = b == NULL ? 0 : fxp_bias(b[j], f);
+    }
+    for (int at = 0; at < n; at += FXP_WIDENED) {
+        const int count = fxp_part(n - at, FXP_WIDENED), eights = count >> 3;
+        fxp_widen_apart(pairs, x + at, eights);
+        for (int j = 0; j < rows; j++) {
+            const int8_t *const row = &w[j * n + at];
+            int32_t part = 0;
+            for (int i = 8 * eights; i < count; i++) {
+                part += row[i] * x[at + i];
+            }
+            sums[j] += fxp_add_dot8(part, row, pairs, eights);
+        }
+    }
 #else
     FXP_SUM_ROWS(fxp_dot8(w, x, n));
 #endif

@@ -168,7 +168,7 @@ FXP_SETTLE(8, 8_any, fxp_store, int64_t, fxp_settle8_any, FXP_NEVER, FXP_NO_FOUR
     own->peak = ((uint64_t)r9 << 32) | r8
 #define FXP_JOIN                                                                                   \
     "eor r12, r10, r11, asr #31\n\t"                                                               \
-    "orr %[low], %[low], r12\n\t"                                                                 \
+    "orr %[low], %[low], r12\n\t"                                                                  \
     "eor r12, r11, r11, asr #31\n\t"                                                               \
     "orr %[high], %[high], r12\n\t"
 
@@ -178,7 +178,7 @@ FXP_SETTLE(8, 8_any, fxp_store, int64_t, fxp_settle8_any, FXP_NEVER, FXP_NO_FOUR
 #define FXP_SETTLE_POSITIVE                                                                        \
     register int r3 __asm__("r3") = 0;                                                             \
     FXP_SETTLE_16(store, "rsbs r12, r10, #0\n\tsbcs r12, %3, r11\n\tbge 2f\n\t",                   \
-                  "orr %[low], %[low], r10\n\torr %[high], %[high], r11\n\t",                    \
+                  "orr %[low], %[low], r10\n\torr %[high], %[high], r11\n\t",                      \
                   "it eq\n\tmoveq r10, #1\n\t")
 #define FXP_SETTLE_MASKED                                                                          \
     register const int16_t *r3 __asm__("r3") = y;                                                  \
@@ -207,16 +207,14 @@ FXP_SETTLE(8, 8_any, fxp_store, int64_t, fxp_settle8_any, FXP_NEVER, FXP_NO_FOUR
                          "vqmovnb.s32 q0, q0\n\t"                                                  \
                          "vstrh.32 q0, [%[out]], #8\n\t"                                           \
                          "letp lr, 1b\n\t"                                                         \
+                         "vrev64.32 q0, q3\n\t"                                                    \
+                         "vorr q3, q3, q0\n\t"                                                     \
+                         "vrev64.32 q1, q4\n\t"                                                    \
+                         "vorr q4, q4, q1\n\t"                                                     \
                          "vmov r4, r5, q3[2], q3[0]\n\t"                                           \
                          "orr %[low], %[low], r4\n\t"                                              \
                          "orr %[low], %[low], r5\n\t"                                              \
-                         "vmov r4, r5, q3[3], q3[1]\n\t"                                           \
-                         "orr %[low], %[low], r4\n\t"                                              \
-                         "orr %[low], %[low], r5\n\t"                                              \
                          "vmov r4, r5, q4[2], q4[0]\n\t"                                           \
-                         "orr %[high], %[high], r4\n\t"                                            \
-                         "orr %[high], %[high], r5\n\t"                                            \
-                         "vmov r4, r5, q4[3], q4[1]\n\t"                                           \
                          "orr %[high], %[high], r4\n\t"                                            \
                          "orr %[high], %[high], r5"                                                \
                          : [out] "+&l"(out), [y] "+&l"(y), [low] "+&r"(low), [high] "+&r"(high)    \

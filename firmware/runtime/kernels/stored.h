@@ -676,7 +676,7 @@ static FXP_INLINE void fxp_stored_rows16(fxp_store *store, const fxp_layer *laye
 #endif
 }
 
-#if FXP_DSP && !FXP_MVE
+#if FXP_DSP
 /* One sum after the other, whatever the shift. */
 static FXP_OUTLINE void fxp_masked_columns16_any(fxp_store *store, const int16_t *w,
                                                  const int16_t *e, const fxp_walk *walk,
@@ -695,6 +695,9 @@ static FXP_OUTLINE void fxp_masked_columns16_any(fxp_store *store, const int16_t
     }
 }
 
+#endif
+
+#if FXP_DSP && !FXP_MVE
 /* Four neighbouring columns of which none is masked are summed together, where rows begin at words;
  * of others, those that are not masked wait until they are three. All registers are needed. On the
  * stack lie: at 0 and 4, the shift and 32 less that; 8, where products are entered; 12, the peak;
@@ -913,6 +916,106 @@ static FXP_OUTLINE void fxp_masked_columns16_any(fxp_store *store, const int16_t
 #define FXP_MASKED_COLUMNS FXP_INLINE
 #endif
 
+#if FXP_MVE
+/* As fxp_masked_columns16 for fours of columns with at most 16 errors, in q0 and q1; q2 and q3 have
+ * the places of their rows. A row that is none is the last one, times 0. The stack has the errors,
+ * both shifts and the places of the output and of the mask; q6 and q7 join magnitudes. */
+#define FXP_FEW_ERRORS 16
+/* clang-format off */
+#define FXP_COLUMN_OF_16(sum, w)                                                                   \
+    FXP_GATHER16("q4", w, "q2") "vmlaldav.s16 " sum ", q0, q4\n\t"                                 \
+    FXP_GATHER16("q5", w, "q3") "vmlaldava.s16 " sum ", q1, q5\n\t"
+static FXP_OUTLINE void fxp_masked_fours16(fxp_store *store, const int16_t *w, const int16_t *e,
+                                           const fxp_walk *walk, int fours, int16_t *out,
+                                           const int16_t *y)
+{
+    register const int16_t *r0 __asm__("r0") = e;
+    register int r1 __asm__("r1") = walk->n;
+    register int r2 __asm__("r2") = walk->step;
+    register int r4 __asm__("r4") = -store->shift;
+    register int r5 __asm__("r5") = 32 - store->shift;
+    register int16_t *r6 __asm__("r6") = out;
+    register const int16_t *r8 __asm__("r8") = w;
+    register const int16_t *r12 __asm__("r12") = y;
+    register int lr __asm__("lr") = fours;
+    __asm__ volatile("push {r7}\n\t"
+                     "sub sp, sp, #48\n\t"
+                     "strd r4, r5, [sp, #32]\n\t"
+                     "strd r6, r12, [sp, #40]\n\t"
+                     "vctp.16 r1\n\t"
+                     "vpst\n\t"
+                     "vldrht.u16 q0, [r0]\n\t"
+                     "subs r1, r1, #8\n\t"
+                     "bic r3, r1, r1, asr #31\n\t"
+                     "vctp.16 r3\n\t"
+                     "vpst\n\t"
+                     "vldrht.u16 q1, [r0, #16]\n\t"
+                     "mov r4, #0\n\t"
+                     "vidup.u16 q2, r4, #1\n\t"
+                     "vmul.i16 q2, q2, r2\n\t"
+                     "lsl r4, r2, #3\n\t"
+                     "vadd.i16 q3, q2, r4\n\t"
+                     "adds r1, r1, #7\n\t"
+                     "muls r1, r2, r1\n\t"
+                     "vdup.16 q4, r1\n\t"
+                     "vmin.u16 q2, q2, q4\n\t"
+                     "vmin.u16 q3, q3, q4\n\t"
+                     "vstmia sp, {d0-d3}\n\t"
+                     "add r9, r8, #2\n\t"
+                     "add r10, r8, #4\n\t"
+                     "add r11, r8, #6\n\t"
+                     "vmov.i32 q6, #0\n\t"
+                     "vmov.i32 q7, #0\n\t"
+                     "mov r12, #4\n\t"
+                     "dls lr, lr\n"
+                     "1:\n\t"
+                     "vldmia sp, {d0-d3}\n\t"
+                     FXP_COLUMN_OF_16("r0, r1", "r8") FXP_COLUMN_OF_16("r2, r3", "r9")
+                     FXP_COLUMN_OF_16("r4, r5", "r10") FXP_COLUMN_OF_16("r6, r7", "r11")
+                     "vmov q0[2], q0[0], r0, r4\n\t"
+                     "vmov q0[3], q0[1], r2, r6\n\t"
+                     "vmov q1[2], q1[0], r1, r5\n\t"
+                     "vmov q1[3], q1[1], r3, r7\n\t"
+                     "vshr.s32 q4, q1, #31\n\t"
+                     "veor q5, q4, q0\n\t"
+                     "veor q4, q4, q1\n\t"
+                     "ldrd r0, r1, [sp, #32]\n\t"
+                     "ldrd r2, r3, [sp, #40]\n\t"
+                     "vrshl.u32 q0, r0\n\t"
+                     "vshl.u32 q1, r1\n\t"
+                     "vadd.i32 q0, q0, q1\n\t"
+                     "vqmovnb.s32 q0, q0\n\t"
+                     "vldrh.s32 q1, [r3], #8\n\t"
+                     "vptte.s32 gt, q1, zr\n\t"
+                     "vorrt q6, q6, q5\n\t"
+                     "vorrt q7, q7, q4\n\t"
+                     "vmove.i32 q0, #0\n\t"
+                     "vstrh.32 q0, [r2], #8\n\t"
+                     "strd r2, r3, [sp, #40]\n\t"
+                     "vadd.i16 q2, q2, r12\n\t"
+                     "vadd.i16 q3, q3, r12\n\t"
+                     "le lr, 1b\n\t"
+                     "vrev64.32 q0, q6\n\t"
+                     "vorr q6, q6, q0\n\t"
+                     "vrev64.32 q1, q7\n\t"
+                     "vorr q7, q7, q1\n\t"
+                     "vmov r0, r1, q6[2], q6[0]\n\t"
+                     "orr r0, r0, r1\n\t"
+                     "vmov r1, r2, q7[2], q7[0]\n\t"
+                     "orr r1, r1, r2\n\t"
+                     "add sp, sp, #48\n\t"
+                     "pop {r7}"
+                     : "+r"(r0), "+r"(r1), "+r"(r2), "+r"(r4), "+r"(r5), "+r"(r6), "+r"(r8),
+                       "+r"(r12), "+r"(lr)
+                     :
+                     : "r3", "r9", "r10", "r11", "q0", "q1", "q2", "q3", "q4", "q5", "q6", "q7",
+                       "cc", "memory");
+    store->peak |= ((uint64_t)(uint32_t)r1 << 32) | (uintptr_t)r0;
+}
+/* clang-format on */
+#undef FXP_COLUMN_OF_16
+#endif
+
 /* As fxp_columns16 for one run of n > 0, then fxp_settle_masked16, for any number of columns. */
 static FXP_MASKED_COLUMNS void fxp_masked_columns16(fxp_store *store, const int16_t *w,
                                                     const int16_t *e, const fxp_walk *walk,
@@ -932,6 +1035,18 @@ static FXP_MASKED_COLUMNS void fxp_masked_columns16(fxp_store *store, const int1
     int first = 0;
 #if FXP_SSE2
     first = fxp_masked_eights16(store, w, e, walk, columns, out, y);
+#elif FXP_MVE
+    if (walk->n <= FXP_FEW_ERRORS && (FXP_FEW_ERRORS - 1) * walk->step + columns <= UINT16_MAX) {
+        if (columns >= 4 && store->half != 0) {
+            first = columns & ~3;
+            fxp_masked_fours16(store, w, e, walk, first >> 2, out, y);
+        }
+        if (first < columns) {
+            fxp_masked_columns16_any(store, &w[first], e, walk, columns - first, &out[first],
+                                     &y[first]);
+        }
+        return;
+    }
 #endif
     for (; first < columns; first += FXP_COLUMNS) {
         const int count = fxp_part(columns - first, FXP_COLUMNS);

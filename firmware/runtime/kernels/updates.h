@@ -19,6 +19,22 @@ static FXP_INLINE void fxp_update_eights(int16_t *w, const int16_t *x, int n, __
 }
 #endif
 
+#if FXP_DSP && !FXP_MVE
+/* clang-format off */
+/* Two weights, and eight. */
+#define FXP_UPDATE_2(w, x)                                                                         \
+    "smlabb r12, " x ", r2, lr\n\t"                                                                \
+    "smlatb " x ", " x ", r2, lr\n\t"                                                              \
+    "pkhtb " x ", " x ", r12, asr #16\n\t"                                                         \
+    "qadd16 " w ", " w ", " x "\n\t"
+#define FXP_UPDATE_8                                                                               \
+    "ldmia.w r0, {r3, r4, r5, r6}\n\t"                                                             \
+    "ldmia.w r1!, {r8, r9, r10, r11}\n\t"                                                          \
+    FXP_UPDATE_2("r3", "r8") FXP_UPDATE_2("r4", "r9") FXP_UPDATE_2("r5", "r10")                    \
+        FXP_UPDATE_2("r6", "r11") "stmia.w r0!, {r3, r4, r5, r6}\n\t"
+/* clang-format on */
+#endif
+
 /* w[i] += (m * x[i] + dither) >> 16, saturated; m has 16 bits and a sign, 0 <= dither < 2^16. */
 static FXP_OUTLINE void fxp_update16(int16_t *w, const int16_t *x, int n, int32_t m, int32_t dither)
 {
@@ -28,6 +44,46 @@ static FXP_OUTLINE void fxp_update16(int16_t *w, const int16_t *x, int n, int32_
     w += done;
     x += done;
     n -= done;
+#elif FXP_MVE
+    if (n >= 8) { /* a loop of n elements would cut products of an odd n */
+        __asm__ volatile("vdup.16 q3, %[m]\n\t"
+                         "dls lr, %[eights]\n"
+                         "1:\n\t"
+                         "vldrh.u16 q2, [%[x]], #16\n\t"
+                         "vmullb.s16 q0, q2, q3\n\t"
+                         "vmullt.s16 q1, q2, q3\n\t"
+                         "vadd.i32 q0, q0, %[dither]\n\t"
+                         "vadd.i32 q1, q1, %[dither]\n\t"
+                         "vshrnb.i32 q0, q0, #16\n\t"
+                         "vshrnt.i32 q0, q1, #16\n\t"
+                         "vldrh.u16 q1, [%[w]]\n\t"
+                         "vqadd.s16 q1, q1, q0\n\t"
+                         "vstrh.16 q1, [%[w]], #16\n\t"
+                         "le lr, 1b"
+                         : [w] "+r"(w), [x] "+r"(x)
+                         : [eights] "r"(n >> 3), [m] "r"(m), [dither] "r"(dither)
+                         : "lr", "q0", "q1", "q2", "q3", "memory");
+        n &= 7;
+    }
+#elif FXP_DSP
+    if (n >= 8 && fxp_are_words(w, x)) {
+        register int16_t *r0 __asm__("r0") = w;
+        register const int16_t *r1 __asm__("r1") = x;
+        register int32_t r2 __asm__("r2") = m;
+        register int r3 __asm__("r3") = n & ~7;
+        register int32_t lr __asm__("lr") = dither;
+        __asm__ volatile("push {r7}\n\t"
+                         "mov r7, r3\n"
+                         "1:\n\t" FXP_UPDATE_8 "subs r7, r7, #8\n\t"
+                         "bgt 1b\n\t"
+                         "pop {r7}"
+                         : "+r"(r0), "+r"(r1), "+r"(r3)
+                         : "r"(r2), "r"(lr)
+                         : "r4", "r5", "r6", "r8", "r9", "r10", "r11", "r12", "cc", "memory");
+        w = r0;
+        x = r1;
+        n &= 7;
+    }
 #endif
 #ifdef __AVR__
     int32_t p;
@@ -252,8 +308,8 @@ static FXP_INLINE uint32_t fxp_learn_eights(int16_t *w, const int16_t *x, int n,
 /* clang-format off */
 /* As fxp_draw. */
 #define FXP_DRAW(v)                                                                                \
-    "eor " v ", " v ", " v ", lsl #13\n\t"                                                        \
-    "eor " v ", " v ", " v ", lsr #17\n\t"                                                        \
+    "eor " v ", " v ", " v ", lsl #13\n\t"                                                         \
+    "eor " v ", " v ", " v ", lsr #17\n\t"                                                         \
     "eor " v ", " v ", " v ", lsl #5\n\t"
 /* clang-format on */
 #endif
@@ -276,16 +332,6 @@ static inline int32_t fxp_rate_before(fxp_rate rate, int k)
 #if FXP_SSE2 || FXP_SMALL_THUMB || (FXP_DSP && !FXP_MVE)
 #if FXP_DSP
 /* clang-format off */
-#define FXP_UPDATE_2(w, x)                                                                         \
-    "smlabb r12, " x ", r2, lr\n\t"                                                               \
-    "smlatb " x ", " x ", r2, lr\n\t"                                                             \
-    "pkhtb " x ", " x ", r12, asr #16\n\t"                                                        \
-    "qadd16 " w ", " w ", " x "\n\t"
-#define FXP_UPDATE_8                                                                               \
-    "ldmia.w r0, {r3, r4, r5, r6}\n\t"                                                            \
-    "ldmia.w r1!, {r8, r9, r10, r11}\n\t"                                                          \
-    FXP_UPDATE_2("r3", "r8") FXP_UPDATE_2("r4", "r9") FXP_UPDATE_2("r5", "r10")                    \
-        FXP_UPDATE_2("r6", "r11") "stmia.w r0!, {r3, r4, r5, r6}\n\t"
 #define FXP_EIGHT_BYTES 76 /* of the code of FXP_UPDATE_8: instructions of four bytes each */
 /* The stack has what a row begins with, r1 to r12, the bytes of a row and the r7 of the caller. */
 #define FXP_LEARN_ROWS(always, dither)                                                             \
@@ -293,12 +339,17 @@ static inline int32_t fxp_rate_before(fxp_rate rate, int k)
                      "mov r7, r11\n\t"                                                             \
                      "adr.w r12, 3f\n\t"                                                           \
                      "cmp r10, #0\n\t"                                                             \
-                     "blt 1f\n\t"                                                                  \
+                     "blt 4f\n\t"                                                                  \
                      "adr.w r12, 2f\n\t"                                                           \
                      "add r12, r12, r10\n"                                                         \
-                     "1:\n\t"                                                                      \
-                     "push {r1, r3, r4, r5, r6, r7, r8, r9, r12}\n"                                \
-                     "1:\n\t"                                                                      \
+                     "4:\n\t"                                                                      \
+                     "push {r1, r3, r4, r5, r6, r7, r8, r9, r12}\n\t"                              \
+                     "b 1f\n"                                                                      \
+                     "2:\n\t" FXP_UPDATE_8 FXP_UPDATE_8 FXP_UPDATE_8 FXP_UPDATE_8                  \
+                     "subs r7, r7, #32\n\t"                                                        \
+                     "bgt 2b\n\t"                                                                  \
+                     "bne 6f\n"                                                                    \
+                     "1:\n\t" /* the next row */                                                   \
                      "ldm sp, {r1, r3, r4, r5, r6, r7, r8, r9, r12}\n\t"                           \
                      "cmp r3, r5\n\t"                                                              \
                      "beq 9f\n\t"                                                                  \
@@ -316,12 +367,8 @@ static inline int32_t fxp_rate_before(fxp_rate rate, int k)
                      "ldr r10, [sp, #36]\n\t"                                                      \
                      "add r0, r0, r10\n\t"                                                         \
                      "b 1b\n"                                                                      \
-                     "2:\n\t" FXP_UPDATE_8 FXP_UPDATE_8 FXP_UPDATE_8 FXP_UPDATE_8                  \
-                     "subs r7, r7, #32\n\t"                                                        \
-                     "bge 2b\n\t"                                                                  \
-                     "lsls r3, r7, #29\n\t"                                                        \
-                     "beq 1b\n\t"                                                                  \
-                     "adds r7, r7, #32\n"                                                          \
+                     "6:\n\t"                                                                      \
+                     "adds r7, r7, #8\n"                                                           \
                      "3:\n\t" /* pairs at any address */                                           \
                      "subs r7, r7, #2\n\t"                                                         \
                      "blt 5f\n"                                                                    \
@@ -523,7 +570,7 @@ static FXP_INLINE uint32_t fxp_learn_rows16(int16_t *w, const int16_t *x, int n,
     register int r8 __asm__("r8") = k;
     register int r9 __asm__("r9") = 32 - k;
     register int r10 __asm__("r10") = eights == 0 ? -1 : FXP_EIGHT_BYTES * (-eights & 3);
-    register int r11 __asm__("r11") = eights == 0 ? n : ((eights - 1) >> 2) * 32 + (n & 7);
+    register int r11 __asm__("r11") = eights == 0 ? n : ((eights + 3) >> 2) * 32 - (-n & 7);
     if (is_nearest) {
         FXP_LEARN_ROWS("mov lr, #0x8000\n\t", "");
     } else {
@@ -562,8 +609,8 @@ FXP_LEARN_BY_ROWS(fxp_learn16_nearest, 1);
  * (x[i], 1) for even i, q1 has (1, x[i]) for odd ones. Where rows begin at words, sixteen weights
  * of each row learn before the next sixteen, and one instruction loads them. Rows that are left
  * over wait for the next ones; in the end rows that change nothing fill up. The stack has what the
- * folding begins with, then x, how many fours of rows there are and how many weights of a row are
- * no sixteen. */
+ * folding begins with, where the sixteens of x end, x, how many weights of a row are no sixteen,
+ * and where the pairs end. */
 /* clang-format off */
 #define FXP_FOLDED 32
 #define FXP_CHANGE(x, y, pairs, change)                                                            \
@@ -575,94 +622,148 @@ FXP_LEARN_BY_ROWS(fxp_learn16_nearest, 1);
     "vstrh.16 q3, [" w "], #16\n\t"
 #define FXP_LEARN_16(w, pair)                                                                      \
     "vdup.32 q4, " pair "\n\t"                                                                     \
-    "vldmia " w ", {d12-d15}\n\t"                                                                  \
+    "vldm " w ", {d12-d15}\n\t"                                                                    \
     FXP_CHANGE("q0", "q1", "q4", "q5") "vqrdmlah.s16 q6, q5, r10\n\t"                              \
     FXP_CHANGE("q2", "q3", "q4", "q5") "vqrdmlah.s16 q7, q5, r10\n\t"                              \
-    "vstmia " w "!, {d12-d15}\n\t"
+    "vstm " w "!, {d12-d15}\n\t"
 #define FXP_PAIR_WITH_1(even, odd)                                                                 \
     "vmovnb.i32 " even ", " odd "\n\t"                                                             \
     "vsri.32 " odd ", " even ", #16\n\t"
 /* Of a factor in r3: the pair of it and a dither, of the draw or 2^15. */
 #define FXP_STOCHASTIC "pkhbt r3, r3, r1, lsl #16\n\t" "eor r3, r3, #0x80000000\n\t"
 #define FXP_NEAREST "uxth r3, r3\n\t"
-#define FXP_LEARN_MVE(name, x_type, load_one, load_x, pair, is_nearest)                            \
-    static FXP_OUTLINE void name(int16_t *w, const x_type *x, int n, const x_type *dy, int rows,   \
-                                 fxp_rate rate, int k, uint32_t *random)                           \
+#define FXP_STOCHASTIC_FOUR "vsli.32 q5, q7, #16\n\tveor q5, q5, q2\n\t"
+#define FXP_NEAREST_FOUR "vmovlb.u16 q5, q5\n\t"
+#define FXP_DRAW_NEXT(v, last)                                                                     \
+    "eor " v ", " last ", " last ", lsl #13\n\t"                                                   \
+    "eor " v ", " v ", " v ", lsr #17\n\t"                                                         \
+    "eor " v ", " v ", " v ", lsl #5\n\t"
+/* The same for four rows at once, up to an error of 0: q4 has their places, q5 what becomes their
+ * pairs. A row of which nothing is left learns with a factor of 0. */
+#define FXP_FOLD_FOURS(load, pair)                                                                 \
+    "mov lr, #0\n\t"                                                                               \
+    "vidup.u32 q4, lr, #1\n\t"                                                                     \
+    "vmul.i32 q4, q4, r7\n\t"                                                                      \
+    "vadd.i32 q4, q4, r2\n\t"                                                                      \
+    "lsl r3, r7, #2\n\t"                                                                           \
+    "vdup.32 q3, r3\n\t"                                                                           \
+    "sub r3, r5, #32\n\t"                                                                          \
+    "vdup.32 q1, r3\n\t"                                                                           \
+    "rsb r3, r5, #0\n\t"                                                                           \
+    "vdup.32 q0, r3\n\t"                                                                           \
+    "vmov.i32 q2, #0x80000000\n\t"                                                                 \
+    "mvn r3, #0\n\t"                                                                               \
+    "dls lr, r12\n"                                                                                \
+    "6:\n\t" load("q6", "r0")                                                                      \
+    "vminav.s32 r3, q6\n\t"                                                                        \
+    "cbz r3, 7f\n\t"                                                                               \
+    FXP_DRAW_NEXT("r12", "r1") FXP_DRAW_NEXT("r9", "r12")                                          \
+    FXP_DRAW_NEXT("r2", "r9") FXP_DRAW_NEXT("r1", "r2")                                            \
+    "vmov q7[2], q7[0], r12, r2\n\t"                                                               \
+    "vmov q7[3], q7[1], r9, r1\n\t"                                                                \
+    "vshl.u32 q5, q7, q1\n\t"                                                                      \
+    "vmla.s32 q5, q6, r4\n\t"                                                                      \
+    "vshl.s32 q5, q5, q0\n\t"                                                                      \
+    "vqmovnb.s32 q5, q5\n\t" pair                                                                  \
+    "vst20.32 {q4, q5}, [r11]\n\t"                                                                 \
+    "vst21.32 {q4, q5}, [r11]!\n\t"                                                                \
+    "vadd.i32 q4, q4, q3\n\t"                                                                      \
+    "le lr, 6b\n\t"
+#define FXP_LEARN_MVE(name, bits, load_x, pair, is_nearest)                                        \
+    static FXP_OUTLINE void name(int16_t *w, const int##bits##_t *x, int n,                        \
+                                 const int##bits##_t *dy, int rows, fxp_rate rate, int k,          \
+                                 uint32_t *random)                                                 \
     {                                                                                              \
-        const int32_t m = fxp_rate_before(rate, k);                                                \
-        const int shift = k < 1 ? 0 : k;                                                           \
-        if (fxp_is_idle(rate, k) || rows < 1) {                                                    \
+        int32_t m = rate.m;                                                                        \
+        int shift = k;                                                                             \
+        if (rows < 1 || k > 30) {                                                                  \
             return;                                                                                \
         }                                                                                          \
+        if (k < 1) { /* which is rare */                                                           \
+            if (fxp_is_idle(rate, k)) {                                                            \
+                return;                                                                            \
+            }                                                                                      \
+            m = fxp_rate_before(rate, k);                                                          \
+            shift = 0;                                                                             \
+            __asm__("" : "+r"(m));                                                                 \
+        }                                                                                          \
         const int sixteens = (((uintptr_t)w | (uintptr_t)n << 1) & 3u) == 0 ? n & ~15 : 0;         \
-        register const x_type *r0 __asm__("r0") = dy;                                              \
+        register const int##bits##_t *r0 __asm__("r0") = dy;                                       \
         register uint32_t r1 __asm__("r1") = *random;                                              \
         register int16_t *r2 __asm__("r2") = w;                                                    \
         register int r3 __asm__("r3") = rows;                                                      \
         register int32_t r4 __asm__("r4") = -m;                                                    \
         register int r5 __asm__("r5") = shift;                                                     \
         register int r6 __asm__("r6") = n;                                                         \
-        register const x_type *r8 __asm__("r8") = x + sixteens;                                    \
-        register const x_type *r9 __asm__("r9") = x;                                               \
+        register const int##bits##_t *r8 __asm__("r8") = x + sixteens;                             \
+        register const int##bits##_t *r9 __asm__("r9") = x;                                        \
         register int r10 __asm__("r10") = 0x4000;                                                  \
         register int r11 __asm__("r11") = n - sixteens;                                            \
         __asm__ volatile("push {r7}\n\t"                                                           \
-                         "sub sp, sp, #(44 + 8 * (" FXP_TEXT(FXP_FOLDED) " + 6))\n\t"              \
+                         "sub sp, #(48 + 8 * (" FXP_TEXT(FXP_FOLDED) " + 6))\n\t"                  \
                          "lsl r7, r6, #1\n\t"                                                      \
                          "rsb r6, r5, #32\n\t"                                                     \
-                         "stm sp, {r0, r1, r2, r3, r4, r5, r6, r7, r9}\n\t"                        \
-                         "str r11, [sp, #40]\n\t"                                                  \
-                         "vmov.i32 q0, #0x10000\n\t"                                               \
-                         "vmov.i32 q2, #0x10000\n\t"                                               \
-                         "add r11, sp, #44\n"                                                      \
+                         "stm sp, {r0-r9, r11}\n\t"                                                \
+                         "add r11, sp, #48\n"                                                      \
                          "1:\n\t"                                                                  \
-                         "mov lr, #" FXP_TEXT(FXP_FOLDED) "\n\t"                                   \
-                         "cmp r3, lr\n\t"                                                          \
-                         "it lt\n\t"                                                               \
-                         "movlt lr, r3\n\t"                                                        \
-                         "sub r3, r3, lr\n\t"                                                      \
+                         "subs r3, #" FXP_TEXT(FXP_FOLDED) "\n\t"                                  \
+                         "and lr, r3, r3, asr #31\n\t"                                             \
+                         "sub r3, lr\n\t"                                                          \
+                         "add lr, #" FXP_TEXT(FXP_FOLDED) "\n\t"                                   \
                          "str r3, [sp, #12]\n\t"                                                   \
-                         "dls lr, lr\n"                                                            \
-                         "2:\n\t" load_one("r3", "r0")                                             \
+                         "and r8, lr, #3\n\t"                                                      \
+                         "lsrs r12, lr, #2\n\t"                                                    \
+                         "beq 8f\n\t"                                                              \
+                         FXP_FOLD_FOURS(FXP_FOUR##bits, pair##_FOUR)                               \
+                         "vmov.32 r2, q4[0]\n\t"                                                   \
+                         "b 8f\n"                                                                  \
+                         "7:\n\t" /* an error of 0 draws nothing: from it on one by one */         \
+                         "sub r0, #(4 * " #bits " / 8)\n\t"                                        \
+                         "vmov.32 r2, q4[0]\n\t"                                                   \
+                         "add r8, r8, lr, lsl #2\n"                                                \
+                         "8:\n\t"                                                                  \
+                         "wls lr, r8, 6f\n"                                                        \
+                         "2:\n\t" FXP_ONE##bits("r3", "r0")                                        \
                          "cbz r3, 3f\n\t" FXP_DRAW("r1")                                           \
                          "lsr r12, r1, r6\n\t"                                                     \
                          "mla r3, r3, r4, r12\n\t"                                                 \
-                         "asrs r3, r3, r5\n\t"                                                     \
+                         "asrs r3, r5\n\t"                                                         \
                          "beq 3f\n\t"                                                              \
                          "ssat r3, #16, r3\n\t" pair                                               \
                          "strd r2, r3, [r11], #8\n"                                                \
                          "3:\n\t"                                                                  \
-                         "add r2, r2, r7\n\t"                                                      \
-                         "le lr, 2b\n\t"                                                           \
+                         "add r2, r7\n\t"                                                          \
+                         "le lr, 2b\n"                                                             \
+                         "6:\n\t"                                                                  \
                          "stm sp, {r0, r1, r2}\n\t"                                                \
                          "ldr r3, [sp, #12]\n\t"                                                   \
                          "cbnz r3, 4f\n\t"                                                         \
-                         "sub r2, r2, r7\n\t"                                                      \
+                         "sub r2, r7\n\t"                                                          \
                          "mov r3, #0x80000000\n\t"                                                 \
                          "strd r2, r3, [r11], #8\n\t"                                              \
                          "strd r2, r3, [r11], #8\n\t"                                              \
                          "strd r2, r3, [r11], #8\n"                                                \
                          "4:\n\t"                                                                  \
-                         "add r12, sp, #44\n\t"                                                    \
+                         "add r12, sp, #48\n\t"                                                    \
                          "sub lr, r11, r12\n\t"                                                    \
-                         "lsrs lr, lr, #5\n\t"                                                     \
+                         "str r11, [sp, #44]\n\t"                                                  \
+                         "lsrs r11, lr, #5\n\t"                                                    \
                          "beq 9f\n\t"                                                              \
-                         "str lr, [sp, #36]\n\t"                                                   \
-                         "ldr r9, [sp, #32]\n\t"                                                   \
+                         "vmov.i32 q0, #0x10000\n\t"                                               \
+                         "vmov.i32 q2, #0x10000\n\t"                                               \
+                         "ldrd r8, r9, [sp, #32]\n\t"                                              \
                          "cmp r9, r8\n\t"                                                          \
                          "beq 7f\n"                                                                \
                          "5:\n\t" /* sixteen weights of all rows */                                \
-                         "mov r7, r9\n\t" load_x("q1", "r7") FXP_PAIR_WITH_1("q0", "q1")           \
-                         load_x("q3", "r7") FXP_PAIR_WITH_1("q2", "q3")                            \
-                         "mov r9, r7\n\t"                                                          \
-                         "add r12, sp, #44\n\t"                                                    \
-                         "ldr lr, [sp, #36]\n\t"                                                   \
-                         "dls lr, lr\n"                                                            \
+                         FXP_TWO_EIGHTS##bits FXP_PAIR_WITH_1("q0", "q1")                          \
+                         FXP_PAIR_WITH_1("q2", "q3")                                               \
+                         "add r12, sp, #48\n\t"                                                    \
+                         "dls lr, r11\n"                                                           \
                          "6:\n\t"                                                                  \
-                         "ldm r12, {r0, r1, r2, r3, r4, r5, r6, r7}\n\t"                           \
+                         "ldm r12, {r0-r7}\n\t"                                                    \
                          FXP_LEARN_16("r0", "r1") FXP_LEARN_16("r2", "r3")                         \
                          FXP_LEARN_16("r4", "r5") FXP_LEARN_16("r6", "r7")                         \
-                         "stm r12!, {r0, r1, r2, r3, r4, r5, r6, r7}\n\t"                          \
+                         "stm r12!, {r0-r7}\n\t"                                                   \
                          "le lr, 6b\n\t"                                                           \
                          "cmp r9, r8\n\t"                                                          \
                          "bne 5b\n"                                                                \
@@ -670,9 +771,9 @@ FXP_LEARN_BY_ROWS(fxp_learn16_nearest, 1);
                          "ldr r3, [sp, #40]\n\t"                                                   \
                          "cmp r3, #0\n\t"                                                          \
                          "beq 9f\n\t"                                                              \
-                         "add r12, sp, #44\n"                                                      \
+                         "add r12, sp, #48\n"                                                      \
                          "7:\n\t"                                                                  \
-                         "ldm r12!, {r0, r1, r2, r3, r4, r5, r6, r7}\n\t"                          \
+                         "ldm r12!, {r0-r7}\n\t"                                                   \
                          "vdup.32 q4, r1\n\t"                                                      \
                          "vdup.32 q5, r3\n\t"                                                      \
                          "vdup.32 q6, r5\n\t"                                                      \
@@ -684,28 +785,26 @@ FXP_LEARN_BY_ROWS(fxp_learn16_nearest, 1);
                          FXP_LEARN_8("r0", "q4") FXP_LEARN_8("r2", "q5")                           \
                          FXP_LEARN_8("r4", "q6") FXP_LEARN_8("r6", "q7")                           \
                          "letp lr, 8b\n\t"                                                         \
-                         "ldr r3, [sp, #36]\n\t"                                                   \
-                         "subs r3, r3, #1\n\t"                                                     \
-                         "str r3, [sp, #36]\n\t"                                                   \
-                         "bne 7b\n\t"                                                              \
-                         "vmov.i32 q2, #0x10000\n"                                                 \
+                         "subs r11, #1\n\t"                                                        \
+                         "bne 7b\n"                                                                \
                          "9:\n\t"                                                                  \
                          "ldr r3, [sp, #12]\n\t"                                                   \
                          "cbz r3, 9f\n\t"                                                          \
-                         "ldm r12, {r0, r1, r2, r3, r4, r5}\n\t"                                   \
-                         "add lr, sp, #44\n\t"                                                     \
-                         "stm lr, {r0, r1, r2, r3, r4, r5}\n\t"                                    \
-                         "sub r11, r11, r12\n\t"                                                   \
-                         "add r11, r11, lr\n\t"                                                    \
-                         "ldm sp, {r0, r1, r2, r3, r4, r5, r6, r7}\n\t"                            \
+                         "ldr r11, [sp, #44]\n\t"                                                  \
+                         "ldm r12, {r0-r5}\n\t"                                                    \
+                         "add lr, sp, #48\n\t"                                                     \
+                         "stm lr, {r0-r5}\n\t"                                                     \
+                         "sub r11, r12\n\t"                                                        \
+                         "add r11, lr\n\t"                                                         \
+                         "ldm sp, {r0-r7}\n\t"                                                     \
                          "b 1b\n"                                                                  \
                          "9:\n\t"                                                                  \
                          "ldr r1, [sp, #4]\n\t"                                                    \
-                         "add sp, sp, #(44 + 8 * (" FXP_TEXT(FXP_FOLDED) " + 6))\n\t"              \
+                         "add sp, #(48 + 8 * (" FXP_TEXT(FXP_FOLDED) " + 6))\n\t"                  \
                          "pop {r7}"                                                                \
                          : "+r"(r0), "+r"(r1), "+r"(r2), "+r"(r3), "+r"(r4), "+r"(r5), "+r"(r6),   \
-                           "+r"(r9), "+r"(r11)                                                     \
-                         : "r"(r8), "r"(r10)                                                       \
+                           "+r"(r8), "+r"(r9), "+r"(r11)                                           \
+                         : "r"(r10)                                                                \
                          : "r12", "lr", "q0", "q1", "q2", "q3", "q4", "q5", "q6", "q7", "cc",      \
                            "memory");                                                              \
         *random = is_nearest && k < 1 ? *random : r1;                                              \
@@ -715,10 +814,15 @@ FXP_LEARN_BY_ROWS(fxp_learn16_nearest, 1);
 #define FXP_TEXT(number) FXP_TEXT_OF(number)
 #define FXP_ONE16(v, at) "ldrsh " v ", [" at "], #2\n\t"
 #define FXP_ONE8(v, at) "ldrsb " v ", [" at "], #1\n\t"
-FXP_LEARN_MVE(fxp_learn16, int16_t, FXP_ONE16, FXP_EIGHT16, FXP_STOCHASTIC, 0);
-FXP_LEARN_MVE(fxp_learn16_nearest, int16_t, FXP_ONE16, FXP_EIGHT16, FXP_NEAREST, 1);
-FXP_LEARN_MVE(fxp_learn16x8, int8_t, FXP_ONE8, FXP_EIGHT8_HIGH, FXP_STOCHASTIC, 0);
-FXP_LEARN_MVE(fxp_learn16x8_nearest, int8_t, FXP_ONE8, FXP_EIGHT8_HIGH, FXP_NEAREST, 1);
+#define FXP_TWO_EIGHTS16 FXP_EIGHT16("q1", "r9") FXP_EIGHT16("q3", "r9")
+#define FXP_TWO_EIGHTS8                                                                            \
+    "mov r7, r9\n\t" FXP_EIGHT8_HIGH("q1", "r7") FXP_EIGHT8_HIGH("q3", "r7") "mov r9, r7\n\t"
+#define FXP_FOUR16(q, at) "vldrh.s32 " q ", [" at "], #8\n\t"
+#define FXP_FOUR8(q, at) "vldrb.s32 " q ", [" at "], #4\n\t"
+FXP_LEARN_MVE(fxp_learn16, 16, FXP_EIGHT16, FXP_STOCHASTIC, 0);
+FXP_LEARN_MVE(fxp_learn16_nearest, 16, FXP_EIGHT16, FXP_NEAREST, 1);
+FXP_LEARN_MVE(fxp_learn16x8, 8, FXP_EIGHT8_HIGH, FXP_STOCHASTIC, 0);
+FXP_LEARN_MVE(fxp_learn16x8_nearest, 8, FXP_EIGHT8_HIGH, FXP_NEAREST, 1);
 /* clang-format on */
 #undef FXP_FOLDED
 #undef FXP_CHANGE
@@ -726,17 +830,78 @@ FXP_LEARN_MVE(fxp_learn16x8_nearest, int8_t, FXP_ONE8, FXP_EIGHT8_HIGH, FXP_NEAR
 #undef FXP_LEARN_16
 #undef FXP_PAIR_WITH_1
 #undef FXP_STOCHASTIC
+#undef FXP_STOCHASTIC_FOUR
 #undef FXP_NEAREST
+#undef FXP_NEAREST_FOUR
+#undef FXP_DRAW_NEXT
+#undef FXP_FOLD_FOURS
 #undef FXP_LEARN_MVE
 #undef FXP_TEXT_OF
 #undef FXP_TEXT
 #undef FXP_ONE16
 #undef FXP_ONE8
+#undef FXP_TWO_EIGHTS16
+#undef FXP_TWO_EIGHTS8
+#undef FXP_FOUR16
+#undef FXP_FOUR8
 #else
 FXP_LEARN(fxp_learn16, int16_t, fxp_update16, fxp_dither(k, random));
 FXP_LEARN(fxp_learn16_nearest, int16_t, fxp_update16, fxp_nearest());
 #endif
-#if !FXP_MVE
+#if FXP_DSP && !FXP_MVE
+/* n numbers of 8 bits as 16 bits, times 256 */
+static FXP_OUTLINE void fxp_widen_up(int16_t *out, const int8_t *from, int n)
+{
+    for (; n >= 4; n -= 4, out += 4, from += 4) {
+        const uint32_t quad = (uint32_t)fxp_quad(from);
+        const int16x2_t even = (int16x2_t)((quad << 8) & 0xFF00FF00u);
+        const int16x2_t odd = (int16x2_t)(quad & 0xFF00FF00u);
+        const int16x2_t first = fxp_lower(even, odd), second = fxp_upper(even, odd);
+        memcpy(out, &first, 4);
+        memcpy(out + 2, &second, 4);
+    }
+    for (; n > 0; n--) {
+        *out++ = (int16_t)(*from++ * 256);
+    }
+}
+
+/* As many rows fold their rates before numbers are widened for all of them. */
+#define FXP_FOLDED 8
+#define FXP_LEARN_WIDENED(name, rounding)                                                          \
+    static FXP_OUTLINE void name(int16_t *w, const int8_t *x, int n, const int8_t *dy, int rows,   \
+                                 fxp_rate rate, int k, uint32_t *random)                           \
+    {                                                                                              \
+        int16_t wide[FXP_WIDENED];                                                                 \
+        while (rows > 0) {                                                                         \
+            struct {                                                                               \
+                int16_t *w;                                                                        \
+                int32_t m;                                                                         \
+                int32_t dither;                                                                    \
+            } folded[FXP_FOLDED];                                                                  \
+            int count = 0;                                                                         \
+            for (; rows > 0 && count < FXP_FOLDED; rows--, w += n) {                               \
+                const int32_t m = fxp_fold(*dy++, rate, k, random);                                \
+                if (m != 0) {                                                                      \
+                    folded[count].w = w;                                                           \
+                    folded[count].m = m;                                                           \
+                    folded[count++].dither = rounding;                                             \
+                }                                                                                  \
+            }                                                                                      \
+            for (int at = 0; at < n && count > 0; at += FXP_WIDENED) {                             \
+                const int part = fxp_part(n - at, FXP_WIDENED);                                    \
+                fxp_widen_up(wide, x + at, part);                                                  \
+                for (int j = 0; j < count; j++) {                                                  \
+                    fxp_update16(folded[j].w + at, wide, part, folded[j].m, folded[j].dither);     \
+                }                                                                                  \
+            }                                                                                      \
+        }                                                                                          \
+    }                                                                                              \
+    FXP_ASSERT(name##_is_a_function, 1)
+FXP_LEARN_WIDENED(fxp_learn16x8, fxp_dither(k, random));
+FXP_LEARN_WIDENED(fxp_learn16x8_nearest, fxp_nearest());
+#undef FXP_FOLDED
+#undef FXP_LEARN_WIDENED
+#elif !FXP_MVE
 FXP_LEARN(fxp_learn16x8, int8_t, fxp_update16x8, fxp_dither(k, random));
 FXP_LEARN(fxp_learn16x8_nearest, int8_t, fxp_update16x8, fxp_nearest());
 #endif
@@ -754,11 +919,26 @@ FXP_LEARN(fxp_learn16x8_nearest, int8_t, fxp_update16x8, fxp_nearest());
 
 /* b[i] -= m * dy[i], `shift` bits shorter, rounded to nearest and saturated. */
 #if FXP_MVE
+/* Where m fits with 31 - shift bits more, one instruction does all of it; beyond 31 nothing is left
+ * of a change. */
 /* clang-format off */
 #define FXP_UPDATE_BIASES(bits, load_dy)                                                           \
     static FXP_OUTLINE void fxp_update_biases##bits(int32_t *b, const int##bits##_t *dy, int n,    \
                                                     uint8_t m, int shift)                          \
     {                                                                                              \
+        if (shift >= 8) {                                                                          \
+            const int32_t part = shift > 31 ? 0 : -((int32_t)m << (31 - shift));                   \
+            __asm__ volatile("dlstp.32 lr, %[n]\n"                                                 \
+                             "1:\n\t" load_dy                                                      \
+                             "vldrw.u32 q1, [%[b]]\n\t"                                            \
+                             "vqrdmlah.s32 q1, q0, %[part]\n\t"                                    \
+                             "vstrw.32 q1, [%[b]], #16\n\t"                                        \
+                             "letp lr, 1b"                                                         \
+                             : [b] "+r"(b), [dy] "+l"(dy)                                          \
+                             : [n] "r"(n), [part] "r"(part)                                        \
+                             : "lr", "q0", "q1", "memory");                                        \
+            return;                                                                                \
+        }                                                                                          \
         __asm__ volatile("dlstp.32 lr, %[n]\n"                                                     \
                          "1:\n\t" load_dy                                                          \
                          "vmul.i32 q0, q0, %[m]\n\t"                                               \

@@ -70,14 +70,7 @@ static FXP_STEP void step_update_dense2_w(const int16_t dy[3], int dy_f, const i
     for (int o = 0; o < 3; o++, w += 14, v += 14) {
         const int32_t n = fxp_fold(dy[o], rate, k, random);
         const uint32_t draw = fxp_draw(random);
-        for (int i = 0; i < 14; i++) {
-            const int32_t delta = n * x[i];
-            const int32_t dither_v = (int32_t)(draw & 0x7FFFu);
-            const int32_t dither_w = (int32_t)(draw >> 27);
-            const int32_t decayed = (int32_t)v[i] * 16384;
-            v[i] = fxp_sat16((decayed + (delta >> 1) + dither_v) >> 15);
-            w[i] = fxp_sat16(w[i] + ((v[i] + dither_w) >> 5));
-        }
+        fxp_momentum_row16(w, v, x, 14, n, 16384, draw & 0x7FFFu, draw >> 27);
     }
 }
 

@@ -37,7 +37,6 @@ static FXP_STEP void step_sigmoid1(const int16_t x[1], const int16_t w[1], int w
 {
     const int f0 = w_f + 15;
     const int f1 = 16;
-    fxp_store store = fxp_store_of(f1 - 15, 16);
     int64_t sums[FXP_FEW_ROWS];
     for (int first = 0; first < 1; first += FXP_FEW_ROWS) {
         const int count = fxp_part(1 - first, FXP_FEW_ROWS);
@@ -45,9 +44,8 @@ static FXP_STEP void step_sigmoid1(const int16_t x[1], const int16_t w[1], int w
         for (int j = 0; j < count; j++) {
             int64_t acc = sums[j];
             acc = 32768 + fxp_tanh(tanh_table, acc, f0 + 1);
-            sums[j] = acc;
+            out[first + j] = (int16_t)fxp_fit32((int32_t)acc, f1 - 15, 16);
         }
-        fxp_settle_sums16(&store, sums, count, &out[first]);
     }
 }
 
@@ -86,7 +84,7 @@ static FXP_STEP fxp_scale step_loss(const int16_t x[1], const int16_t t[1], cons
 }
 
 /* dense2_b: grad_b of dense, updates dense2_b; |product| <= 2^15 */
-static FXP_STEP void step_update_dense2_b(const int16_t dy[1], int dy_f, int32_t b[1],
+static FXP_CALL void step_update_dense2_b(const int16_t dy[1], int dy_f, int32_t b[1],
                                           fxp_rate rate)
 {
     const int shift = dy_f + rate.s - FXP_BIAS_FRACTION;
@@ -120,7 +118,7 @@ static FXP_STEP fxp_scale step_d_dense1(const int16_t dy[1], int dy_f, const int
 }
 
 /* dense2_w: grad_w of dense, updates dense2_w; |product| <= 2^30 */
-static FXP_STEP void step_update_dense2_w(const int16_t dy[1], int dy_f, const int16_t x[1],
+static FXP_CALL void step_update_dense2_w(const int16_t dy[1], int dy_f, const int16_t x[1],
                                           int16_t w[1], int w_f, fxp_rate rate, uint32_t *random)
 {
     const int k = dy_f + 15 + rate.s - w_f - 16;

@@ -37,7 +37,6 @@ static FXP_STEP void step_sigmoid1(const int8_t x[2], const int16_t w[6], int w_
 {
     const int f0 = w_f + 7;
     const int f1 = 16;
-    fxp_store store = fxp_store_of(f1 - 7, 16);
     int64_t sums[FXP_FEW_ROWS];
     for (int first = 0; first < 3; first += FXP_FEW_ROWS) {
         const int count = fxp_part(3 - first, FXP_FEW_ROWS);
@@ -45,9 +44,8 @@ static FXP_STEP void step_sigmoid1(const int8_t x[2], const int16_t w[6], int w_
         for (int j = 0; j < count; j++) {
             int64_t acc = sums[j];
             acc = 32768 + fxp_tanh(tanh_table, acc, f0 + 1);
-            sums[j] = acc;
+            out[first + j] = (int8_t)fxp_fit32((int32_t)acc, f1 - 7, 8);
         }
-        fxp_settle_sums8(&store, sums, count, &out[first]);
     }
 }
 
@@ -57,7 +55,6 @@ static FXP_STEP void step_sigmoid2(const int8_t x[3], const int16_t w[3], int w_
 {
     const int f0 = w_f + 7;
     const int f1 = 16;
-    fxp_store store = fxp_store_of(f1 - 15, 16);
     int64_t sums[FXP_FEW_ROWS];
     for (int first = 0; first < 1; first += FXP_FEW_ROWS) {
         const int count = fxp_part(1 - first, FXP_FEW_ROWS);
@@ -65,9 +62,8 @@ static FXP_STEP void step_sigmoid2(const int8_t x[3], const int16_t w[3], int w_
         for (int j = 0; j < count; j++) {
             int64_t acc = sums[j];
             acc = 32768 + fxp_tanh(tanh_table, acc, f0 + 1);
-            sums[j] = acc;
+            out[first + j] = (int16_t)fxp_fit32((int32_t)acc, f1 - 15, 16);
         }
-        fxp_settle_sums16(&store, sums, count, &out[first]);
     }
 }
 
@@ -106,7 +102,7 @@ static FXP_STEP fxp_scale step_loss(const int16_t x[1], const int16_t t[1], cons
 }
 
 /* dense2_b: grad_b of dense, updates dense2_b; |product| <= 2^7 */
-static FXP_STEP void step_update_dense2_b(const int8_t dy[1], int dy_f, int32_t b[1], fxp_rate rate)
+static FXP_CALL void step_update_dense2_b(const int8_t dy[1], int dy_f, int32_t b[1], fxp_rate rate)
 {
     const int shift = dy_f + rate.s - FXP_BIAS_FRACTION;
     fxp_update_biases8(b, dy, 1, rate.m, shift);
@@ -139,7 +135,7 @@ static FXP_STEP fxp_scale step_d_dense1(const int8_t dy[1], int dy_f, const int1
 }
 
 /* dense2_w: grad_w of dense, updates dense2_w; |product| <= 2^14 */
-static FXP_STEP void step_update_dense2_w(const int8_t dy[1], int dy_f, const int8_t x[3],
+static FXP_CALL void step_update_dense2_w(const int8_t dy[1], int dy_f, const int8_t x[3],
                                           int16_t w[3], int w_f, fxp_rate rate, uint32_t *random)
 {
     const int k = dy_f + 7 + 8 + rate.s - w_f - 16;
@@ -147,7 +143,7 @@ static FXP_STEP void step_update_dense2_w(const int8_t dy[1], int dy_f, const in
 }
 
 /* dense1_w: grad_w of dense, updates dense1_w; |product| <= 2^14 */
-static FXP_STEP void step_update_dense1_w(const int8_t dy[3], int dy_f, const int8_t x[2],
+static FXP_CALL void step_update_dense1_w(const int8_t dy[3], int dy_f, const int8_t x[2],
                                           int16_t w[6], int w_f, fxp_rate rate, uint32_t *random)
 {
     const int k = dy_f + 7 + 8 + rate.s - w_f - 16;
@@ -155,7 +151,7 @@ static FXP_STEP void step_update_dense1_w(const int8_t dy[3], int dy_f, const in
 }
 
 /* dense1_b: grad_b of dense, updates dense1_b; |product| <= 2^7 */
-static FXP_STEP void step_update_dense1_b(const int8_t dy[3], int dy_f, int32_t b[3], fxp_rate rate)
+static FXP_CALL void step_update_dense1_b(const int8_t dy[3], int dy_f, int32_t b[3], fxp_rate rate)
 {
     const int shift = dy_f + rate.s - FXP_BIAS_FRACTION;
     fxp_update_biases8(b, dy, 3, rate.m, shift);
