@@ -600,6 +600,9 @@ CONVOLUTIONS = [
     ((6, 7, 12), Conv2d(2, (2, 3), dilation=(1, 2))),
     ((4, 9, 4), Conv2d(2, (1, 5), (1, 3), (0, 0, 4, 4))),  # windows begin behind the next row's
     ((3, 3, 4), Conv2d(1, 3, 3, 2)),
+    ((1, 20, 4), Conv2d(3, (1, 5), 1, "same")),
+    ((1, 9, 8), Conv2d(2, 3, 1, "same")),  # two rows of a filter read outside
+    ((2, 16, 4), Conv2d(2, (3, 4), (1, 2), (0, 1, 1, 2), (1, 3))),
     ((6, 6, 1), Conv2d(10, 3, 2, "same")),
     ((4, 5, 3), Conv2d(2, 2)),
     ((5, 5, 16), Conv2d(1, 1)),

@@ -142,18 +142,28 @@ static FXP_OUTLINE uint32_t *fxp_list16(const int16_t *dy, const fxp_windows *wi
     return list;
 }
 
-/* Gradients of a filter from lists. */
+/* Gradients of a filter from lists. One of a single row is made once, for all columns: offsets tell
+ * which errors a piece meets. */
 static inline void fxp_gradient_of_lists16(const int16_t *dy, const int16_t *x,
                                            const fxp_windows *windows, const fxp_piece *piece,
                                            int narrowing, uint32_t *list, int32_t *tile)
 {
-    const uint32_t *end = list;
+    const int is_row = windows->rows == 1;
+    const int step = 2 * (is_row ? windows->column_step : windows->row_step);
+    const uint32_t *end = is_row ? fxp_list16(dy, windows, 0, windows->columns, list) : list;
     for (int n = 0; n < windows->pieces; n++, piece++) {
-        if (n == 0 || piece->c0 != piece[-1].c0 || piece->c1 != piece[-1].c1) {
-            end = fxp_list16(dy, windows, piece->c0, piece->c1, list);
+        int low, high;
+        if (is_row) {
+            low = piece->c0 * step;
+            high = piece->r1 > 0 ? piece->c1 * step : low;
+        } else {
+            if (n == 0 || piece->c0 != piece[-1].c0 || piece->c1 != piece[-1].c1) {
+                end = fxp_list16(dy, windows, piece->c0, piece->c1, list);
+            }
+            low = piece->r0 * step;
+            high = piece->r1 * step;
         }
         const uint32_t *first = list, *last = end;
-        const int low = 2 * piece->r0 * windows->row_step, high = 2 * piece->r1 * windows->row_step;
         while (first < last && (int)(*first & 0xFFFF) < low) {
             first++;
         }
