@@ -85,9 +85,9 @@
 #define FXP_STEP
 #endif
 
-/* Those that are but a call of the runtime take more code and time by themselves than they save
- * where vectors lie on the stack anyway. */
-#if FXP_MVE
+/* Those that are but a call with all rows of weights save no stack where cores are large, and take
+ * code and time by themselves. */
+#if FXP_DSP
 #define FXP_CALL
 #else
 #define FXP_CALL FXP_STEP
