@@ -499,10 +499,8 @@ class _StepView:
 
     @property
     def _is_call(self) -> bool:
-        """An update that a function of the runtime does all of."""
-        if self.step.phase == "batch" or not self._takes_many:
-            return False
-        return self.takes_rows or self.takes_biases or self.takes_sums_of_errors
+        """An update that is one call of the runtime, with all rows of weights."""
+        return self._is_update and self.step.phase != "batch" and self.takes_rows
 
     @property
     def text(self) -> str:

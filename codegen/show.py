@@ -171,15 +171,14 @@ def comparison_text(result: "Comparison") -> str:
     lines = [
         f"`{result.network}`, {_spaced(result.macs)} multiplications a step",
         "",
-        "| | core | instructions a step | per MAC | predict | code | RAM |",
-        "|---|---|---|---|---|---|---|",
+        "| | core | instructions a step | per MAC | predict | code | stack | RAM |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in result.rows:
         per_mac = "" if row.train_per_mac is None else f"{row.train_per_mac:.2f}"
-        figures = (_spaced(row.train), per_mac, *map(_spaced, (row.predict, row.code_bytes)))
-        lines.append(
-            f"| {row.name} | {row.core} | {' | '.join(figures)} | {_spaced(row.ram_bytes)} |"
-        )
+        bytes_ = (row.code_bytes, row.stack_bytes, row.ram_bytes)
+        figures = (_spaced(row.train), per_mac, *map(_spaced, (row.predict, *bytes_)))
+        lines.append(f"| {row.name} | {row.core} | {' | '.join(figures)} |")
     return "\n".join([*lines, ""])
 
 

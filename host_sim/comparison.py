@@ -16,9 +16,9 @@ from host_sim.emulator import Core
 
 @dataclass(frozen=True)
 class Row:
-    """Instructions of a step and a prediction, bytes of code and of RAM; None: not known.
+    """Instructions of a step and a prediction, bytes of code, stack and RAM; None: not known.
 
-    RAM is that for training, with the deepest that the stack can be.
+    The stack is the deepest that it can be; RAM is that for training, with the stack.
     """
 
     name: str
@@ -27,6 +27,7 @@ class Row:
     train_per_mac: float | None
     predict: int | None
     code_bytes: int | None
+    stack_bytes: int | None
     ram_bytes: int | None
 
 
@@ -61,8 +62,9 @@ def compare(
 
 def _ours(spec: Spec, core: Core) -> Row:
     cost = core_cost(spec, core)
-    ram = training_bytes(make_plan(spec, board_with(core))) + cost.stack_bound_bytes
-    costs = (cost.train, cost.train_per_mac, cost.predict, cost.code_bytes, ram)
+    stack = cost.stack_bound_bytes
+    ram = training_bytes(make_plan(spec, board_with(core))) + stack
+    costs = (cost.train, cost.train_per_mac, cost.predict, cost.code_bytes, stack, ram)
     return Row(f"mcugrad, {spec.mode}", core.name, *costs)
 
 
@@ -78,5 +80,5 @@ def peers(macs: int) -> list[Row]:
         train, predict, ram = (peer[key][i] or None for key in ("train", "predict", "ram"))
         if train or predict:
             per_mac = round(train / macs, 2) if train else None
-            rows.append(Row(peer["name"], peer["core"], train, per_mac, predict, None, ram))
+            rows.append(Row(peer["name"], peer["core"], train, per_mac, predict, None, None, ram))
     return rows

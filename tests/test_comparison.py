@@ -34,9 +34,10 @@ def test_peers_stand_below_the_cores_they_ran_on(mcugrad: Any) -> None:
     assert ours["train"] < xor["rows"][1]["train"]
     alone = json.loads(mcugrad("bench", networks[0], "--core", "cortex-m0", "--json")[1])
     assert ours["train"] == alone["cores"]["cortex-m0"]["train"]
+    assert ours["stack_bytes"] == alone["cores"]["cortex-m0"]["stack_bound_bytes"]
     text = mcugrad(*arguments)[1]
     assert "`xor_gate`, 30 multiplications a step\n\n| | core | instructions a step |" in text
-    assert "| AIfES 2.2, float | cortex-m0 | 37 448 | 1248.27 |  |  | 1 664 |" in text
+    assert "| AIfES 2.2, float | cortex-m0 | 37 448 | 1248.27 |  |  |  | 1 664 |" in text
 
 
 def test_several_networks_go_with_compare_only(mcugrad: Any) -> None:

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from given import NETWORKS, named
 
 from codegen.pipeline import generate, make_plan, make_state
-from codegen.report import make_report
+from codegen.report import make_report, multiplies
 from codegen.spec import MODES, load_spec
+from host_sim.bench import core_cost
 from host_sim.compiler import STRICT, Compiler
+from host_sim.emulator import core_names, find_core
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -103,3 +106,33 @@ def test_the_bytes_of_other_networks_are_those_of_the_report(name: str) -> None:
     report = make_report(plan, make_state(spec, plan))
     counts = (report.parameters, report.work, report.total, report.macs["total"])
     assert row == [spaced(n) for n in counts]
+
+
+@pytest.mark.parametrize("path", sorted(NETWORKS.glob("*.toml")), ids=lambda path: path.stem)
+def test_the_benchmark_page_has_every_network_on_every_core(path: Path) -> None:
+    spec = load_spec(path)
+    ours = benchmarks(spec.name)
+    assert list(ours) == list(core_names())
+    assert (
+        f"`{spec.name}`, {spaced(multiplies(make_plan(spec))['total'])} multiplications" in README
+    )
+
+
+@pytest.mark.parametrize("name", ["digits", "pools"])
+def test_the_benchmark_page_is_that_of_the_command(name: str) -> None:
+    """Within 3 %, by which compilers of other days may differ."""
+    cost = core_cost(named(name), find_core("cortex-m4"))
+    for figure, told in zip(
+        (cost.train, cost.train_per_mac, cost.predict, cost.code_bytes, cost.stack_bound_bytes),
+        benchmarks(name)["cortex-m4"],
+        strict=False,
+    ):
+        assert float(told.replace(" ", "")) == pytest.approx(figure, rel=0.03)
+
+
+def benchmarks(name: str) -> dict[str, list[str]]:
+    """Of our rows of a network, by core: instructions, per MAC, predict, code, stack, RAM."""
+    start = README.index(f"\n`{name}`, ")
+    lines = README[start:].split("\n\n")[1].splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return {row[1]: row[2:] for row in rows if row[0].startswith("mcugrad")}

@@ -85,9 +85,9 @@
 #define FXP_STEP
 #endif
 
-/* Those that are but a call of the runtime take more code and time by themselves than they save
- * where vectors lie on the stack anyway. */
-#if FXP_MVE
+/* Those that are but a call with all rows of weights save no stack where cores are large, and take
+ * code and time by themselves. */
+#if FXP_DSP
 #define FXP_CALL
 #else
 #define FXP_CALL FXP_STEP
@@ -305,7 +305,7 @@ static inline int32_t fxp_add32(int32_t a, int32_t b)
 
 static inline int32_t fxp_sat32(int64_t v)
 {
-#if defined(__arm__) || defined(__riscv)
+#if defined(__GNUC__) && (defined(__arm__) || defined(__riscv))
     const int32_t low = (int32_t)v;
     int32_t high = (int32_t)(v >> 32);
     __asm__("" : "+r"(high)); /* clang would compare 64 bits, twice */

@@ -84,7 +84,7 @@ static FXP_STEP fxp_scale step_loss(const int16_t x[1], const int16_t t[1], cons
 }
 
 /* dense2_b: grad_b of dense, updates dense2_b; |product| <= 2^15 */
-static FXP_CALL void step_update_dense2_b(const int16_t dy[1], int dy_f, int32_t b[1],
+static FXP_STEP void step_update_dense2_b(const int16_t dy[1], int dy_f, int32_t b[1],
                                           fxp_rate rate)
 {
     const int shift = dy_f + rate.s - FXP_BIAS_FRACTION;

@@ -102,7 +102,7 @@ static FXP_STEP fxp_scale step_loss(const int16_t x[1], const int16_t t[1], cons
 }
 
 /* dense2_b: grad_b of dense, updates dense2_b; |product| <= 2^7 */
-static FXP_CALL void step_update_dense2_b(const int8_t dy[1], int dy_f, int32_t b[1], fxp_rate rate)
+static FXP_STEP void step_update_dense2_b(const int8_t dy[1], int dy_f, int32_t b[1], fxp_rate rate)
 {
     const int shift = dy_f + rate.s - FXP_BIAS_FRACTION;
     fxp_update_biases8(b, dy, 1, rate.m, shift);
@@ -151,7 +151,7 @@ static FXP_CALL void step_update_dense1_w(const int8_t dy[3], int dy_f, const in
 }
 
 /* dense1_b: grad_b of dense, updates dense1_b; |product| <= 2^7 */
-static FXP_CALL void step_update_dense1_b(const int8_t dy[3], int dy_f, int32_t b[3], fxp_rate rate)
+static FXP_STEP void step_update_dense1_b(const int8_t dy[3], int dy_f, int32_t b[3], fxp_rate rate)
 {
     const int shift = dy_f + rate.s - FXP_BIAS_FRACTION;
     fxp_update_biases8(b, dy, 3, rate.m, shift);
