@@ -207,14 +207,16 @@ FXP_SETTLE(8, 8_any, fxp_store, int64_t, fxp_settle8_any, FXP_NEVER, FXP_NO_FOUR
                          "vqmovnb.s32 q0, q0\n\t"                                                  \
                          "vstrh.32 q0, [%[out]], #8\n\t"                                           \
                          "letp lr, 1b\n\t"                                                         \
-                         "vrev64.32 q0, q3\n\t"                                                    \
-                         "vorr q3, q3, q0\n\t"                                                     \
-                         "vrev64.32 q1, q4\n\t"                                                    \
-                         "vorr q4, q4, q1\n\t"                                                     \
                          "vmov r4, r5, q3[2], q3[0]\n\t"                                           \
                          "orr %[low], %[low], r4\n\t"                                              \
                          "orr %[low], %[low], r5\n\t"                                              \
+                         "vmov r4, r5, q3[3], q3[1]\n\t"                                           \
+                         "orr %[low], %[low], r4\n\t"                                              \
+                         "orr %[low], %[low], r5\n\t"                                              \
                          "vmov r4, r5, q4[2], q4[0]\n\t"                                           \
+                         "orr %[high], %[high], r4\n\t"                                            \
+                         "orr %[high], %[high], r5\n\t"                                            \
+                         "vmov r4, r5, q4[3], q4[1]\n\t"                                           \
                          "orr %[high], %[high], r4\n\t"                                            \
                          "orr %[high], %[high], r5"                                                \
                          : [out] "+&l"(out), [y] "+&l"(y), [low] "+&r"(low), [high] "+&r"(high)    \
