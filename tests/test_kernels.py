@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from elftools.elf.constants import SH_FLAGS
+from elftools.elf.elffile import ELFFile
 from given import core_case
 
 from codegen import paths
@@ -33,7 +35,7 @@ from codegen.ops.exponential import EXP2_TABLE, exp2
 from codegen.ops.momentum import Momentum
 from codegen.ops.probabilities import exponents, power_fraction, shares
 from codegen.ops.window import Axis
-from host_sim.compiler import Program, find_compiler
+from host_sim.compiler import STRICT, Program, build, find_compiler
 from host_sim.emulator import core_names, find_core
 
 LENGTHS = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 40, 63, 64, 71, 300)
@@ -424,6 +426,38 @@ def program(request: pytest.FixtureRequest, need: Any) -> Program:
     if toolchain == "gcc":
         need("arm-none-eabi-gcc", "riscv64-unknown-elf-gcc")
     return loaded(place, toolchain, level)
+
+
+@pytest.mark.parametrize(("name", "toolchain", "level"), [case.values[0] for case in CORES])
+def test_code_that_names_places_begins_at_a_word(
+    name: str, toolchain: Toolchain, level: str, need: Any
+) -> None:
+    """ADR counts from a word, but a linker may put anywhere what asks for less."""
+    if toolchain == "gcc":
+        need("arm-none-eabi-gcc", "riscv64-unknown-elf-gcc")
+    core = find_core(name, toolchain, level)
+    if core.instruction_set != "thumb":
+        return
+    files = harness() | {"string.h": (paths.CORES / "include" / "string.h").read_text()}
+    arguments = (*STRICT, "-ffunction-sections", "-c", "kernels.c")
+    path = build(files, core.compiler, arguments, ".unit.o")
+    count = 0
+    with path.open("rb") as file:
+        for section in ELFFile(file).iter_sections():
+            if section["sh_flags"] & SH_FLAGS.SHF_EXECINSTR and names_places(section.data()):
+                assert section["sh_addralign"] % 4 == 0, section.name
+                count += 1
+    assert count > 0 or name in ("cortex-m3", "cortex-m55")
+
+
+def names_places(code: bytes) -> bool:
+    """Whether there is an ADR of 16 or 32 bits, or what reads like one."""
+    words, found, at = np.frombuffer(code, "<u2"), False, 0
+    while at < len(words):
+        first = int(words[at])
+        found |= first & 0xF800 == 0xA000 or first & 0xFBFF in (0xF20F, 0xF2AF)
+        at += 2 if first >= 0xE800 else 1
+    return found
 
 
 def drawn(random: np.random.RandomState, bits: int, *shape: int) -> np.ndarray:

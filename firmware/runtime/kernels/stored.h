@@ -130,7 +130,8 @@ static FXP_OUTLINE void fxp_stored_rows16_many(fxp_store *store, const fxp_layer
                      "1:\n\t"
                      "ldr r3, [r3, r7, lsl #1]\n\t"
                      "smull r12, lr, r3, r4\n\t"
-                     "ldr.w pc, [sp, #32]\n"
+                     "ldr.w pc, [sp, #32]\n\t"
+                     ".p2align 2\n" /* places count from a word */
                      "2:\n\t"
                      "b.w 7f\n\t"
                      FXP_ROW_AT_WORDS("ldr.w pc, [sp, #36]\n")
@@ -228,7 +229,8 @@ static FXP_OUTLINE void fxp_stored_rows16_few(fxp_store *store, const fxp_layer 
                      "1:\n\t"
                      "ldr r9, [r9, r7, lsl #1]\n\t"
                      "smull r12, lr, r9, r4\n\t"
-                     "ldr.w pc, [sp, #24]\n"
+                     "ldr.w pc, [sp, #24]\n\t"
+                     ".p2align 2\n"
                      "2:\n\t"
                      FXP_FEW_PRODUCTS("r9")
                      "ldm sp, {r8, r9, r10, r11}\n\t"
@@ -305,7 +307,8 @@ static FXP_OUTLINE void fxp_stored_rows16_masked(fxp_store *store, const fxp_lay
                      "ble 6f\n\t"
                      "mov r12, #0\n\t"
                      "mov lr, #0\n\t"
-                     "ldr.w pc, [sp, #32]\n"
+                     "ldr.w pc, [sp, #32]\n\t"
+                     ".p2align 2\n" /* places count from a word */
                      "2:\n\t"
                      FXP_ROW_AT_WORDS("ldr.w pc, [sp, #36]\n")
                      "ldm sp, {r1, r3, r4, r6, r8, r9, r10, r11}\n\t"

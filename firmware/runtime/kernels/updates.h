@@ -344,7 +344,8 @@ static inline int32_t fxp_rate_before(fxp_rate rate, int k)
                      "add r12, r12, r10\n"                                                         \
                      "4:\n\t"                                                                      \
                      "push {r1, r3, r4, r5, r6, r7, r8, r9, r12}\n\t"                              \
-                     "b 1f\n"                                                                      \
+                     "b 1f\n\t"                                                                    \
+                     ".p2align 2\n" /* places count from a word */                                 \
                      "2:\n\t" FXP_UPDATE_8 FXP_UPDATE_8 FXP_UPDATE_8 FXP_UPDATE_8                  \
                      "subs r7, r7, #32\n\t"                                                        \
                      "bgt 2b\n\t"                                                                  \
