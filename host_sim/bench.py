@@ -81,21 +81,27 @@ def bench(
     return BenchResult(spec.name, spec.mode, costs)
 
 
-def core_cost(spec: Spec, core: Core, samples: Samples | None = None, seed: int = 0) -> CoreCost:
-    """The costs on one core."""
+def core_cost(
+    spec: Spec,
+    core: Core,
+    samples: Samples | None = None,
+    seed: int = 0,
+    steps: int = TYPICAL_STEPS,
+) -> CoreCost:
+    """The costs on one core; what is typical is the mean of so many steps."""
     board = board_with(core)
     plan = make_plan(spec, board)
     worst = worst_case(spec, plan)
-    typical = samples or synthetic_samples(spec, plan, TYPICAL_STEPS, seed)
+    typical = samples or synthetic_samples(spec, plan, steps, seed)
     start = make_state(spec, plan, samples, seed)
     build = Build(spec, plan, start, Options(), core)
-    usual = _typical_steps(build, typical, seed)
+    usual = _typical_steps(build, typical, seed, steps)
     functions = _worst_steps(build, worst)
     stack = _program(build).stack_bytes
     train = functions.total()
     return CoreCost(
         train=round(train / worst.period),
-        train_typical=round(usual / TYPICAL_STEPS),
+        train_typical=round(usual / steps),
         predict=_prediction(build, worst),
         train_per_mac=round(train / worst.period / multiplies(plan)["total"], 3),
         functions={name: round(n / worst.period) for name, n in functions.most_common()},
@@ -119,12 +125,12 @@ def board_with(core: Core) -> Board | None:
 # ---------------------------------------------------------------- the steps that are counted
 
 
-def _typical_steps(build: Build, samples: Samples, seed: int) -> int:
+def _typical_steps(build: Build, samples: Samples, seed: int, steps: int) -> int:
     """Instructions of the first steps of training from the starting parameters."""
     order = np.random.RandomState(seed).permutation(len(samples))
     build.init()
     _program(build).reset()
-    for i in range(TYPICAL_STEPS):
+    for i in range(steps):
         _train(build, samples, order[i % len(samples)])
     return _program(build).instructions().total()
 

@@ -61,7 +61,7 @@ def compare(
 
 
 def _ours(spec: Spec, core: Core) -> Row:
-    cost = core_cost(spec, core)
+    cost = core_cost(spec, core, steps=1)  # nothing of it is typical
     stack = cost.stack_bound_bytes
     ram = training_bytes(make_plan(spec, board_with(core))) + stack
     costs = (cost.train, cost.train_per_mac, cost.predict, cost.code_bytes, stack, ram)
