@@ -303,16 +303,28 @@ static inline int32_t fxp_add32(int32_t a, int32_t b)
 #endif
 }
 
+/* A number of two words as 32 bits, saturated. */
+static inline int32_t fxp_word_of(int32_t high, int32_t low)
+{
+    return high == low >> 31 ? low : (high >> 31) ^ INT32_MAX;
+}
+
 static inline int32_t fxp_sat32(int64_t v)
 {
 #if defined(__GNUC__) && (defined(__arm__) || defined(__riscv))
-    const int32_t low = (int32_t)v;
     int32_t high = (int32_t)(v >> 32);
     __asm__("" : "+r"(high)); /* clang would compare 64 bits, twice */
-    return high == low >> 31 ? low : (high >> 31) ^ INT32_MAX;
+    return fxp_word_of(high, (int32_t)v);
 #else
     return (int32_t)fxp_clamp(v, INT32_MIN, INT32_MAX);
 #endif
+}
+
+/* At most `bits` bits, up to 32. */
+static inline int32_t fxp_limited(int32_t v, int bits)
+{
+    const int32_t most = (int32_t)(UINT32_MAX >> (33 - bits));
+    return v < -most - 1 ? -most - 1 : (v > most ? most : v);
 }
 
 #if FXP_MVE
@@ -346,8 +358,8 @@ static inline int32_t fxp_cut(int64_t v, int shift)
     return fxp_sat32(v >> shift);
 #else
     const int32_t high = (int32_t)(v >> 32);
-    const int32_t q = (int32_t)(((uint32_t)v >> shift) | ((uint32_t)high << 1 << (31 - shift)));
-    return high >> shift == q >> 31 ? q : (high >> 31) ^ INT32_MAX;
+    const uint32_t low = ((uint32_t)v >> shift) | ((uint32_t)high << 1 << (31 - shift));
+    return fxp_word_of(high >> shift, (int32_t)low);
 #endif
 }
 
@@ -392,18 +404,14 @@ static inline int64_t fxp_narrow_wide(int64_t v, int shift, int bits)
 /* The same for 1 <= shift <= 31 and at most 32 bits. */
 static inline int32_t fxp_shorten(int64_t v, int shift, int bits)
 {
-    const int32_t q = fxp_cut(v + (int64_t)((uint32_t)1 << (shift - 1)), shift);
-    const int32_t most = (int32_t)(UINT32_MAX >> (33 - bits));
-    return q < -most - 1 ? -most - 1 : (q > most ? most : q);
+    return fxp_limited(fxp_cut(v + (int64_t)((uint32_t)1 << (shift - 1)), shift), bits);
 }
 
 /* The same for every shift; the usual ones need words of 32 bits only. */
 static inline int64_t fxp_narrow(int64_t v, int shift, int bits)
 {
 #if FXP_MVE
-    const int32_t q = fxp_cut32(fxp_rounded(v, fxp_near_shift(shift)));
-    const int32_t most = (int32_t)(UINT32_MAX >> (33 - bits));
-    return q < -most - 1 ? -most - 1 : (q > most ? most : q);
+    return fxp_limited(fxp_cut32(fxp_rounded(v, fxp_near_shift(shift))), bits);
 #else
     return shift < 1 || shift > 31 ? fxp_narrow_any(v, shift, bits) : fxp_shorten(v, shift, bits);
 #endif
@@ -753,12 +761,10 @@ static inline int32_t fxp_narrow32(int32_t v, int shift, int bits)
 /* The same; usually the shift is a constant, 0 or 1. */
 static inline int32_t fxp_fit32(int32_t v, int shift, int bits)
 {
-    const int32_t most = (int32_t)(UINT32_MAX >> (33 - bits));
     if (shift != 0 && shift != 1) {
         return fxp_narrow32(v, shift, bits);
     }
-    const int32_t q = shift == 0 ? v : (v >> 1) + (v & 1);
-    return q < -most - 1 ? -most - 1 : (q > most ? most : q);
+    return fxp_limited(shift == 0 ? v : (v >> 1) + (v & 1), bits);
 }
 
 /* The same where it is rare. */
@@ -796,8 +802,7 @@ static inline int32_t fxp_change(int32_t v, int shift)
 /* The same as `bits` bits. */
 static inline int32_t fxp_shorten32(int32_t v, int shift, int bits)
 {
-    const int32_t q = fxp_change(v, shift), most = (int32_t)(UINT32_MAX >> (33 - bits));
-    return q < -most - 1 ? -most - 1 : (q > most ? most : q);
+    return fxp_limited(fxp_change(v, shift), bits);
 }
 
 static inline uint32_t fxp_magnitude32(int32_t v)
@@ -1145,13 +1150,6 @@ static inline int32_t fxp_fold(int16_t error, fxp_rate rate, int k, uint32_t *ra
 #endif
 }
 
-/* At most 24 bits. */
-static inline int32_t fxp_sat24(int32_t v)
-{
-    const int32_t most = 0x7FFFFF;
-    return v < -most - 1 ? -most - 1 : (v > most ? most : v);
-}
-
 /* -gradient with k bits less, rounded to nearest, as 24 bits; |gradient| <= 2^30. */
 static inline int32_t fxp_step24(int32_t gradient, int k)
 {
@@ -1161,7 +1159,7 @@ static inline int32_t fxp_step24(int32_t gradient, int k)
     if (k < 1) {
         return fxp_narrow_any(-(int64_t)gradient, k, 24);
     }
-    return fxp_sat24(((-gradient >> (k - 1)) + 1) >> 1);
+    return fxp_limited(((-gradient >> (k - 1)) + 1) >> 1, 24);
 }
 
 /* floor(sqrt(v)) */

@@ -209,17 +209,33 @@ static FXP_OUTLINE void fxp_update16(int16_t *w, const int16_t *x, int n, int32_
 #endif
 }
 
+#if FXP_DSP
+/* Of four numbers of 8 bits, the even and the odd ones as 16 bits, times 256. */
+typedef struct {
+    int16x2_t even;
+    int16x2_t odd;
+} fxp_lifted;
+
+static inline fxp_lifted fxp_lift_four(const int8_t *x)
+{
+    const uint32_t quad = (uint32_t)fxp_quad(x);
+    const fxp_lifted four = {(int16x2_t)((quad << 8) & 0xFF00FF00u),
+                             (int16x2_t)(quad & 0xFF00FF00u)};
+    return four;
+}
+#endif
+
 /* The same for x[i] * 256. */
 static FXP_OUTLINE void fxp_update16x8(int16_t *w, const int8_t *x, int n, int32_t m,
                                        int32_t dither)
 {
 #if FXP_DSP
     for (; n >= 4; n -= 4, w += 4, x += 4) {
-        const uint32_t quad = (uint32_t)fxp_quad(x);
-        const int16x2_t even = (int16x2_t)((quad << 8) & 0xFF00FF00u);
-        const int16x2_t odd = (int16x2_t)(quad & 0xFF00FF00u);
-        const int16x2_t first = fxp_upper(__smlabb(even, m, dither), __smlabb(odd, m, dither));
-        const int16x2_t second = fxp_upper(__smlatb(even, m, dither), __smlatb(odd, m, dither));
+        const fxp_lifted four = fxp_lift_four(x);
+        const int16x2_t first = fxp_upper(__smlabb(four.even, m, dither),
+                                          __smlabb(four.odd, m, dither));
+        const int16x2_t second = fxp_upper(__smlatb(four.even, m, dither),
+                                           __smlatb(four.odd, m, dither));
         const int16x2_t low = __qadd16(fxp_pair(w), first);
         const int16x2_t high = __qadd16(fxp_pair(w + 2), second);
         memcpy(w, &low, 4);
@@ -328,6 +344,14 @@ static inline int32_t fxp_rate_before(fxp_rate rate, int k)
     return k < 1 ? (int32_t)rate.m << (k > -8 ? -k : 8) : rate.m;
 }
 #endif
+
+/* What a row that changes takes; as many wait for each other, where rows share work. */
+#define FXP_CHANGES 8
+typedef struct {
+    int16_t *end;
+    int32_t m;
+    int32_t dither;
+} fxp_row_change;
 
 #if FXP_SSE2 || FXP_SMALL_THUMB || (FXP_DSP && !FXP_MVE)
 #if FXP_DSP
@@ -457,13 +481,6 @@ static FXP_INLINE int32_t fxp_next_row(const int16_t **dy, int16_t **w, int32_t 
     return r5;
 }
 
-/* What a row that changes takes. */
-typedef struct {
-    int16_t *end;
-    int32_t m;
-    int32_t dither;
-} fxp_row_change;
-
 /* As fxp_update16, where x is a list and w its base. */
 static inline void fxp_update_listed(fxp_list *list, const int32_t *end, int16_t *w, int32_t m,
                                      int32_t dither)
@@ -506,7 +523,6 @@ static inline void fxp_update_listed(fxp_list *list, const int32_t *end, int16_t
 /* clang-format on */
 
 /* Changes rows of n that share a list of the numbers that are not 0. */
-#define FXP_CHANGES 8
 static inline void fxp_change_rows(const fxp_row_change *changes, int count, const int16_t *x,
                                    int n)
 {
@@ -556,7 +572,6 @@ static FXP_INLINE uint32_t fxp_learn_rows16(int16_t *w, const int16_t *x, int n,
         }
     }
     return draw;
-#undef FXP_CHANGES
 #else
     /* The loop of a row takes four times eight weights and is entered where the eights that are
      * left over begin. */
@@ -854,10 +869,9 @@ FXP_LEARN(fxp_learn16_nearest, int16_t, fxp_update16, fxp_nearest());
 static FXP_OUTLINE void fxp_widen_up(int16_t *out, const int8_t *from, int n)
 {
     for (; n >= 4; n -= 4, out += 4, from += 4) {
-        const uint32_t quad = (uint32_t)fxp_quad(from);
-        const int16x2_t even = (int16x2_t)((quad << 8) & 0xFF00FF00u);
-        const int16x2_t odd = (int16x2_t)(quad & 0xFF00FF00u);
-        const int16x2_t first = fxp_lower(even, odd), second = fxp_upper(even, odd);
+        const fxp_lifted four = fxp_lift_four(from);
+        const int16x2_t first = fxp_lower(four.even, four.odd);
+        const int16x2_t second = fxp_upper(four.even, four.odd);
         memcpy(out, &first, 4);
         memcpy(out + 2, &second, 4);
     }
@@ -866,33 +880,30 @@ static FXP_OUTLINE void fxp_widen_up(int16_t *out, const int8_t *from, int n)
     }
 }
 
-/* As many rows fold their rates before numbers are widened for all of them. */
-#define FXP_FOLDED 8
+/* Numbers are widened once for rows that wait for each other. */
 #define FXP_LEARN_WIDENED(name, rounding)                                                          \
     static FXP_OUTLINE void name(int16_t *w, const int8_t *x, int n, const int8_t *dy, int rows,   \
                                  fxp_rate rate, int k, uint32_t *random)                           \
     {                                                                                              \
         int16_t wide[FXP_WIDENED];                                                                 \
+        fxp_row_change changes[FXP_CHANGES];                                                       \
         while (rows > 0) {                                                                         \
-            struct {                                                                               \
-                int16_t *w;                                                                        \
-                int32_t m;                                                                         \
-                int32_t dither;                                                                    \
-            } folded[FXP_FOLDED];                                                                  \
             int count = 0;                                                                         \
-            for (; rows > 0 && count < FXP_FOLDED; rows--, w += n) {                               \
+            for (; rows > 0 && count < FXP_CHANGES; rows--) {                                      \
                 const int32_t m = fxp_fold(*dy++, rate, k, random);                                \
+                w += n;                                                                            \
                 if (m != 0) {                                                                      \
-                    folded[count].w = w;                                                           \
-                    folded[count].m = m;                                                           \
-                    folded[count++].dither = rounding;                                             \
+                    changes[count].end = w;                                                        \
+                    changes[count].m = m;                                                          \
+                    changes[count++].dither = rounding;                                            \
                 }                                                                                  \
             }                                                                                      \
             for (int at = 0; at < n && count > 0; at += FXP_WIDENED) {                             \
                 const int part = fxp_part(n - at, FXP_WIDENED);                                    \
                 fxp_widen_up(wide, x + at, part);                                                  \
                 for (int j = 0; j < count; j++) {                                                  \
-                    fxp_update16(folded[j].w + at, wide, part, folded[j].m, folded[j].dither);     \
+                    int16_t *const row = changes[j].end - n;                                       \
+                    fxp_update16(row + at, wide, part, changes[j].m, changes[j].dither);           \
                 }                                                                                  \
             }                                                                                      \
         }                                                                                          \
@@ -900,12 +911,13 @@ static FXP_OUTLINE void fxp_widen_up(int16_t *out, const int8_t *from, int n)
     FXP_ASSERT(name##_is_a_function, 1)
 FXP_LEARN_WIDENED(fxp_learn16x8, fxp_dither(k, random));
 FXP_LEARN_WIDENED(fxp_learn16x8_nearest, fxp_nearest());
-#undef FXP_FOLDED
 #undef FXP_LEARN_WIDENED
 #elif !FXP_MVE
 FXP_LEARN(fxp_learn16x8, int8_t, fxp_update16x8, fxp_dither(k, random));
 FXP_LEARN(fxp_learn16x8_nearest, int8_t, fxp_update16x8, fxp_nearest());
 #endif
+#undef FXP_CHANGES
+#undef FXP_WIDENED
 #undef FXP_LEARN
 #undef FXP_DRAW
 
@@ -1180,7 +1192,7 @@ FXP_DESCEND(8, "vldrb.s32 q1, [%[w]]\n\t", "vqmovnb.s16 q0, q0\n\tvstrb.32 q0, [
             const int32_t half = (int32_t)1 << (k - 1);                                            \
             FXP_TWO_WEIGHTS##bits;                                                                 \
             for (; n > 0; n--, w++) {                                                              \
-                const int32_t step = fxp_sat24((half - *gradient++) >> k);                         \
+                const int32_t step = fxp_limited((half - *gradient++) >> k, 24);                   \
                 *w = fxp_sat##bits(*w + ((step * m + dither) >> 16));                              \
             }                                                                                      \
         }                                                                                          \
@@ -1192,8 +1204,8 @@ FXP_DESCEND(8, "vldrb.s32 q1, [%[w]]\n\t", "vqmovnb.s16 q0, q0\n\tvstrb.32 q0, [
 #if FXP_DSP
 #define FXP_TWO_WEIGHTS16                                                                          \
     for (; n >= 2; n -= 2, w += 2, gradient += 2) {                                                \
-        const int32_t first = fxp_sat24((half - gradient[0]) >> k) * m + dither;                   \
-        const int32_t second = fxp_sat24((half - gradient[1]) >> k) * m + dither;                  \
+        const int32_t first = fxp_limited((half - gradient[0]) >> k, 24) * m + dither;             \
+        const int32_t second = fxp_limited((half - gradient[1]) >> k, 24) * m + dither;            \
         const int16x2_t sum = __qadd16(fxp_pair(w), fxp_upper(first, second));                     \
         memcpy(w, &sum, 4);                                                                        \
     }                                                                                              \
